@@ -1,0 +1,1 @@
+//! File systems and devices of umvu.

@@ -1,0 +1,1 @@
+//! The Linux network configuration interfaces for any stack.

@@ -1,0 +1,20 @@
+//! The vocabulary and contracts that every part of umvu shares.
+//!
+//! Key types: [`Errno`], the newtypes of [`ids`], [`SockAddr`], the network contract in [`net`]
+//! ([`net::NetStack`], [`net::StreamSocket`], [`net::DatagramSocket`]), generated file trees in
+//! [`tree`], and the module contract in [`module`].
+//!
+//! Architecture invariant: this crate does no I/O and holds no unsafe code; it depends on no other
+//! crate of the workspace.
+
+pub mod errno;
+pub mod ids;
+pub mod module;
+pub mod net;
+pub mod sockaddr;
+pub mod tree;
+pub mod vu;
+
+pub use errno::Errno;
+pub use ids::{GuestAddr, GuestFd, IfIndex, Pid, Tid};
+pub use sockaddr::SockAddr;

@@ -1,0 +1,81 @@
+//! The contract between the core and its modules.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Errno, net::NetStack};
+
+/// A mount as a guest asked for it: mount(2).
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// The source argument, as given (a network locator, a stack's name, a path, `none`).
+    pub source: String,
+    /// The absolute, resolved mount point.
+    pub target: String,
+    /// The file-system type, for instance `vunetioth`.
+    pub fstype: String,
+    /// The `MS_*` flags.
+    pub flags: u64,
+    /// The data argument: comma-separated options, possibly empty.
+    pub data: String,
+    /// The name of the view (`umvu -V`), empty when it has none.
+    pub view: String,
+}
+
+/// Why a mount failed: an error number for the caller and one line for the user.
+#[derive(Debug, Clone)]
+pub struct MountError {
+    /// What mount(2) returns.
+    pub errno: Errno,
+    /// One line that names the thing and says what would be right; empty when `errno` says all.
+    pub reason: String,
+}
+
+impl MountError {
+    /// Makes an error with a reason.
+    pub fn new(errno: Errno, reason: impl Into<String>) -> Self {
+        Self { errno, reason: reason.into() }
+    }
+}
+
+impl From<Errno> for MountError {
+    fn from(errno: Errno) -> Self {
+        Self { errno, reason: String::new() }
+    }
+}
+
+impl fmt::Display for MountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason.is_empty() { self.errno.fmt(f) } else { f.write_str(&self.reason) }
+    }
+}
+
+impl std::error::Error for MountError {}
+
+/// What a module puts at a mount point.
+#[derive(Debug, Clone)]
+pub enum Mounted {
+    /// A network stack: a special file of type `S_IFSTACK`.
+    Stack(Arc<dyn NetStack>),
+}
+
+/// A unit of virtualization that `vu_insmod` loads.
+pub trait Module: Send + Sync + fmt::Debug {
+    /// The name, for instance `vunet`; file-system types that start with it belong to the module.
+    fn name(&self) -> &'static str;
+
+    /// The text of `vu_lsmod`, for instance `vu virtual networking`.
+    fn description(&self) -> &'static str;
+
+    /// The file-system types it can mount, for error messages.
+    fn fstypes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Mounts. Errors: `ENODEV` for an unknown type, else what the submodule reports.
+    fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
+        Err(MountError::new(
+            Errno::ENODEV,
+            format!("{}: module {} mounts nothing", request.fstype, self.name()),
+        ))
+    }
+}

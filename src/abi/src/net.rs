@@ -1,0 +1,305 @@
+//! The contract of a network stack: what the core's native-socket bridge drives.
+//!
+//! A stack hands out either the kernel's own sockets ([`NewSocket::Kernel`]) or emulated ones. An
+//! emulated socket never blocks and never waits: it answers at once, and calls its
+//! [`SocketEvents`] when an answer may have changed. The bridge joins it to the AF_UNIX socket
+//! that the guest holds.
+//!
+//! Lock order: a stack may hold its own lock while it calls [`SocketEvents::changed`]; that method
+//! only queues work and takes no lock that is held while a stack is called.
+
+use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
+
+use crate::{Errno, SockAddr, tree::Tree};
+
+/// What kind of socket a guest asked for: the arguments of socket(2), flags removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketSpec {
+    /// `AF_*`.
+    pub domain: i32,
+    /// `SOCK_STREAM`, `SOCK_DGRAM`, `SOCK_RAW`, ... without `SOCK_NONBLOCK` and `SOCK_CLOEXEC`.
+    pub kind: i32,
+    /// The protocol number, 0 for the default.
+    pub protocol: i32,
+}
+
+/// Told by a stack that a socket's state, readability, writability or error may have changed.
+pub trait SocketEvents: Send + Sync {
+    /// Queues the socket for a look; cheap, callable with any stack lock held, from any thread.
+    fn changed(&self);
+}
+
+/// A socket as a stack makes it.
+pub enum NewSocket {
+    /// A socket of the kernel, given to the guest as it is: nothing is pumped or trapped again.
+    Kernel(OwnedFd),
+    /// A byte stream (TCP).
+    Stream(Arc<dyn StreamSocket>),
+    /// Datagrams (UDP, ICMP, RAW, PACKET, NETLINK).
+    Datagram(Arc<dyn DatagramSocket>),
+}
+
+impl fmt::Debug for NewSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel(_) => "Kernel",
+            Self::Stream(_) => "Stream",
+            Self::Datagram(_) => "Datagram",
+        })
+    }
+}
+
+/// A network stack mounted at a path such as `/dev/net/lab`.
+pub trait NetStack: Send + Sync + fmt::Debug {
+    /// Whether sockets of this address family belong to the stack (`vustack` without `-f` takes
+    /// them all).
+    fn supports(&self, domain: i32) -> bool;
+
+    /// Makes a socket. `events` is called for emulated sockets from then on.
+    /// Errors: `EAFNOSUPPORT`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, as socket(2).
+    fn socket(&self, spec: &SocketSpec, events: Arc<dyn SocketEvents>) -> Result<NewSocket, Errno>;
+
+    /// Serves an interface request on any socket (netdevice(7): `SIOCGIFCONF` and friends).
+    /// `argument` is the `struct ifreq`, `rtentry` or `arpreq`; for `SIOCGIFCONF` it is as large as
+    /// the guest's buffer, in and out. Errors: `ENOTTY` when the request is none of the stack's.
+    fn interface_ioctl(&self, _request: u32, _argument: &mut Vec<u8>) -> Result<i32, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// `/proc/net` of the stack; None leaves the kernel's.
+    fn proc_net(&self) -> Option<Arc<dyn Tree>> {
+        None
+    }
+
+    /// `/proc/sys/net` of the stack; None leaves the kernel's.
+    fn proc_sys_net(&self) -> Option<Arc<dyn Tree>> {
+        None
+    }
+
+    /// `/sys/class/net` of the stack; None leaves the kernel's.
+    fn sys_class_net(&self) -> Option<Arc<dyn Tree>> {
+        None
+    }
+
+    /// Ends the stack: closes its interfaces and resets its flows. Called once, at umount.
+    fn stop(&self) {}
+
+    /// How many sockets or processes still use what the stack handed out and the bridge cannot
+    /// see (kernel sockets); 0 lets umount go on.
+    fn users(&self) -> usize {
+        0
+    }
+}
+
+/// How much of a socket shutdown(2) closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// `SHUT_RD`.
+    Read,
+    /// `SHUT_WR`.
+    Write,
+    /// `SHUT_RDWR`.
+    Both,
+}
+
+/// What every emulated socket answers. Defaults are what Linux says for "this one cannot".
+pub trait Socket: Send + Sync {
+    /// bind(2). Errors: `EADDRINUSE`, `EADDRNOTAVAIL`, `EINVAL`, `EACCES`.
+    fn bind(&self, addr: &SockAddr) -> Result<(), Errno>;
+
+    /// getsockname(2); the wildcard address and port 0 while unbound.
+    fn local(&self) -> Result<SockAddr, Errno>;
+
+    /// getpeername(2). Errors: `ENOTCONN`.
+    fn peer(&self) -> Result<SockAddr, Errno> {
+        Err(Errno::ENOTCONN)
+    }
+
+    /// setsockopt(2); the bridge has already mirrored what the guest's AF_UNIX socket must know
+    /// (SO_RCVTIMEO, SO_SNDTIMEO, SO_TIMESTAMP, ...) and calls this too.
+    /// Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`.
+    fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno>;
+
+    /// getsockopt(2): the whole value, before truncation to the guest's buffer. `given` is what
+    /// the guest's buffer holds (some options read it). Errors: `ENOPROTOOPT`.
+    fn option(&self, level: i32, name: i32, given: &[u8]) -> Result<Vec<u8>, Errno>;
+
+    /// A socket ioctl that is not an interface request: `SIOCOUTQ`, `SIOCATMARK`, `SIOCGSTAMP`.
+    /// Errors: `ENOTTY`.
+    fn ioctl(&self, _request: u32, _argument: &mut Vec<u8>) -> Result<i32, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Takes the pending error, as `SO_ERROR` does; the next look finds none.
+    fn take_error(&self) -> Option<Errno> {
+        None
+    }
+
+    /// The guest's last descriptor is gone: send what is queued, then end. The stack may go on
+    /// with the flow (FIN, TIME-WAIT) after the bridge has dropped the socket.
+    fn close(&self);
+}
+
+/// Where a stream stands. The bridge looks at it after each [`SocketEvents::changed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamState {
+    /// Neither connected nor listening.
+    Fresh,
+    /// The handshake is under way.
+    Connecting,
+    /// connect(2) failed; the error is reported once, then the socket is fresh again.
+    Refused(Errno),
+    /// Accepts connections.
+    Listening,
+    /// Data flows. `peer_closed`: the peer's FIN was received and its data has been taken.
+    Established {
+        /// The reading side is at its end.
+        peer_closed: bool,
+    },
+    /// The connection was reset or timed out: `ECONNRESET`, `ETIMEDOUT`, `EPIPE`.
+    Broken(Errno),
+    /// Both sides closed in order.
+    Closed,
+}
+
+/// A connection that a listener hands over.
+pub struct Accepted {
+    /// The new socket, already established.
+    pub socket: Arc<dyn StreamSocket>,
+    /// The peer's address.
+    pub peer: SockAddr,
+}
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// A TCP socket (tcp(7)).
+pub trait StreamSocket: Socket {
+    /// Where the stream stands.
+    fn state(&self) -> StreamState;
+
+    /// Starts a connection; it is under way when this returns Ok.
+    /// Errors: `EISCONN`, `EALREADY`, `ENETUNREACH`, `EADDRNOTAVAIL`, `EAFNOSUPPORT`, `EINVAL`.
+    fn connect(&self, addr: &SockAddr) -> Result<(), Errno>;
+
+    /// Accepts connections from now on (or changes the backlog). Errors: `EINVAL`, `EADDRINUSE`.
+    fn listen(&self, backlog: u32) -> Result<(), Errno>;
+
+    /// Takes one established connection off the accept queue. `events` makes the observer of the
+    /// new socket before the first event can happen.
+    fn accept(&self, events: &mut dyn FnMut() -> Arc<dyn SocketEvents>) -> Option<Accepted>;
+
+    /// Lets `fill` write into the free part of the send buffer, and queues as many bytes as it
+    /// returns. `fill` is called at most twice (the buffer is a ring), and not at all when the
+    /// buffer is full. Returns the bytes queued; `fill`'s error when it failed before any byte.
+    fn transmit(&self, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize>;
+
+    /// Offers received bytes to `drain`, which returns how many it took; called while it takes all
+    /// and there are more. Returns the bytes taken; `drain`'s error when it failed before any byte.
+    fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize>;
+
+    /// Closes the sending side once the queued bytes are sent (FIN). Errors: `ENOTCONN`.
+    fn finish(&self) -> Result<(), Errno>;
+
+    /// Drops the connection with RST.
+    fn reset(&self);
+
+    /// Whether there is room in the send buffer, that is, whether the bridge should read from the
+    /// guest.
+    fn wants_data(&self) -> bool;
+}
+
+/// What a received datagram carries beside its bytes; becomes control messages (ip(7), ipv6(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DatagramMeta {
+    /// Who sent it.
+    pub source: SockAddr,
+    /// The destination address in the packet (IP_PKTINFO), unspecified when it has none.
+    pub destination: SockAddr,
+    /// The interface it came in by, 0 when it has none.
+    pub ifindex: u32,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS or traffic class.
+    pub tos: u8,
+}
+
+/// A received datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// The bytes that recv(2) returns.
+    pub data: Vec<u8>,
+    /// The rest.
+    pub meta: DatagramMeta,
+}
+
+/// One entry of a socket's error queue (`MSG_ERRQUEUE`, ip(7) `IP_RECVERR`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedError {
+    /// The returned payload of the offending datagram.
+    pub data: Vec<u8>,
+    /// `ee_errno`.
+    pub errno: Errno,
+    /// `ee_origin`: `SO_EE_ORIGIN_LOCAL` 1, `SO_EE_ORIGIN_ICMP` 2, `SO_EE_ORIGIN_ICMP6` 3.
+    pub origin: u8,
+    /// `ee_type`.
+    pub icmp_type: u8,
+    /// `ee_code`.
+    pub icmp_code: u8,
+    /// `ee_info` (the path MTU for `EMSGSIZE`).
+    pub info: u32,
+    /// The node that reported the error (`SO_EE_OFFENDER`), unspecified when local.
+    pub offender: SockAddr,
+    /// Where the datagram was going.
+    pub destination: SockAddr,
+}
+
+/// The control messages of a sendmsg(2) that a stack understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SendControl {
+    /// `IP_TTL`, `IPV6_HOPLIMIT`.
+    pub ttl: Option<u8>,
+    /// `IP_TOS`, `IPV6_TCLASS`.
+    pub tos: Option<u8>,
+    /// `IP_PKTINFO`, `IPV6_PKTINFO`: the interface, 0 for any.
+    pub ifindex: u32,
+    /// `IP_PKTINFO`, `IPV6_PKTINFO`: the source address.
+    pub source: Option<std::net::IpAddr>,
+}
+
+/// A datagram socket: udp(7), icmp(7), raw(7), packet(7), netlink(7).
+pub trait DatagramSocket: Socket {
+    /// Sets or, with `None`, dissolves the default destination.
+    fn connect(&self, peer: Option<&SockAddr>) -> Result<(), Errno>;
+
+    /// Whether the guest may send without naming a destination although it has not connected:
+    /// netlink and bound packet sockets. The bridge then keeps the guest's socket paired.
+    fn always_paired(&self) -> bool {
+        false
+    }
+
+    /// Sends one datagram. Errors: `EDESTADDRREQ`, `EMSGSIZE`, `ENETUNREACH`, `EACCES` (broadcast),
+    /// `ENOBUFS`, and the pending error of the socket.
+    fn send(
+        &self,
+        data: &[u8],
+        to: Option<&SockAddr>,
+        control: &SendControl,
+    ) -> Result<usize, Errno>;
+
+    /// Takes one received datagram; None when there is none. The stack bounds what it queues.
+    fn receive(&self) -> Option<Datagram>;
+
+    /// Takes one entry of the error queue. None: `EAGAIN`.
+    fn receive_error(&self) -> Option<QueuedError> {
+        None
+    }
+
+    /// shutdown(2). Errors: `ENOTCONN`.
+    fn shutdown(&self, _how: Shutdown) -> Result<(), Errno> {
+        self.peer().map(|_| ())
+    }
+}

@@ -1,0 +1,2 @@
+//! umvu.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tasks, views, mounts, system-call handlers and native sockets.

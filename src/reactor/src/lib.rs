@@ -1,0 +1,372 @@
+//! A one-thread event loop: descriptors, timers and a run queue.
+//!
+//! One thread drives every network stack and every native socket of a hypervisor, so that a frame
+//! travels from one stack to another without a wake-up. [`Reactor`] owns the thread; a
+//! [`Source`] is driven by it; a [`Handle`] schedules its source from any thread.
+//!
+//! Lock order: the reactor holds none of its locks while it calls a source.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    eventfd::{EfdFlags, EventFd},
+};
+use parking_lot::Mutex;
+
+/// Something the reactor drives. All methods run on the reactor's thread, one at a time.
+pub trait Source: Send + Sync {
+    /// Does what is due: called after a registered descriptor became ready, after
+    /// [`Handle::wake`], and when the instant given to [`Handle::wake_at`] has come.
+    /// `ready` holds the epoll flags seen since the last call (empty for wakes and timers).
+    fn run(&self, ready: Ready);
+}
+
+/// The readiness of a source's descriptors since its last run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// Readable, or at its end.
+    pub readable: bool,
+    /// Writable.
+    pub writable: bool,
+    /// Hung up or in error.
+    pub hangup: bool,
+}
+
+impl Ready {
+    fn merge(&mut self, flags: EpollFlags) {
+        let end = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        self.readable |= flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | end);
+        self.writable |= flags.intersects(EpollFlags::EPOLLOUT | end);
+        self.hangup |= flags.intersects(end);
+    }
+}
+
+/// What to watch a descriptor for. All watching is edge-triggered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Readability.
+    Read,
+    /// Readability and writability.
+    ReadWrite,
+}
+
+const WAKE_TOKEN: u64 = 0;
+/// How long one turn may run sources before it looks at descriptors again.
+const SOURCES_PER_TURN: usize = 64;
+
+struct Slot {
+    source: Weak<dyn Source>,
+    scheduled: AtomicBool,
+    ready: Mutex<Ready>,
+    /// The deadline in force; older entries of the timer heap are ignored.
+    deadline: Mutex<Option<Instant>>,
+}
+
+struct Queue {
+    runnable: VecDeque<Arc<Slot>>,
+    timers: BinaryHeap<Reverse<(Instant, u64)>>,
+    timed: HashMap<u64, Weak<Slot>>,
+}
+
+struct Shared {
+    epoll: Epoll,
+    wake: EventFd,
+    sleeping: AtomicBool,
+    stopping: AtomicBool,
+    next_token: AtomicU64,
+    slots: Mutex<HashMap<u64, Arc<Slot>>>,
+    queue: Mutex<Queue>,
+}
+
+/// The event loop and its thread. Dropping the last clone of the handle stops it.
+#[derive(Clone)]
+pub struct Reactor {
+    shared: Arc<Shared>,
+    _stopper: Arc<Stopper>,
+}
+
+struct Stopper(Arc<Shared>);
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+        self.0.kick();
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reactor")
+    }
+}
+
+/// Schedules one source.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// Watches one descriptor until it is dropped.
+pub struct Registration {
+    shared: Arc<Shared>,
+    token: u64,
+    fd: OwnedFd,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registration({})", self.token)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _ = self.shared.epoll.delete(&self.fd);
+        self.shared.slots.lock().remove(&self.token);
+    }
+}
+
+impl Reactor {
+    /// Starts the loop on a thread named `name`. Errors: those of epoll_create1(2), eventfd(2).
+    pub fn start(name: &str) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WAKE_TOKEN))?;
+        let queue =
+            Queue { runnable: VecDeque::new(), timers: BinaryHeap::new(), timed: HashMap::new() };
+        let shared = Arc::new(Shared {
+            epoll,
+            wake,
+            sleeping: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            next_token: AtomicU64::new(WAKE_TOKEN + 1),
+            slots: Mutex::new(HashMap::new()),
+            queue: Mutex::new(queue),
+        });
+        let loop_shared = Arc::clone(&shared);
+        thread::Builder::new().name(name.to_owned()).spawn(move || loop_shared.run())?;
+        Ok(Self { _stopper: Arc::new(Stopper(Arc::clone(&shared))), shared })
+    }
+
+    /// Makes the handle that schedules `source`. The reactor holds the source weakly.
+    pub fn handle(&self, source: &Arc<dyn Source>) -> Handle {
+        let slot = Arc::new(Slot {
+            source: Arc::downgrade(source),
+            scheduled: AtomicBool::new(false),
+            ready: Mutex::new(Ready::default()),
+            deadline: Mutex::new(None),
+        });
+        Handle { shared: Arc::clone(&self.shared), slot }
+    }
+}
+
+impl Handle {
+    /// Runs the source soon; many wakes before the run are one.
+    pub fn wake(&self) {
+        self.shared.schedule(&self.slot);
+    }
+
+    /// Runs the source at `deadline`, instead of the one given before; None cancels it.
+    pub fn wake_at(&self, deadline: Option<Instant>) {
+        let mut current = self.slot.deadline.lock();
+        if *current == deadline {
+            return;
+        }
+        *current = deadline;
+        drop(current);
+        if let Some(deadline) = deadline {
+            let token = self.shared.next_token.fetch_add(1, Ordering::Relaxed);
+            let mut queue = self.shared.queue.lock();
+            let earliest = queue.timers.peek().is_none_or(|Reverse((first, _))| deadline < *first);
+            queue.timers.push(Reverse((deadline, token)));
+            queue.timed.insert(token, Arc::downgrade(&self.slot));
+            drop(queue);
+            if earliest {
+                self.shared.kick();
+            }
+        }
+    }
+
+    /// Watches a descriptor for this source, edge-triggered, until the registration is dropped.
+    /// The descriptor is duplicated. Errors: those of epoll_ctl(2).
+    pub fn watch(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Registration> {
+        let fd = fd.try_clone_to_owned()?;
+        let token = self.shared.next_token.fetch_add(1, Ordering::Relaxed);
+        self.shared.slots.lock().insert(token, Arc::clone(&self.slot));
+        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        if interest == Interest::ReadWrite {
+            flags |= EpollFlags::EPOLLOUT;
+        }
+        match self.shared.epoll.add(fd.as_fd(), EpollEvent::new(flags, token)) {
+            Ok(()) => Ok(Registration { shared: Arc::clone(&self.shared), token, fd }),
+            Err(errno) => {
+                self.shared.slots.lock().remove(&token);
+                Err(errno.into())
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes the loop if it sleeps.
+    fn kick(&self) {
+        if self.sleeping.swap(false, Ordering::SeqCst) {
+            let _ = self.wake.write(1);
+        }
+    }
+
+    fn schedule(&self, slot: &Arc<Slot>) {
+        if !slot.scheduled.swap(true, Ordering::SeqCst) {
+            self.queue.lock().runnable.push_back(Arc::clone(slot));
+            self.kick();
+        }
+    }
+
+    fn run(&self) {
+        let mut events = vec![EpollEvent::empty(); 256];
+        while !self.stopping.load(Ordering::SeqCst) {
+            let ready = self.wait(&mut events);
+            for event in &events[..ready] {
+                if event.data() == WAKE_TOKEN {
+                    let _ = self.wake.read();
+                    continue;
+                }
+                let slot = self.slots.lock().get(&event.data()).cloned();
+                if let Some(slot) = slot {
+                    slot.ready.lock().merge(event.events());
+                    if !slot.scheduled.swap(true, Ordering::SeqCst) {
+                        self.queue.lock().runnable.push_back(slot);
+                    }
+                }
+            }
+            self.expire(Instant::now());
+            for _ in 0..SOURCES_PER_TURN {
+                let Some(slot) = self.queue.lock().runnable.pop_front() else { break };
+                slot.scheduled.store(false, Ordering::SeqCst);
+                let ready = std::mem::take(&mut *slot.ready.lock());
+                if let Some(source) = slot.source.upgrade() {
+                    source.run(ready);
+                }
+            }
+        }
+    }
+
+    /// Waits for descriptors, the first timer or a kick; returns how many events there are.
+    fn wait(&self, events: &mut [EpollEvent]) -> usize {
+        self.sleeping.store(true, Ordering::SeqCst);
+        let timeout = {
+            let queue = self.queue.lock();
+            if !queue.runnable.is_empty() || self.stopping.load(Ordering::SeqCst) {
+                EpollTimeout::ZERO
+            } else {
+                match queue.timers.peek() {
+                    None => EpollTimeout::NONE,
+                    Some(Reverse((deadline, _))) => round_up(*deadline),
+                }
+            }
+        };
+        let found = self.epoll.wait(events, timeout).unwrap_or(0);
+        self.sleeping.store(false, Ordering::SeqCst);
+        found
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut queue = self.queue.lock();
+        while let Some(Reverse((deadline, token))) = queue.timers.peek().copied() {
+            if deadline > now {
+                break;
+            }
+            queue.timers.pop();
+            let Some(slot) = queue.timed.remove(&token).and_then(|slot| slot.upgrade()) else {
+                continue;
+            };
+            let mut current = slot.deadline.lock();
+            if *current != Some(deadline) {
+                continue;
+            }
+            *current = None;
+            drop(current);
+            if !slot.scheduled.swap(true, Ordering::SeqCst) {
+                queue.runnable.push_back(slot);
+            }
+        }
+    }
+}
+
+/// The epoll timeout that ends no earlier than `deadline`.
+fn round_up(deadline: Instant) -> EpollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let millis = left.as_micros().div_ceil(1000);
+    let millis = u16::try_from(millis).unwrap_or(u16::MAX);
+    EpollTimeout::try_from(Duration::from_millis(u64::from(millis))).unwrap_or(EpollTimeout::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Report(Mutex<mpsc::Sender<Ready>>);
+
+    impl Source for Report {
+        fn run(&self, ready: Ready) {
+            let _ = self.0.lock().send(ready);
+        }
+    }
+
+    fn setup() -> (Reactor, Handle, Arc<dyn Source>, mpsc::Receiver<Ready>) {
+        let reactor = Reactor::start("test").expect("epoll works");
+        let (sender, receiver) = mpsc::channel();
+        let source: Arc<dyn Source> = Arc::new(Report(Mutex::new(sender)));
+        let handle = reactor.handle(&source);
+        (reactor, handle, source, receiver)
+    }
+
+    #[test]
+    fn a_wake_runs_the_source() {
+        let (_reactor, handle, _source, receiver) = setup();
+        handle.wake();
+        assert_eq!(receiver.recv(), Ok(Ready::default()));
+    }
+
+    #[test]
+    fn a_timer_runs_the_source_once_and_can_be_moved() {
+        let (_reactor, handle, _source, receiver) = setup();
+        let begun = Instant::now();
+        handle.wake_at(Some(begun + Duration::from_secs(3600)));
+        handle.wake_at(Some(begun + Duration::from_millis(5)));
+        assert_eq!(receiver.recv(), Ok(Ready::default()));
+        assert!(begun.elapsed() >= Duration::from_millis(5));
+        assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_readable_descriptor_runs_the_source() {
+        let (_reactor, handle, _source, receiver) = setup();
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let registration = handle.watch(reader.as_fd(), Interest::Read).expect("epoll_ctl");
+        io::Write::write_all(&mut &writer, b"x").expect("room in the pipe");
+        assert!(receiver.recv().expect("the source lives").readable);
+        drop(registration);
+    }
+}

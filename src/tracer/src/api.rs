@@ -1,0 +1,315 @@
+//! The contract between the interception backends and the handlers above them.
+//!
+//! A backend (seccomp notifications, or pure ptrace) turns each trapped system call into a
+//! [`Call`], asks the [`Supervisor`], and carries out the [`Action`]. A handler cannot tell which
+//! backend carried its call.
+
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
+
+use umvu_abi::{Errno, GuestAddr, GuestFd, Pid, Tid};
+
+/// A trapped system call of a guest thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Syscall {
+    /// The number; negative for the calls of [`umvu_abi::vu`].
+    pub number: i64,
+    /// The raw argument registers.
+    pub args: [u64; 6],
+}
+
+/// The guest side of a trapped call: its memory and its descriptors.
+///
+/// Reads and writes never fault the hypervisor; errors are `EFAULT` for bad addresses and `ESRCH`
+/// for a guest that has died.
+pub trait Guest: Send + Sync {
+    /// The thread that made the call.
+    fn tid(&self) -> Tid;
+
+    /// Reads exactly `buffer.len()` bytes. Errors: `EFAULT`.
+    fn read(&self, from: GuestAddr, buffer: &mut [u8]) -> Result<(), Errno>;
+
+    /// Reads up to `buffer.len()` bytes, short at the end of a mapping; at least one.
+    fn read_some(&self, from: GuestAddr, buffer: &mut [u8]) -> Result<usize, Errno>;
+
+    /// Writes all of `data`. Errors: `EFAULT`.
+    fn write(&self, to: GuestAddr, data: &[u8]) -> Result<(), Errno>;
+
+    /// Reads a NUL-terminated string of at most `limit` bytes, in one host call for usual paths.
+    /// Errors: `EFAULT`, `ENAMETOOLONG`.
+    fn read_string(&self, from: GuestAddr, limit: usize) -> Result<Vec<u8>, Errno>;
+
+    /// Duplicates a descriptor of the guest into the hypervisor (pidfd_getfd(2)).
+    /// Errors: `EBADF`.
+    fn fetch_fd(&self, fd: GuestFd) -> Result<OwnedFd, Errno>;
+
+    /// `st_dev` and `st_ino` of an open descriptor, by one fstatat(2) on `/proc/TID/fd` (the
+    /// directory descriptor is cached). Errors: `EBADF`.
+    fn identify_fd(&self, fd: GuestFd) -> Result<FileIdentity, Errno>;
+
+    /// The target of `/proc/TID/fd/N`, by one readlinkat(2). Errors: `EBADF`.
+    fn fd_link(&self, fd: GuestFd) -> Result<Vec<u8>, Errno>;
+
+    /// The target of `/proc/TID/cwd`.
+    fn cwd_link(&self) -> Result<Vec<u8>, Errno>;
+
+    /// Sends a signal to the thread, as the kernel would (SIGPIPE of a failed send).
+    fn signal(&self, signal: i32);
+}
+
+/// What makes two descriptors the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
+    /// `st_mode`.
+    pub mode: u32,
+}
+
+/// A trapped call with everything a handler needs.
+pub struct Call {
+    /// Number and arguments: the hypervisor's own copy.
+    pub syscall: Syscall,
+    /// Memory and descriptors.
+    pub guest: Arc<dyn Guest>,
+    /// Makes the [`Completer`] of a call that is answered later.
+    pub defer: Arc<dyn Fn() -> Completer + Send + Sync>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({} by {})", self.syscall.number, self.guest.tid())
+    }
+}
+
+impl Call {
+    /// The thread that made the call.
+    #[must_use]
+    pub fn tid(&self) -> Tid {
+        self.guest.tid()
+    }
+
+    /// Argument `n` as a descriptor number.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates fds the same way")]
+    pub fn fd(&self, n: usize) -> GuestFd {
+        GuestFd(self.syscall.args[n] as i32)
+    }
+
+    /// Argument `n` as a C int.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates ints the same way")]
+    pub fn int(&self, n: usize) -> i32 {
+        self.syscall.args[n] as i32
+    }
+
+    /// Argument `n` as a pointer.
+    #[must_use]
+    pub fn addr(&self, n: usize) -> GuestAddr {
+        GuestAddr(self.syscall.args[n])
+    }
+}
+
+/// What a handler decides about a call.
+#[derive(Debug)]
+pub enum Action {
+    /// The kernel performs the call as the guest made it.
+    Forward,
+    /// The call returns this, after the writes to guest memory.
+    Return(Reply),
+    /// The call returns a new descriptor of the guest.
+    ReturnFd(FdReply),
+    /// The handler has taken a [`Completer`] and answers later.
+    Pending,
+    /// The handler may block: run this on a thread of its own and carry out what it returns.
+    Slow(SlowHandler),
+}
+
+/// The rest of a handler that may block.
+pub struct SlowHandler(pub Box<dyn FnOnce() -> Action + Send>);
+
+impl fmt::Debug for SlowHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlowHandler")
+    }
+}
+
+/// A result and the outputs that go to the guest's memory before it returns.
+///
+/// The backend performs the writes; when a signal cancels the call in between, it keeps the reply
+/// and delivers it to the restarted call, so that a handler runs exactly once per guest call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// What the call returns.
+    pub result: Result<i64, Errno>,
+    /// Guest memory to write first; a fault turns the result into `EFAULT`.
+    pub writes: Vec<(GuestAddr, Vec<u8>)>,
+}
+
+/// A descriptor to install in the guest.
+#[derive(Debug)]
+pub struct FdReply {
+    /// The file to give.
+    pub fd: OwnedFd,
+    /// Whether it is closed on exec.
+    pub close_on_exec: bool,
+    /// Guest memory to write first (the peer's address of accept(2)).
+    pub writes: Vec<(GuestAddr, Vec<u8>)>,
+}
+
+impl Action {
+    /// Returns a value.
+    #[must_use]
+    pub fn value(value: i64) -> Self {
+        Self::Return(Reply { result: Ok(value), writes: Vec::new() })
+    }
+
+    /// Returns an error.
+    #[must_use]
+    pub fn error(errno: Errno) -> Self {
+        Self::Return(Reply { result: Err(errno), writes: Vec::new() })
+    }
+
+    /// Returns 0 or the error.
+    #[must_use]
+    pub fn done(result: Result<(), Errno>) -> Self {
+        Self::Return(Reply { result: result.map(|()| 0), writes: Vec::new() })
+    }
+}
+
+impl From<Result<i64, Errno>> for Action {
+    fn from(result: Result<i64, Errno>) -> Self {
+        Self::Return(Reply { result, writes: Vec::new() })
+    }
+}
+
+impl From<Errno> for Action {
+    fn from(errno: Errno) -> Self {
+        Self::error(errno)
+    }
+}
+
+/// Answers a deferred call, once, from any thread. Dropped without an answer, it returns `EIO`.
+pub struct Completer {
+    inner: Option<Box<dyn Answer>>,
+}
+
+/// The backend's side of a [`Completer`].
+pub trait Answer: Send {
+    /// Carries out the action (`Forward`, `Return` or `ReturnFd`).
+    fn answer(self: Box<Self>, action: Action);
+
+    /// Whether a signal or the guest's death has taken the call back.
+    fn cancelled(&self) -> bool;
+}
+
+impl Completer {
+    /// Wraps a backend's answer.
+    #[must_use]
+    pub fn new(inner: Box<dyn Answer>) -> Self {
+        Self { inner: Some(inner) }
+    }
+
+    /// Carries out the action. An answer to a call that was taken back is kept for its restart.
+    pub fn complete(mut self, action: Action) {
+        if let Some(inner) = self.inner.take() {
+            inner.answer(action);
+        }
+    }
+
+    /// Whether the call has been taken back by a signal or by the guest's death.
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        self.inner.as_ref().is_none_or(|inner| inner.cancelled())
+    }
+
+    /// Gives the call up without any answer: it was taken back and is not to be replayed.
+    pub fn forget(mut self) {
+        self.inner = None;
+    }
+}
+
+impl fmt::Debug for Completer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Completer")
+    }
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            inner.answer(Action::error(Errno::EIO));
+        }
+    }
+}
+
+/// How a new task came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// A new thread group: fork, vfork, clone without CLONE_THREAD.
+    Process,
+    /// A thread of its creator's group.
+    Thread,
+}
+
+/// What the layer above the backends provides. Called from the tracer thread and from the
+/// notification threads; methods must not block (see [`Action::Slow`]).
+pub trait Supervisor: Send + Sync {
+    /// Answers a trapped call.
+    fn handle(&self, call: &Call) -> Action;
+
+    /// The first task of the tree exists, stopped.
+    fn started(&self, task: Tid);
+
+    /// `child` was created by `parent`; neither has run since.
+    fn born(&self, parent: Tid, child: Tid, birth: Birth);
+
+    /// The group has executed a program; `former` is the thread that called execve(2), and has
+    /// become the leader `task`.
+    fn executed(&self, task: Tid, former: Tid);
+
+    /// The task is gone. `last` tells whether it was the last of its group `group`.
+    fn ended(&self, task: Tid, group: Pid, last: bool);
+}
+
+/// When a system call is trapped in an armed view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trap {
+    /// Always.
+    Always,
+    /// When this pointer argument is not NULL.
+    NonNull(u8),
+    /// When `args[index] & mask == value` (low 32 bits).
+    Masked {
+        /// The argument.
+        index: u8,
+        /// Bits that count.
+        mask: u32,
+        /// Their value.
+        value: u32,
+    },
+    /// Unless `args[index] & mask == value` (low 32 bits).
+    Unless {
+        /// The argument.
+        index: u8,
+        /// Bits that count.
+        mask: u32,
+        /// Their value.
+        value: u32,
+    },
+    /// Not trapped: the filter itself answers with this error.
+    Refuse(Errno),
+}
+
+/// One row of what an armed view traps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// The system-call number.
+    pub number: i64,
+    /// When.
+    pub trap: Trap,
+    /// Whether Linux may interrupt this call by a signal (`EINTR` or restart by SA_RESTART). A
+    /// call that is never interrupted is restarted whatever the handler's flags are.
+    pub interruptible: bool,
+}

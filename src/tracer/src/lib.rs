@@ -1,0 +1,3 @@
+//! Interception of a process tree by ptrace and seccomp.
+
+pub mod api;

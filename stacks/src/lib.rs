@@ -1,0 +1,1 @@
+//! Network stacks: smoltcp, kernel namespaces, the host and none.
