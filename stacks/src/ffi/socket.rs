@@ -1,0 +1,21 @@
+//! socket(2) with numbers that nix's enums do not know.
+#![expect(unsafe_code, reason = "nix offers no socket(2) for arbitrary numbers")]
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+};
+
+use umvu_abi::{Errno, net::SocketSpec};
+
+/// Makes a socket of the calling thread's network namespace, close-on-exec.
+/// Errors: those of socket(2).
+pub(crate) fn open(spec: &SocketSpec) -> Result<OwnedFd, Errno> {
+    // SAFETY: socket(2) takes three integers and touches no memory of ours.
+    let fd = unsafe { libc::socket(spec.domain, spec.kind | libc::SOCK_CLOEXEC, spec.protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
