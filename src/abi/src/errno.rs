@@ -37,6 +37,9 @@ errnos! {
 }
 
 impl Errno {
+    /// `ENOTSUP`: on Linux the same number as `EOPNOTSUPP`.
+    pub const ENOTSUP: Self = Self::EOPNOTSUPP;
+
     /// Reads the error number of an I/O error; one without a number becomes `EIO`.
     #[must_use]
     pub fn from_io(error: &std::io::Error) -> Self {

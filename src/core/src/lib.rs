@@ -1,1 +1,141 @@
 //! Tasks, views, mounts, system-call handlers and native sockets.
+//!
+//! [`run`] starts the hypervisor on a command. [`Core`] is the state behind every handler: the
+//! [`tasks`] of the tree, the [`view`] (modules and mounts), the [`bridge`] that joins the guests'
+//! sockets to their stacks, and the [`rundir`]. [`dispatch`] is the table of intercepted calls.
+//!
+//! Architecture invariants: no concrete module is named here; there is no table of the guests'
+//! descriptors (an object is recognised when it comes back in a trapped call); handlers do not
+//! know which backend carried their call.
+//!
+//! Lock order: view, then tasks, then the bridge's registry, then one bridged socket, then the
+//! stack behind it. No lock is held while a completer answers.
+
+pub mod bridge;
+pub mod config;
+pub mod debug;
+pub mod dispatch;
+mod guest;
+mod handlers;
+pub mod paths;
+pub mod rundir;
+pub mod tasks;
+pub mod view;
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{Pid, Tid};
+use umvu_reactor::Reactor;
+use umvu_tracer::{
+    Control, Program, Tracer,
+    api::{Action, Birth, Call, Supervisor},
+};
+
+pub use config::Config;
+
+/// The state of one hypervisor, shared by all its threads.
+#[derive(Debug)]
+pub struct Core {
+    /// The guests' threads.
+    pub tasks: tasks::Tasks,
+    /// Loaded modules, mounts, names.
+    pub view: view::View,
+    /// The guests' virtual sockets.
+    pub sockets: bridge::Sockets,
+    /// Virtual files and directories.
+    pub paths: paths::Paths,
+    /// The private directory.
+    pub run_dir: Arc<rundir::RunDir>,
+    table: dispatch::Table,
+    control: Mutex<Option<Control>>,
+    this: Weak<Self>,
+}
+
+impl Core {
+    /// A handle that outlives the handler, for work on another thread; None while it ends.
+    #[must_use]
+    pub fn shared(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+
+    /// Arms the view: from now on the subscribed calls of every guest are trapped.
+    pub fn arm(&self) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control {
+            control.arm();
+        }
+    }
+}
+
+impl Supervisor for Core {
+    fn handle(&self, call: &Call) -> Action {
+        match self.table.handler(call.syscall.number) {
+            Some(handler) => handler(self, call),
+            None => Action::Forward,
+        }
+    }
+
+    fn started(&self, task: Tid) {
+        self.tasks.started(task);
+    }
+
+    fn born(&self, parent: Tid, child: Tid, birth: Birth) {
+        self.tasks.born(parent, child, birth);
+    }
+
+    fn executed(&self, task: Tid, former: Tid) {
+        self.tasks.executed(task, former);
+    }
+
+    fn ended(&self, task: Tid, group: Pid, last: bool) {
+        self.tasks.ended(task);
+        if last {
+            self.sockets.sweep_soon();
+        }
+        let _ = group;
+    }
+}
+
+/// Runs a command and every descendant of it; returns the command's exit status, 128 plus the
+/// signal's number when a signal ended it. Errors: those of starting the tracer and the command.
+pub fn run(config: Config) -> io::Result<u8> {
+    rundir::remove_stale();
+    let run_dir = Arc::new(rundir::RunDir::create()?);
+    let reactor = Reactor::start("umvu-net")?;
+    let modules = (config.modules)(&reactor);
+    let table = dispatch::Table::new();
+    let subscriptions = table.subscriptions();
+    let sockets = bridge::Sockets::new(&reactor, &run_dir)?;
+    let core = Arc::new_cyclic(|this| Core {
+        tasks: tasks::Tasks::default(),
+        view: view::View::new(modules, config.view_name.clone().unwrap_or_default()),
+        sockets,
+        paths: paths::Paths::new(&run_dir),
+        run_dir: Arc::clone(&run_dir),
+        table,
+        control: Mutex::new(None),
+        this: Weak::clone(this),
+    });
+    let mut environment = config.environment;
+    (config.prepare)(run_dir.path(), &mut environment)?;
+    let programs: Vec<Program> = config
+        .programs
+        .into_iter()
+        .map(|command| Program { command, environment: environment.clone() })
+        .collect();
+    let options = umvu_tracer::Options { mode: config.mode, subscriptions };
+    let tracer = Tracer::spawn(programs, options, Arc::clone(&core) as Arc<dyn Supervisor>)?;
+    *core.control.lock() = Some(tracer.control());
+    for name in &config.preload {
+        core.view.insert(name, false).map_err(io::Error::other)?;
+        core.arm();
+    }
+    let status = tracer.run()?;
+    core.view.stop();
+    run_dir.remove();
+    Ok(status)
+}

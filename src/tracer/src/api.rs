@@ -68,6 +68,7 @@ pub struct FileIdentity {
 }
 
 /// A trapped call with everything a handler needs.
+#[derive(Clone)]
 pub struct Call {
     /// Number and arguments: the hypervisor's own copy.
     pub syscall: Syscall,

@@ -1,0 +1,61 @@
+//! Small helpers over [`umvu_tracer::api::Guest`]: C structs in guest memory.
+
+use umvu_abi::{Errno, GuestAddr, SockAddr};
+use umvu_tracer::api::{Call, Guest};
+
+/// The longest `sockaddr` that is read (`struct sockaddr_storage`).
+const SOCKADDR_LIMIT: usize = 128;
+
+/// Reads a C int. Errors: `EFAULT`.
+pub(crate) fn read_i32(guest: &dyn Guest, at: GuestAddr) -> Result<i32, Errno> {
+    let mut bytes = [0; 4];
+    guest.read(at, &mut bytes)?;
+    Ok(i32::from_ne_bytes(bytes))
+}
+
+/// Reads the address of bind(2), connect(2) or sendto(2). Errors: `EFAULT`, `EINVAL`,
+/// `EAFNOSUPPORT`.
+pub(crate) fn read_sockaddr(
+    guest: &dyn Guest,
+    at: GuestAddr,
+    length: i32,
+) -> Result<SockAddr, Errno> {
+    let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
+    if length > SOCKADDR_LIMIT {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = [0; SOCKADDR_LIMIT];
+    guest.read(at, &mut bytes[..length])?;
+    SockAddr::decode(&bytes[..length])
+}
+
+/// The writes that return an address through a pointer and a value-result length: truncated to
+/// what the guest's buffer holds, the length written back in full (accept(2)).
+/// Errors: `EFAULT`, `EINVAL` for a negative length.
+pub(crate) fn sockaddr_writes(
+    guest: &dyn Guest,
+    addr: &SockAddr,
+    buffer: GuestAddr,
+    length_at: GuestAddr,
+) -> Result<Vec<(GuestAddr, Vec<u8>)>, Errno> {
+    let room = usize::try_from(read_i32(guest, length_at)?).map_err(|_| Errno::EINVAL)?;
+    let mut bytes = addr.encode();
+    let full = i32::try_from(bytes.len()).unwrap_or(0);
+    bytes.truncate(room);
+    Ok(vec![(buffer, bytes), (length_at, full.to_ne_bytes().to_vec())])
+}
+
+/// Reads a path argument as UTF-8, lossily. Errors: `EFAULT`, `ENAMETOOLONG`.
+pub(crate) fn read_text(call: &Call, argument: usize, limit: usize) -> Result<String, Errno> {
+    let bytes = call.guest.read_string(call.addr(argument), limit)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Like [`read_text`]; NULL reads as the empty string.
+pub(crate) fn read_optional_text(
+    call: &Call,
+    argument: usize,
+    limit: usize,
+) -> Result<String, Errno> {
+    if call.addr(argument).is_null() { Ok(String::new()) } else { read_text(call, argument, limit) }
+}

@@ -1,0 +1,23 @@
+//! One file per family of system calls; each handler is decode, find, one call, encode.
+
+mod ioctl;
+mod mount;
+mod msocket;
+mod sockets;
+pub(crate) mod vu;
+mod vuctl;
+
+use crate::dispatch::{Row, refused};
+
+/// The rows of all families but the path calls.
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = sockets::rows();
+    rows.extend(mount::rows());
+    rows.extend(ioctl::rows());
+    rows.extend([
+        refused("io_uring_setup", "rings bypass interception"),
+        refused("io_uring_enter", "rings bypass interception"),
+        refused("io_uring_register", "rings bypass interception"),
+    ]);
+    rows
+}

@@ -1,0 +1,79 @@
+//! `vuctl`: information about the view, its name, debug tags.
+
+use umvu_abi::{Errno, vu};
+use umvu_tracer::api::{Action, Call, Reply};
+
+use super::vu::{UNKNOWN, text_out};
+use crate::{Core, guest};
+
+pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
+    let tag = u32::try_from(call.int(0)).unwrap_or(u32::MAX);
+    match tag {
+        vu::VUCTL_GETINFO => info(core, call),
+        vu::VUCTL_SETNAME => match guest::read_text(call, 1, vu::NAME_FIELD) {
+            Ok(name) => {
+                core.view.set_name(&name);
+                Action::value(0)
+            }
+            Err(errno) => errno.into(),
+        },
+        vu::VUCTL_GET_DEBUGTAGS => text_out(call, &core.view.debug.active(), 1, 2),
+        vu::VUCTL_ADD_DEBUGTAGS => tags(core, call, |tags, names| tags.add(names)),
+        vu::VUCTL_DEL_DEBUGTAGS => tags(core, call, |tags, names| tags.remove(names)),
+        vu::VUCTL_GET_DEBUGTAGNAME => {
+            let name = u8::try_from(call.int(1)).ok().and_then(crate::debug::name_of);
+            match name {
+                Some(name) => text_out(call, name, 2, 3),
+                None => UNKNOWN.into(),
+            }
+        }
+        vu::VUCTL_SET_DEBUGCOLOR => match guest::read_text(call, 1, 4096) {
+            Ok(colors) => Action::done(core.view.debug.set_colors(&colors)),
+            Err(errno) => errno.into(),
+        },
+        vu::VUCTL_LAST_ERROR => {
+            let task = core.tasks.get(call.tid());
+            text_out(call, &task.last_error(), 1, 2)
+        }
+        vu::VUCTL_GET_STACK => {
+            let stack = core.tasks.get(call.tid()).stack(call.int(1));
+            text_out(call, stack.as_ref().map_or("", |mount| &mount.target), 2, 3)
+        }
+        _ => UNKNOWN.into(),
+    }
+}
+
+type TagEdit = fn(&crate::debug::Tags, &str) -> Result<(), Errno>;
+
+fn tags(core: &Core, call: &Call, edit: TagEdit) -> Action {
+    match guest::read_text(call, 1, 4096) {
+        Ok(names) => Action::done(edit(&core.view.debug, &names)),
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Fills `struct vu_info`: a `struct utsname`, the server id and the view's name.
+fn info(core: &Core, call: &Call) -> Action {
+    if call.addr(1).is_null() {
+        return Action::value(0);
+    }
+    let Ok(uname) = nix::sys::utsname::uname() else { return Errno::EIO.into() };
+    let domain = std::fs::read_to_string("/proc/sys/kernel/domainname").unwrap_or_default();
+    let fields = [
+        uname.sysname().to_string_lossy().into_owned(),
+        uname.nodename().to_string_lossy().into_owned(),
+        uname.release().to_string_lossy().into_owned(),
+        uname.version().to_string_lossy().into_owned(),
+        uname.machine().to_string_lossy().into_owned(),
+        domain.trim_end().to_owned(),
+        std::process::id().to_string(),
+        core.view.name(),
+    ];
+    let mut bytes = vec![0; vu::VU_INFO_SIZE];
+    for (field, room) in fields.iter().zip(bytes.chunks_exact_mut(vu::NAME_FIELD)) {
+        let text = field.as_bytes();
+        let count = text.len().min(room.len() - 1);
+        room[..count].copy_from_slice(&text[..count]);
+    }
+    Action::Return(Reply { result: Ok(0), writes: vec![(call.addr(1), bytes)] })
+}

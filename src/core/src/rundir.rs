@@ -1,0 +1,131 @@
+//! The private directory of one hypervisor, and the removal of those that a killed one left.
+//!
+//! It is `umvu-UID/PID.START` under `$XDG_RUNTIME_DIR` or `/tmp`, mode 0700; START is the start
+//! time of the process (proc(5), field 22), so that a reused pid is not taken for a living owner.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::Uid;
+
+/// The private directory; [`RunDir::remove`] or a drop removes it.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Creates the directory with its `sockets` folder. Errors: those of mkdir(2), `EPERM` when
+    /// the parent exists but belongs to somebody else.
+    pub fn create() -> io::Result<Self> {
+        let parent = parent();
+        make_private(&parent)?;
+        let pid = std::process::id();
+        let start = start_time(pid).unwrap_or(0);
+        let path = parent.join(format!("{pid}.{start}"));
+        make_private(&path)?;
+        make_private(&path.join("sockets"))?;
+        Ok(Self { path })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the private names of sockets are.
+    #[must_use]
+    pub fn sockets(&self) -> PathBuf {
+        self.path.join("sockets")
+    }
+
+    /// Removes the directory with all it holds.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Removes the directories of hypervisors of this user that no longer live.
+pub fn remove_stale() {
+    let parent = parent();
+    let Ok(entries) = fs::read_dir(&parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(owner) = name.to_str().and_then(parse) else { continue };
+        if start_time(owner.0) != Some(owner.1) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn parent() -> PathBuf {
+    let base = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute() && writable(dir))
+        .unwrap_or_else(|| PathBuf::from("/tmp"));
+    base.join(format!("umvu-{}", Uid::effective()))
+}
+
+fn writable(dir: &Path) -> bool {
+    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
+fn parse(name: &str) -> Option<(u32, u64)> {
+    let (pid, start) = name.split_once('.')?;
+    Some((pid.parse().ok()?, start.parse().ok()?))
+}
+
+/// Makes a directory of mode 0700, or accepts one that is ours and closed to others.
+fn make_private(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(path)?;
+            let ours = found.uid() == Uid::effective().as_raw();
+            if found.is_dir() && ours && found.mode() & 0o077 == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("{}: not a private directory of this user", path.display()),
+                ))
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The start time of a process in clock ticks since boot; None when there is no such process.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_names_are_parsed() {
+        assert_eq!(parse("12.345"), Some((12, 345)));
+        assert_eq!(parse("x.345"), None);
+        assert_eq!(parse("12"), None);
+    }
+
+    #[test]
+    fn the_start_time_of_this_process_is_known() {
+        assert!(start_time(std::process::id()).is_some());
+        assert_eq!(start_time(u32::MAX), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! The guests' threads and what each of them inherits.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+use umvu_abi::Tid;
+use umvu_tracer::api::Birth;
+
+use crate::view::Mount;
+
+/// The stack of each address family; a family that is absent uses the kernel's.
+pub type Stacks = BTreeMap<i32, Arc<Mount>>;
+
+/// One thread of a guest.
+#[derive(Debug)]
+pub struct Task {
+    /// Its kernel id.
+    pub tid: Tid,
+    stacks: Mutex<Arc<Stacks>>,
+    last_error: Mutex<String>,
+}
+
+impl Task {
+    fn new(tid: Tid, stacks: Arc<Stacks>) -> Self {
+        Self { tid, stacks: Mutex::new(stacks), last_error: Mutex::new(String::new()) }
+    }
+
+    /// The default stacks of the thread.
+    #[must_use]
+    pub fn stacks(&self) -> Arc<Stacks> {
+        Arc::clone(&self.stacks.lock())
+    }
+
+    /// The default stack of one address family; None for the kernel's.
+    #[must_use]
+    pub fn stack(&self, domain: i32) -> Option<Arc<Mount>> {
+        self.stacks.lock().get(&domain).cloned()
+    }
+
+    /// Chooses the stack of one family, for this thread and those it will create.
+    pub fn choose_stack(&self, domain: i32, mount: Option<Arc<Mount>>) {
+        let mut stacks = self.stacks.lock();
+        let changed = Arc::make_mut(&mut stacks);
+        match mount {
+            Some(mount) => changed.insert(domain, mount),
+            None => changed.remove(&domain),
+        };
+    }
+
+    /// Keeps the reason of the last failure for `VUCTL_LAST_ERROR`; empty clears it.
+    pub fn set_last_error(&self, reason: impl Into<String>) {
+        *self.last_error.lock() = reason.into();
+    }
+
+    /// The reason of the last failure.
+    #[must_use]
+    pub fn last_error(&self) -> String {
+        self.last_error.lock().clone()
+    }
+}
+
+/// All threads of the tree, by kernel id.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    by_tid: RwLock<HashMap<Tid, Arc<Task>>>,
+}
+
+impl Tasks {
+    /// Enters the first task of the tree.
+    pub fn started(&self, tid: Tid) {
+        let task = Arc::new(Task::new(tid, Arc::default()));
+        self.by_tid.write().insert(tid, task);
+    }
+
+    /// Enters a new task, which inherits from its creator.
+    pub fn born(&self, parent: Tid, child: Tid, _birth: Birth) {
+        let stacks = self.get(parent).stacks();
+        self.by_tid.write().insert(child, Arc::new(Task::new(child, stacks)));
+    }
+
+    /// Follows an exec: the calling thread takes the leader's id.
+    pub fn executed(&self, task: Tid, former: Tid) {
+        if task != former {
+            let stacks = self.get(former).stacks();
+            let mut tasks = self.by_tid.write();
+            tasks.remove(&former);
+            tasks.insert(task, Arc::new(Task::new(task, stacks)));
+        }
+    }
+
+    /// Forgets a task.
+    pub fn ended(&self, task: Tid) {
+        self.by_tid.write().remove(&task);
+    }
+
+    /// Finds a task; one that is unknown has the kernel's view of everything.
+    #[must_use]
+    pub fn get(&self, tid: Tid) -> Arc<Task> {
+        let known = self.by_tid.read().get(&tid).cloned();
+        known.unwrap_or_else(|| Arc::new(Task::new(tid, Arc::default())))
+    }
+
+    /// How many tasks use a mounted stack by default.
+    #[must_use]
+    pub fn users_of(&self, mount: &Arc<Mount>) -> usize {
+        let tasks = self.by_tid.read();
+        tasks.values().filter(|t| t.stacks().values().any(|used| Arc::ptr_eq(used, mount))).count()
+    }
+
+    /// Sends every task that uses a stack back to the kernel's.
+    pub fn leave_stack(&self, mount: &Arc<Mount>) {
+        for task in self.by_tid.read().values() {
+            let families: Vec<i32> = task
+                .stacks()
+                .iter()
+                .filter(|(_, used)| Arc::ptr_eq(used, mount))
+                .map(|(family, _)| *family)
+                .collect();
+            for family in families {
+                task.choose_stack(family, None);
+            }
+        }
+    }
+
+    /// The ids of all tasks.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Tid> {
+        self.by_tid.read().keys().copied().collect()
+    }
+}

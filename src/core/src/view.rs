@@ -1,0 +1,261 @@
+//! The view: loaded modules, mounts, its name and debug tags.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use umvu_abi::{
+    Errno,
+    module::{Module, MountError, MountRequest, Mounted},
+    net::NetStack,
+};
+
+/// Something mounted at a path.
+#[derive(Debug)]
+pub struct Mount {
+    /// The absolute mount point.
+    pub target: String,
+    /// The source argument of mount(2).
+    pub source: String,
+    /// The file-system type.
+    pub fstype: String,
+    /// The data argument of mount(2).
+    pub data: String,
+    /// What is there.
+    pub content: Mounted,
+    /// The device number that stat(2) shows, distinct per mount.
+    pub dev: u64,
+    /// Permission bits, owner and group of the node, which chmod(2) and chown(2) change.
+    pub owner: Mutex<Ownership>,
+    /// When it was mounted, seconds since the epoch.
+    pub mounted_at: i64,
+    permanent: bool,
+}
+
+/// Permission bits and ids of a mounted node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// Permission bits, at first 0777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Mount {
+    /// The stack that is mounted here.
+    #[must_use]
+    pub fn stack(&self) -> &Arc<dyn NetStack> {
+        match &self.content {
+            Mounted::Stack(stack) => stack,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Loaded {
+    module: Arc<dyn Module>,
+    permanent: bool,
+}
+
+/// The state of one view.
+#[derive(Debug)]
+pub struct View {
+    available: Vec<Arc<dyn Module>>,
+    loaded: RwLock<Vec<Loaded>>,
+    mounts: RwLock<Arc<Vec<Arc<Mount>>>>,
+    /// Serialises mount and umount.
+    mounting: Mutex<()>,
+    name: Mutex<String>,
+    /// Debug tags.
+    pub debug: crate::debug::Tags,
+    next_dev: AtomicU64,
+    generation: AtomicU32,
+}
+
+impl View {
+    /// Makes a view in which nothing is loaded.
+    #[must_use]
+    pub fn new(available: Vec<Arc<dyn Module>>, name: String) -> Self {
+        Self {
+            available,
+            loaded: RwLock::default(),
+            mounts: RwLock::default(),
+            mounting: Mutex::new(()),
+            name: Mutex::new(name),
+            debug: crate::debug::Tags::default(),
+            next_dev: AtomicU64::new(0x7600),
+            generation: AtomicU32::new(0),
+        }
+    }
+
+    /// Loads a module. Errors: `EEXIST` loaded already, `ENOENT` no such module.
+    pub fn insert(&self, name: &str, permanent: bool) -> Result<(), MountError> {
+        let mut loaded = self.loaded.write();
+        if loaded.iter().any(|one| one.module.name() == name) {
+            return Err(MountError::new(Errno::EEXIST, format!("{name}: already loaded")));
+        }
+        let Some(module) = self.available.iter().find(|one| one.name() == name) else {
+            let known: Vec<_> = self.available.iter().map(|one| one.name()).collect();
+            let reason = format!("{name}: no such module (there are: {})", known.join(" "));
+            return Err(MountError::new(Errno::ENOENT, reason));
+        };
+        loaded.push(Loaded { module: Arc::clone(module), permanent });
+        Ok(())
+    }
+
+    /// Unloads a module. Errors: `ENOENT` not loaded, `EBUSY` permanent or in use by a mount.
+    pub fn remove(&self, name: &str) -> Result<(), MountError> {
+        let mut loaded = self.loaded.write();
+        let Some(at) = loaded.iter().position(|one| one.module.name() == name) else {
+            return Err(MountError::new(Errno::ENOENT, format!("{name}: not loaded")));
+        };
+        if loaded[at].permanent {
+            return Err(MountError::new(Errno::EBUSY, format!("{name}: loaded permanently")));
+        }
+        if let Some(user) = self.mounts().iter().find(|mount| mount.fstype.starts_with(name)) {
+            let reason = format!("{name}: in use by {}", user.target);
+            return Err(MountError::new(Errno::EBUSY, reason));
+        }
+        loaded.remove(at);
+        Ok(())
+    }
+
+    /// The text of `vu_lsmod`: one line `name: description` per module.
+    #[must_use]
+    pub fn list(&self) -> String {
+        let loaded = self.loaded.read();
+        let line = |one: &Loaded| format!("{}: {}\n", one.module.name(), one.module.description());
+        loaded.iter().map(line).collect()
+    }
+
+    /// The mounts, oldest first. Cheap: a snapshot.
+    #[must_use]
+    pub fn mounts(&self) -> Arc<Vec<Arc<Mount>>> {
+        Arc::clone(&self.mounts.read())
+    }
+
+    /// A number that changes with each mount and umount.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The newest mount at exactly this path.
+    #[must_use]
+    pub fn mount_at(&self, path: &str) -> Option<Arc<Mount>> {
+        self.mounts().iter().rev().find(|mount| mount.target == path).cloned()
+    }
+
+    /// Whether a file-system type is a matter of this view: a loaded module's, or one of a module
+    /// that could be loaded.
+    #[must_use]
+    pub fn serves(&self, fstype: &str) -> bool {
+        self.available.iter().any(|module| belongs(module.as_ref(), fstype))
+    }
+
+    /// Mounts. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when something is
+    /// mounted there, and what the module reports.
+    pub fn mount(&self, mut request: MountRequest) -> Result<(), MountError> {
+        let _guard = self.mounting.lock();
+        request.view = self.name();
+        let module = self.module_for(&request.fstype)?;
+        if self.mount_at(&request.target).is_some() {
+            let reason = format!("{}: something is mounted there already", request.target);
+            return Err(MountError::new(Errno::EBUSY, reason));
+        }
+        let permanent = request.data.split(',').any(|word| word == "permanent");
+        let kept = request.data.split(',').filter(|word| *word != "permanent");
+        request.data = kept.collect::<Vec<_>>().join(",");
+        let content = module.mount(&request)?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let mount = Arc::new(Mount {
+            target: request.target,
+            source: request.source,
+            fstype: request.fstype,
+            data: request.data,
+            content,
+            dev: self.next_dev.fetch_add(1, Ordering::Relaxed),
+            owner: Mutex::new(Ownership { mode: 0o777, uid: 0, gid: 0 }),
+            mounted_at: now.map_or(0, |time| time.as_secs().try_into().unwrap_or(i64::MAX)),
+            permanent,
+        });
+        self.change(|mounts| mounts.push(mount));
+        Ok(())
+    }
+
+    /// Takes a mount away, after `busy` has agreed (it returns the reason why not).
+    /// Errors: `EINVAL` nothing mounted there, `EBUSY` permanent or in use.
+    pub fn umount(
+        &self,
+        target: &str,
+        busy: &dyn Fn(&Arc<Mount>) -> Option<String>,
+    ) -> Result<Arc<Mount>, MountError> {
+        let _guard = self.mounting.lock();
+        let Some(mount) = self.mount_at(target) else {
+            return Err(MountError::new(Errno::EINVAL, format!("{target}: not mounted")));
+        };
+        if mount.permanent {
+            return Err(MountError::new(Errno::EBUSY, format!("{target}: mounted permanently")));
+        }
+        if let Some(reason) = busy(&mount) {
+            return Err(MountError::new(Errno::EBUSY, format!("{target}: {reason}")));
+        }
+        self.change(|mounts| mounts.retain(|other| !Arc::ptr_eq(other, &mount)));
+        Ok(mount)
+    }
+
+    /// The name of the view, empty when it has none.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.lock().clone()
+    }
+
+    /// Names the view.
+    pub fn set_name(&self, name: &str) {
+        name.clone_into(&mut self.name.lock());
+    }
+
+    /// Stops every mounted stack: the hypervisor ends.
+    pub fn stop(&self) {
+        for mount in self.mounts().iter() {
+            mount.stack().stop();
+        }
+        self.change(Vec::clear);
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Vec<Arc<Mount>>)) {
+        edit(Arc::make_mut(&mut self.mounts.write()));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The loaded module whose name is the longest prefix of the type.
+    fn module_for(&self, fstype: &str) -> Result<Arc<dyn Module>, MountError> {
+        let loaded = self.loaded.read();
+        let fitting = loaded.iter().filter(|one| belongs(one.module.as_ref(), fstype));
+        if let Some(found) = fitting.max_by_key(|one| one.module.name().len()) {
+            return Ok(Arc::clone(&found.module));
+        }
+        let missing = self.available.iter().find(|one| belongs(one.as_ref(), fstype));
+        Err(MountError::new(
+            Errno::ENODEV,
+            match missing {
+                Some(module) => {
+                    let name = module.name();
+                    format!("{fstype}: module {name} is not loaded (run: vu_insmod {name})")
+                }
+                None => format!("{fstype}: unknown file-system type"),
+            },
+        ))
+    }
+}
+
+fn belongs(module: &dyn Module, fstype: &str) -> bool {
+    fstype.starts_with(module.name())
+}
