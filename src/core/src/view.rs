@@ -1,11 +1,8 @@
 //! The view: loaded modules, mounts, its name and debug tags.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};

@@ -69,7 +69,9 @@ fn umount(core: &Core, call: &Call) -> Action {
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let force = call.int(1) & libc::MNT_FORCE != 0;
     let call = call.clone();
-    Action::Slow(SlowHandler(Box::new(move || report(&core, &call, release(&core, &target, force)))))
+    Action::Slow(SlowHandler(Box::new(move || {
+        report(&core, &call, release(&core, &target, force))
+    })))
 }
 
 /// Takes a stack away: `EBUSY` while sockets or processes use it, unless forced.

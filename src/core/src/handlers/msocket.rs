@@ -17,9 +17,7 @@ const FAMILY_LIMIT: i32 = 64;
 
 pub(crate) fn msocket(core: &Core, call: &Call) -> Action {
     match decode(core, call) {
-        Ok(Choice::Default(stack)) => {
-            Action::done(choose(core, call, stack.as_ref()))
-        }
+        Ok(Choice::Default(stack)) => Action::done(choose(core, call, stack.as_ref())),
         Ok(Choice::Socket(stack)) => {
             create(core, call, stack, [call.int(1), call.int(2), call.int(3)])
         }

@@ -18,7 +18,10 @@ pub(crate) fn rows() -> [(i32, Row); 5] {
         (vu::SYS_RMMOD, always("rmmod", rmmod, "unloads a module")),
         (vu::SYS_LSMOD, always("lsmod", lsmod, "lists modules")),
         (vu::SYS_VUCTL, always("vuctl", vuctl::vuctl, "information, name, debug tags")),
-        (vu::SYS_MSOCKET, always("msocket", msocket::msocket, "a socket of a stack; default stack")),
+        (
+            vu::SYS_MSOCKET,
+            always("msocket", msocket::msocket, "a socket of a stack; default stack"),
+        ),
     ]
 }
 

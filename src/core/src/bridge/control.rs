@@ -1,0 +1,207 @@
+//! Control messages of datagram sockets: cmsg(3), ip(7), ipv6(7).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use umvu_abi::{
+    Errno, SockAddr,
+    net::{DatagramMeta, QueuedError, SendControl},
+};
+
+/// The size of `struct cmsghdr`, and the alignment of control messages.
+const HEADER: usize = 16;
+const ALIGN: usize = 8;
+
+/// Which control messages a guest has asked for with setsockopt(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wanted {
+    ttl: bool,
+    tos: bool,
+    packet_info: bool,
+    hop_limit: bool,
+    traffic_class: bool,
+    packet_info6: bool,
+}
+
+impl Wanted {
+    /// Follows a setsockopt(2) that the stack has accepted.
+    pub(crate) fn follow(&mut self, level: i32, name: i32, value: &[u8]) {
+        let on = value.first_chunk().map_or(value.first().is_some_and(|byte| *byte != 0), |int| {
+            i32::from_ne_bytes(*int) != 0
+        });
+        match (level, name) {
+            (libc::IPPROTO_IP, libc::IP_RECVTTL) => self.ttl = on,
+            (libc::IPPROTO_IP, libc::IP_RECVTOS) => self.tos = on,
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => self.packet_info = on,
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT) => self.hop_limit = on,
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS) => self.traffic_class = on,
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) => self.packet_info6 = on,
+            _ => {}
+        }
+    }
+
+    /// The messages that come with a datagram.
+    pub(crate) fn messages(&self, meta: &DatagramMeta, out: &mut Messages) {
+        let int = |value: u8| i32::from(value).to_ne_bytes();
+        match meta.source {
+            SockAddr::Inet(_) => {
+                if self.packet_info {
+                    out.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &packet_info(meta));
+                }
+                if self.ttl {
+                    out.push(libc::IPPROTO_IP, libc::IP_TTL, &int(meta.ttl));
+                }
+                if self.tos {
+                    out.push(libc::IPPROTO_IP, libc::IP_TOS, &[meta.tos]);
+                }
+            }
+            SockAddr::Inet6(_) => {
+                if self.packet_info6 {
+                    out.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &packet_info6(meta));
+                }
+                if self.hop_limit {
+                    out.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &int(meta.ttl));
+                }
+                if self.traffic_class {
+                    out.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &int(meta.tos));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `struct in_pktinfo`: interface, local address, header's destination.
+fn packet_info(meta: &DatagramMeta) -> Vec<u8> {
+    let to = match meta.destination {
+        SockAddr::Inet(addr) => *addr.ip(),
+        _ => Ipv4Addr::UNSPECIFIED,
+    };
+    let mut bytes = meta.ifindex.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&to.octets());
+    bytes.extend_from_slice(&to.octets());
+    bytes
+}
+
+/// `struct in6_pktinfo`: destination address, interface.
+fn packet_info6(meta: &DatagramMeta) -> Vec<u8> {
+    let to = match meta.destination {
+        SockAddr::Inet6(addr) => *addr.ip(),
+        _ => Ipv6Addr::UNSPECIFIED,
+    };
+    let mut bytes = to.octets().to_vec();
+    bytes.extend_from_slice(&meta.ifindex.to_ne_bytes());
+    bytes
+}
+
+/// A buffer of control messages under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    bytes: Vec<u8>,
+}
+
+impl Messages {
+    /// Appends one message, aligned.
+    pub(crate) fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let length = (HEADER + data.len()) as u64;
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&level.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(data);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+    }
+
+    /// The bytes for a guest's buffer of `room`; the flag tells whether messages were cut off.
+    pub(crate) fn fit(mut self, room: usize) -> (Vec<u8>, bool) {
+        let truncated = self.bytes.len() > room;
+        self.bytes.truncate(room);
+        (self.bytes, truncated)
+    }
+}
+
+/// The message of an error-queue entry: `struct sock_extended_err` and the offender's address.
+pub(crate) fn error_message(error: &QueuedError, out: &mut Messages) {
+    let mut data = error.errno.0.to_ne_bytes().to_vec();
+    data.extend_from_slice(&[error.origin, error.icmp_type, error.icmp_code, 0]);
+    data.extend_from_slice(&error.info.to_ne_bytes());
+    data.extend_from_slice(&[0; 4]);
+    data.extend_from_slice(&error.offender.encode());
+    match error.destination {
+        SockAddr::Inet6(_) => out.push(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &data),
+        _ => out.push(libc::IPPROTO_IP, libc::IP_RECVERR, &data),
+    }
+}
+
+/// Reads the control messages of a sendmsg(2). Unknown ones are ignored where Linux ignores them.
+/// Errors: `EINVAL` for lengths that do not fit.
+pub(crate) fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
+    let mut control = SendControl::default();
+    while bytes.len() >= HEADER {
+        let length = bytes.first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
+        let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
+        if length < HEADER || length > bytes.len() {
+            return Err(Errno::EINVAL);
+        }
+        let int = |at: usize| {
+            bytes[at..].first_chunk().map_or(0, |field: &[u8; 4]| i32::from_ne_bytes(*field))
+        };
+        one(int(8), int(12), &bytes[HEADER..length], &mut control)?;
+        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+    }
+    Ok(control)
+}
+
+fn one(level: i32, kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
+    let byte = || match data.first_chunk() {
+        Some(int) => u8::try_from(i32::from_ne_bytes(*int)).map_err(|_| Errno::EINVAL),
+        None => data.first().copied().ok_or(Errno::EINVAL),
+    };
+    match (level, kind) {
+        (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+            control.ttl = Some(byte()?);
+        }
+        (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+            control.tos = Some(byte()?);
+        }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let info: &[u8; 12] = data.first_chunk().ok_or(Errno::EINVAL)?;
+            let (ifindex, rest) = info.split_at(4);
+            control.ifindex = u32::from_ne_bytes(ifindex.try_into().map_err(|_| Errno::EINVAL)?);
+            let ip: [u8; 4] = rest[..4].try_into().map_err(|_| Errno::EINVAL)?;
+            control.source = Some(IpAddr::from(ip)).filter(|ip| !ip.is_unspecified());
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let info: &[u8; 20] = data.first_chunk().ok_or(Errno::EINVAL)?;
+            let (ip, ifindex) = info.split_at(16);
+            control.ifindex = u32::from_ne_bytes(ifindex.try_into().map_err(|_| Errno::EINVAL)?);
+            let ip: [u8; 16] = ip.try_into().map_err(|_| Errno::EINVAL)?;
+            control.source = Some(IpAddr::from(ip)).filter(|ip| !ip.is_unspecified());
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pushed_can_be_parsed() {
+        let mut messages = Messages::default();
+        messages.push(libc::IPPROTO_IP, libc::IP_TOS, &[0x10]);
+        messages.push(libc::IPPROTO_IP, libc::IP_TTL, &7_i32.to_ne_bytes());
+        let (bytes, truncated) = messages.fit(4096);
+        assert!(!truncated);
+        let parsed = parse(&bytes).expect("well formed");
+        assert_eq!((parsed.tos, parsed.ttl), (Some(0x10), Some(7)));
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_refused() {
+        for length in [0_u64, 3, 17, u64::MAX] {
+            let mut bytes = length.to_ne_bytes().to_vec();
+            bytes.resize(HEADER, 0);
+            assert_eq!(parse(&bytes), Err(Errno::EINVAL));
+        }
+    }
+}

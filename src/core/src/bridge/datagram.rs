@@ -1,0 +1,334 @@
+//! A virtual datagram socket: UDP, ICMP, RAW, PACKET, NETLINK.
+//!
+//! Theory of operation. What the stack receives is sent to the guest's AF_UNIX socket by a sender
+//! whose name encodes the origin, so that poll, MSG_PEEK and MSG_TRUNC are the kernel's. A guest
+//! that sends without naming a destination must be paired with an end of ours: when it has
+//! connected, or from birth (netlink). Sends to an address and receives that want one are trapped.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use nix::sys::socket::{SockType, UnixAddr};
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno, SockAddr,
+    net::{Datagram, DatagramMeta, DatagramSocket, SendControl},
+};
+use umvu_reactor::{Interest, Registration};
+use umvu_tracer::api::{Action, Call, Completer};
+
+use super::{Hub, Virtual, control::Wanted, ffi, receive::Request, unix};
+
+/// The largest datagram a guest may send.
+const DATAGRAM_LIMIT: usize = 1 << 17;
+/// How many bytes wait here when the guest's queue is full.
+const BACKLOG_BYTES: usize = 1 << 20;
+/// How many datagrams one run takes from each side.
+const BATCH: usize = 256;
+
+/// The bridge of one datagram socket.
+pub(crate) struct Datagrams {
+    /// The stack's side.
+    pub(crate) socket: Arc<dyn DatagramSocket>,
+    /// The control messages that the guest has asked for.
+    pub(crate) wanted: Mutex<Wanted>,
+    /// The private name of the guest's socket; none when it is paired from birth.
+    path: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    paired: Option<Pair>,
+    /// Datagrams that did not fit the guest's queue, and their bytes.
+    backlog: VecDeque<Datagram>,
+    backlog_bytes: usize,
+    /// Tells when the guest's queue has room again.
+    overflow: Option<(OwnedFd, Registration)>,
+    waiters: VecDeque<Waiter>,
+    /// The origin of what comes from our end of the pair.
+    origin: Option<DatagramMeta>,
+}
+
+struct Pair {
+    end: OwnedFd,
+    registration: Option<Registration>,
+    path: Option<PathBuf>,
+}
+
+struct Waiter {
+    guest: OwnedFd,
+    request: Request,
+    completer: Completer,
+    deadline: Option<Instant>,
+}
+
+impl Datagrams {
+    /// Makes the guest's descriptor and our side of it.
+    pub(super) fn create(
+        hub: &Hub,
+        socket: Arc<dyn DatagramSocket>,
+        nonblocking: bool,
+    ) -> Result<(OwnedFd, Self), Errno> {
+        let mut state = State::default();
+        let (guest, path) = if socket.always_paired() {
+            let (guest, end) = unix::datagram_pair(nonblocking)?;
+            state.paired = Some(Pair { end, registration: None, path: None });
+            (guest, None)
+        } else {
+            let guest = unix::create(SockType::Datagram, nonblocking)?;
+            let path = hub.path('d', hub.fresh_id());
+            unix::bind_path(&guest, &path)?;
+            (guest, Some(path))
+        };
+        let wanted = Mutex::default();
+        Ok((guest, Self { socket, wanted, path, state: Mutex::new(state) }))
+    }
+
+    /// Watches the end of a socket that is paired from birth.
+    pub(super) fn watch(&self, one: &Virtual) -> Result<(), Errno> {
+        if let Some(pair) = &mut self.state.lock().paired {
+            pair.registration = Some(one.handle()?.watch(pair.end.as_fd(), Interest::Read)?);
+        }
+        Ok(())
+    }
+
+    /// connect(2); None dissolves the association.
+    pub(crate) fn connect(
+        &self,
+        one: &Virtual,
+        hub: &Hub,
+        call: &Call,
+        peer: Option<&SockAddr>,
+    ) -> Result<(), Errno> {
+        self.socket.connect(peer)?;
+        let Some(path) = &self.path else { return Ok(()) };
+        let guest = call.guest.fetch_fd(call.fd(0))?;
+        let mut state = self.state.lock();
+        state.origin = None;
+        if peer.is_none() {
+            ffi::disconnect(&guest)?;
+            state.paired = None;
+            return Ok(());
+        }
+        let end = unix::create(SockType::Datagram, true)?;
+        let end_path = hub.path('p', hub.fresh_id());
+        unix::bind_path(&end, &end_path)?;
+        unix::connect_path(&guest, &end_path)?;
+        unix::connect_path(&end, path)?;
+        unix::widen(&end);
+        let registration = Some(one.handle()?.watch(end.as_fd(), Interest::Read)?);
+        state.paired = Some(Pair { end, registration, path: Some(end_path) });
+        drop(state);
+        one.wake();
+        Ok(())
+    }
+
+    /// Whether the guest may send without a destination: the kernel carries it to our end.
+    pub(crate) fn is_paired(&self) -> bool {
+        self.state.lock().paired.is_some()
+    }
+
+    /// sendto(2), sendmsg(2). Errors: the stack's, `EMSGSIZE`.
+    pub(crate) fn send(
+        &self,
+        data: &[u8],
+        to: Option<&SockAddr>,
+        control: &SendControl,
+    ) -> Result<usize, Errno> {
+        if data.len() > DATAGRAM_LIMIT {
+            return Err(Errno::EMSGSIZE);
+        }
+        self.socket.send(data, to, control)
+    }
+
+    /// recvfrom(2), recvmsg(2): at once, or when something comes.
+    pub(crate) fn receive(
+        &self,
+        one: &Virtual,
+        hub: &Hub,
+        call: &Call,
+        request: Request,
+    ) -> Action {
+        let guest = match call.guest.fetch_fd(call.fd(0)) {
+            Ok(guest) => guest,
+            Err(errno) => return errno.into(),
+        };
+        match self.attempt(hub, &guest, &request) {
+            Err(Errno::EAGAIN) if !request.dont_wait() && !unix::is_nonblocking(&guest) => {}
+            result => return request.answer(result),
+        }
+        let deadline = unix::receive_timeout(&guest).map(|timeout| Instant::now() + timeout);
+        let completer = (call.defer)();
+        self.state.lock().waiters.push_back(Waiter { guest, request, completer, deadline });
+        // Something may have come in between.
+        one.wake();
+        Action::Pending
+    }
+
+    fn attempt(
+        &self,
+        hub: &Hub,
+        guest: &OwnedFd,
+        request: &Request,
+    ) -> Result<super::receive::Received, Errno> {
+        if request.wants_errors() {
+            let error = self.socket.receive_error().ok_or(Errno::EAGAIN)?;
+            return Ok(request.error_message(&error));
+        }
+        if let Some(errno) = self.socket.take_error() {
+            return Err(errno);
+        }
+        let origin = self.state.lock().origin;
+        let local = self.socket.local().ok();
+        request.receive(hub, guest, &self.wanted.lock(), origin, local)
+    }
+
+    /// Gives up receives that their guests have taken back.
+    pub(super) fn drop_cancelled(&self) {
+        let mut given_up = Vec::new();
+        let mut state = self.state.lock();
+        for waiter in std::mem::take(&mut state.waiters) {
+            if waiter.completer.cancelled() {
+                given_up.push(waiter.completer);
+            } else {
+                state.waiters.push_back(waiter);
+            }
+        }
+        drop(state);
+        given_up.into_iter().for_each(Completer::forget);
+    }
+
+    /// The guest is gone, or the stack is.
+    pub(super) fn discard(&self, _hub: &Hub) {
+        let state = std::mem::take(&mut *self.state.lock());
+        let paths = [self.path.clone(), state.paired.and_then(|pair| pair.path)];
+        for path in paths.into_iter().flatten() {
+            let _ = std::fs::remove_file(path);
+        }
+        for waiter in state.waiters {
+            waiter.completer.complete(Action::error(Errno::EBADF));
+        }
+    }
+
+    /// Moves datagrams both ways: on the reactor.
+    pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>) {
+        let sent = self.take_from_guest();
+        let delivered = self.give_to_guest(one, hub);
+        self.serve_waiters(one, hub);
+        if sent == BATCH || delivered == BATCH {
+            one.wake();
+        }
+    }
+
+    /// Guest to stack: what it sent without naming a destination. Returns how many.
+    fn take_from_guest(&self) -> usize {
+        let mut buffer = vec![0; DATAGRAM_LIMIT];
+        for count in 0..BATCH {
+            let length = match &self.state.lock().paired {
+                Some(pair) => match unix::receive(&pair.end, &mut buffer) {
+                    Ok(length) => length,
+                    Err(_) => return count,
+                },
+                None => return count,
+            };
+            let _ = self.socket.send(&buffer[..length], None, &SendControl::default());
+        }
+        BATCH
+    }
+
+    /// Stack to guest. Returns how many.
+    fn give_to_guest(&self, one: &Virtual, hub: &Arc<Hub>) -> usize {
+        let mut state = self.state.lock();
+        state.overflow = None;
+        for count in 0..BATCH {
+            let datagram = match state.backlog.pop_front() {
+                Some(datagram) => {
+                    state.backlog_bytes -= datagram.data.len();
+                    datagram
+                }
+                None => match self.socket.receive() {
+                    Some(datagram) => datagram,
+                    None => return count,
+                },
+            };
+            match self.deliver(hub, &mut state, &datagram) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.hold(one, &mut state, datagram);
+                    return count;
+                }
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::ConnectionRefused {
+                        hub.sweep_later(one);
+                    }
+                }
+            }
+        }
+        BATCH
+    }
+
+    fn deliver(&self, hub: &Hub, state: &mut State, datagram: &Datagram) -> io::Result<usize> {
+        if let Some(pair) = &state.paired {
+            let sent = unix::send(&pair.end, &datagram.data);
+            state.origin = Some(datagram.meta);
+            return sent;
+        }
+        let Some(path) = &self.path else { return Ok(0) };
+        let sender = hub.senders.get(&hub.names, &datagram.meta)?;
+        unix::send_to(&sender, &datagram.data, &UnixAddr::new(path.as_path())?)
+    }
+
+    /// Keeps a datagram until the guest's queue has room, and everything after it in the stack.
+    fn hold(&self, one: &Virtual, state: &mut State, datagram: Datagram) {
+        state.backlog_bytes += datagram.data.len();
+        if state.backlog_bytes <= BACKLOG_BYTES {
+            state.backlog.push_front(datagram);
+        } else {
+            state.backlog_bytes -= datagram.data.len();
+        }
+        let watched = match (&state.paired, &self.path) {
+            (Some(pair), _) => pair.end.try_clone().map_err(Errno::from),
+            (None, Some(path)) => unix::create(SockType::Datagram, true)
+                .and_then(|probe| unix::connect_path(&probe, path).map(|()| probe)),
+            (None, None) => return,
+        };
+        let watch = |probe: OwnedFd| -> Result<_, Errno> {
+            let registration = one.handle()?.watch(probe.as_fd(), Interest::ReadWrite)?;
+            Ok((probe, registration))
+        };
+        state.overflow = watched.and_then(watch).ok();
+    }
+
+    fn serve_waiters(&self, one: &Virtual, hub: &Hub) {
+        let now = Instant::now();
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        let mut left = VecDeque::new();
+        for waiter in waiters {
+            if waiter.completer.cancelled() {
+                waiter.completer.forget();
+                continue;
+            }
+            match self.attempt(hub, &waiter.guest, &waiter.request) {
+                Err(Errno::EAGAIN) if waiter.deadline.is_none_or(|deadline| deadline > now) => {
+                    left.push_back(waiter);
+                }
+                result => waiter.completer.complete(waiter.request.answer(result)),
+            }
+        }
+        let mut state = self.state.lock();
+        left.append(&mut state.waiters);
+        state.waiters = left;
+        let next = state.waiters.iter().filter_map(|waiter| waiter.deadline).min();
+        drop(state);
+        if let (Some(deadline), Ok(handle)) = (next, one.handle()) {
+            handle.wake_at(Some(deadline));
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Native sockets: what a guest holds is an AF_UNIX socket of the kernel, joined here to a stack.
+//!
+//! [`Sockets`] is the registry. It recognises a socket by its inode number, which every duplicate
+//! shares; a socket that the guest accepted by itself is recognised once by the name of its peer.
+//! [`Virtual`] is one socket: a [`stream`] or a [`datagram`] bridge. Both run on the reactor and
+//! are called by handlers.
+//!
+//! Lock order: registry, then the state of one socket, then its stack. Completers are answered
+//! with no lock held.
+
+mod alive;
+mod control;
+mod datagram;
+mod ffi;
+mod names;
+mod receive;
+mod senders;
+mod stream;
+mod unix;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt, io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::SockType;
+use parking_lot::{Mutex, RwLock};
+use umvu_abi::{
+    Errno, GuestFd,
+    net::{NewSocket, Socket, SocketEvents, SocketSpec, StreamSocket},
+};
+use umvu_reactor::{Handle, Reactor, Ready, Source};
+use umvu_tracer::api::Call;
+
+pub(crate) use self::{
+    control::parse as parse_control,
+    datagram::Datagrams,
+    ffi::{host_socket, set_socket_option},
+    receive::Request,
+    stream::Stream,
+    unix::set_nonblocking,
+};
+use self::{names::Names, senders::Senders};
+use crate::{rundir::RunDir, view::Mount};
+
+/// How many inodes that are not ours are remembered.
+const FOREIGN_LIMIT: usize = 8192;
+/// How long after a task's end its sockets are looked at.
+const SWEEP_DELAY: Duration = Duration::from_millis(20);
+/// How many sockets may be made between two sweeps.
+const SWEEP_EVERY: u64 = 1024;
+
+/// One virtual socket.
+pub struct Virtual {
+    /// A number of its own, never reused.
+    pub(crate) id: u64,
+    /// The stack it belongs to.
+    pub(crate) mount: Arc<Mount>,
+    /// How it was asked for.
+    pub(crate) spec: SocketSpec,
+    /// The inode of the guest's end; 0 while unknown.
+    inode: AtomicU64,
+    handle: OnceLock<Handle>,
+    hub: Weak<Hub>,
+    /// The two sorts.
+    pub(crate) kind: Kind,
+}
+
+/// The sorts of virtual sockets.
+pub(crate) enum Kind {
+    Stream(Stream),
+    Datagram(Datagrams),
+}
+
+impl fmt::Debug for Virtual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Virtual({}, {:?})", self.id, self.spec)
+    }
+}
+
+impl Virtual {
+    /// The stack's side, for what both sorts answer.
+    pub(crate) fn socket(&self) -> &dyn Socket {
+        match &self.kind {
+            Kind::Stream(stream) => stream.socket.as_ref(),
+            Kind::Datagram(datagram) => datagram.socket.as_ref(),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(handle) = self.handle.get() {
+            handle.wake();
+        }
+    }
+
+    fn handle(&self) -> Result<&Handle, Errno> {
+        self.handle.get().ok_or(Errno::EIO)
+    }
+}
+
+impl Source for Virtual {
+    fn run(&self, ready: Ready) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        match &self.kind {
+            Kind::Stream(stream) => stream.run(self, &hub, ready),
+            Kind::Datagram(datagram) => datagram.run(self, &hub),
+        }
+    }
+}
+
+/// Wakes a socket that its stack has news for.
+#[derive(Default)]
+struct Observer {
+    handle: OnceLock<Handle>,
+}
+
+impl SocketEvents for Observer {
+    fn changed(&self) {
+        if let Some(handle) = self.handle.get() {
+            handle.wake();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Registry {
+    by_id: HashMap<u64, Arc<Virtual>>,
+    by_inode: HashMap<u64, Arc<Virtual>>,
+    foreign: HashSet<u64>,
+}
+
+/// What all sockets share.
+pub(crate) struct Hub {
+    reactor: Reactor,
+    names: Names,
+    directory: PathBuf,
+    rendezvous: Mutex<OwnedFd>,
+    senders: Senders,
+    socket_device: u64,
+    next_id: AtomicU64,
+    registry: RwLock<Registry>,
+    sweep: OnceLock<Handle>,
+}
+
+/// The registry of all virtual sockets of a hypervisor.
+pub struct Sockets {
+    hub: Arc<Hub>,
+    sweeper: Arc<dyn Source>,
+    sweep: Handle,
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sockets")
+    }
+}
+
+struct Sweeper(Weak<Hub>);
+
+impl Source for Sweeper {
+    fn run(&self, _ready: Ready) {
+        if let Some(hub) = self.0.upgrade() {
+            hub.sweep();
+        }
+    }
+}
+
+impl Sockets {
+    /// Starts with no sockets. Errors: those of socket(2) and bind(2) in the private directory.
+    pub fn new(reactor: &Reactor, run_dir: &RunDir) -> io::Result<Self> {
+        let directory = run_dir.sockets();
+        let rendezvous = unix::create(SockType::Stream, true)?;
+        unix::bind_path(&rendezvous, &directory.join("r"))?;
+        unix::listen(&rendezvous, 128)?;
+        let hub = Arc::new(Hub {
+            reactor: reactor.clone(),
+            names: Names::draw()?,
+            socket_device: unix::socket_device(&rendezvous)?,
+            directory,
+            rendezvous: Mutex::new(rendezvous),
+            senders: Senders::default(),
+            next_id: AtomicU64::new(1),
+            registry: RwLock::default(),
+            sweep: OnceLock::new(),
+        });
+        let sweeper: Arc<dyn Source> = Arc::new(Sweeper(Arc::downgrade(&hub)));
+        let sweep = reactor.handle(&sweeper);
+        let _ = hub.sweep.set(sweep.clone());
+        Ok(Self { hub, sweeper, sweep })
+    }
+
+    /// Makes a socket of a stack; returns the descriptor for the guest. Errors: the stack's.
+    pub(crate) fn create(
+        &self,
+        mount: &Arc<Mount>,
+        spec: SocketSpec,
+        nonblocking: bool,
+    ) -> Result<OwnedFd, Errno> {
+        let observer = Arc::new(Observer::default());
+        let events = Arc::clone(&observer) as Arc<dyn SocketEvents>;
+        let stack = mount.stack();
+        let hub = &self.hub;
+        let (guest, kind) = match stack.socket(&spec, Arc::clone(&events)) {
+            Ok(NewSocket::Kernel(fd)) => {
+                if nonblocking {
+                    set_nonblocking(&fd)?;
+                }
+                return Ok(fd);
+            }
+            Ok(NewSocket::Stream(socket)) => {
+                (unix::create(SockType::Stream, nonblocking)?, Kind::Stream(Stream::fresh(socket)))
+            }
+            Ok(NewSocket::Datagram(socket)) => {
+                let (guest, datagram) = Datagrams::create(hub, socket, nonblocking)?;
+                (guest, Kind::Datagram(datagram))
+            }
+            Err(errno) => return Err(errno),
+        };
+        let inode = unix::inode(&guest)?;
+        hub.enter(mount, spec, kind, &observer, inode)?;
+        if hub.next_id.load(Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
+            self.sweep_soon();
+        }
+        Ok(guest)
+    }
+
+    /// Recognises a descriptor of a guest; None when it is no virtual socket.
+    /// Errors: `EBADF`.
+    pub(crate) fn find(&self, call: &Call, fd: GuestFd) -> Result<Option<Arc<Virtual>>, Errno> {
+        let identity = call.guest.identify_fd(fd)?;
+        if identity.dev != self.hub.socket_device {
+            return Ok(None);
+        }
+        {
+            let registry = self.hub.registry.read();
+            if let Some(found) = registry.by_inode.get(&identity.ino) {
+                return Ok(Some(Arc::clone(found)));
+            }
+            if registry.foreign.contains(&identity.ino) {
+                return Ok(None);
+            }
+        }
+        let guest = call.guest.fetch_fd(fd)?;
+        let id = unix::peer_name(&guest).and_then(|name| self.hub.names.flow_of(&name));
+        let mut registry = self.hub.registry.write();
+        if let Some(found) = id.and_then(|id| registry.by_id.get(&id).cloned()) {
+            found.inode.store(identity.ino, Ordering::Relaxed);
+            registry.by_inode.insert(identity.ino, Arc::clone(&found));
+            drop(registry);
+            if let Kind::Stream(stream) = &found.kind {
+                stream.note_seen(call, fd);
+            }
+            return Ok(Some(found));
+        }
+        if registry.foreign.len() >= FOREIGN_LIMIT {
+            registry.foreign.clear();
+        }
+        registry.foreign.insert(identity.ino);
+        Ok(None)
+    }
+
+    /// The flow whose end a guest's accepted socket is joined to.
+    pub(crate) fn flow_of(&self, accepted: &OwnedFd) -> Option<Arc<Virtual>> {
+        let id = self.hub.names.flow_of(&unix::peer_name(accepted)?)?;
+        self.hub.registry.read().by_id.get(&id).cloned()
+    }
+
+    /// What all sockets share.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// How many sockets of a stack some guest still holds; sweep first.
+    #[must_use]
+    pub fn count_of(&self, mount: &Arc<Mount>) -> usize {
+        let registry = self.hub.registry.read();
+        registry.by_id.values().filter(|one| Arc::ptr_eq(&one.mount, mount)).count()
+    }
+
+    /// Resets every socket of a stack.
+    pub fn close_all_of(&self, mount: &Arc<Mount>) {
+        let all: Vec<_> = self.hub.registry.read().by_id.values().cloned().collect();
+        for one in all.into_iter().filter(|one| Arc::ptr_eq(&one.mount, mount)) {
+            self.hub.discard(&one);
+        }
+    }
+
+    /// Forgets the sockets that no guest holds any more.
+    pub fn sweep(&self) {
+        self.hub.sweep();
+    }
+
+    /// Sweeps on the reactor, a moment later.
+    pub fn sweep_soon(&self) {
+        let _ = &self.sweeper;
+        self.sweep.wake_at(Some(Instant::now() + SWEEP_DELAY));
+    }
+}
+
+impl Hub {
+    /// Enters a socket into the registry and connects it with the reactor.
+    fn enter(
+        self: &Arc<Self>,
+        mount: &Arc<Mount>,
+        spec: SocketSpec,
+        kind: Kind,
+        observer: &Observer,
+        inode: u64,
+    ) -> Result<Arc<Virtual>, Errno> {
+        let one = Arc::new(Virtual {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            mount: Arc::clone(mount),
+            spec,
+            inode: AtomicU64::new(inode),
+            handle: OnceLock::new(),
+            hub: Arc::downgrade(self),
+            kind,
+        });
+        let source: Arc<dyn Source> = Arc::clone(&one) as Arc<dyn Source>;
+        let handle = self.reactor.handle(&source);
+        let _ = observer.handle.set(handle.clone());
+        let _ = one.handle.set(handle);
+        if let Kind::Datagram(datagram) = &one.kind {
+            datagram.watch(&one)?;
+        }
+        let mut registry = self.registry.write();
+        registry.by_id.insert(one.id, Arc::clone(&one));
+        if inode != 0 {
+            registry.foreign.remove(&inode);
+            registry.by_inode.insert(inode, Arc::clone(&one));
+        }
+        drop(registry);
+        one.wake();
+        Ok(one)
+    }
+
+    /// Enters a connection that a listener accepted.
+    fn enter_accepted(
+        self: &Arc<Self>,
+        listener: &Virtual,
+        accept: &dyn StreamSocket,
+    ) -> Result<Option<Arc<Virtual>>, Errno> {
+        let mut observer = None;
+        let taken = accept.accept(&mut || {
+            let fresh = Arc::new(Observer::default());
+            observer = Some(Arc::clone(&fresh));
+            fresh as Arc<dyn SocketEvents>
+        });
+        let (Some(accepted), Some(observer)) = (taken, observer) else { return Ok(None) };
+        let kind = Kind::Stream(Stream::fresh(accepted.socket));
+        self.enter(&listener.mount, listener.spec, kind, &observer, 0).map(Some)
+    }
+
+    /// Takes a socket out of the registry: nothing refers to it any more.
+    fn forget(&self, one: &Virtual) {
+        let inode = one.inode.load(Ordering::Relaxed);
+        let mut registry = self.registry.write();
+        let removed = registry.by_id.remove(&one.id);
+        if inode != 0 && registry.by_inode.get(&inode).is_some_and(|other| other.id == one.id) {
+            registry.by_inode.remove(&inode);
+        }
+        drop(registry);
+        drop(removed);
+    }
+
+    /// A stream is over. Its record stays until the guest has closed it, if it is known by inode.
+    fn retire(&self, one: &Virtual) {
+        if one.inode.load(Ordering::Relaxed) == 0 {
+            self.forget(one);
+        } else {
+            self.sweep_later(one);
+        }
+    }
+
+    /// Lets the next sweep look at everything.
+    fn sweep_later(&self, _one: &Virtual) {
+        if let Some(sweep) = self.sweep.get() {
+            sweep.wake_at(Some(Instant::now() + SWEEP_DELAY));
+        }
+    }
+
+    /// Ends a socket whose guest is gone, or whose stack goes.
+    fn discard(&self, one: &Virtual) {
+        self.forget(one);
+        match &one.kind {
+            Kind::Stream(stream) => stream.discard(self),
+            Kind::Datagram(datagram) => datagram.discard(self),
+        }
+        one.socket().close();
+    }
+
+    fn sweep(&self) {
+        let known: Vec<(u64, Arc<Virtual>)> = {
+            let registry = self.registry.read();
+            registry.by_inode.iter().map(|(inode, one)| (*inode, Arc::clone(one))).collect()
+        };
+        if known.is_empty() {
+            return;
+        }
+        for (_, one) in &known {
+            match &one.kind {
+                Kind::Stream(stream) => stream.drop_cancelled(),
+                Kind::Datagram(datagram) => datagram.drop_cancelled(),
+            }
+        }
+        let inodes: Vec<u64> = known.iter().map(|(inode, _)| *inode).collect();
+        let living = alive::living(&inodes);
+        for (inode, one) in known {
+            if !living.contains(&inode) {
+                self.discard(&one);
+            }
+        }
+    }
+
+    /// Joins the guest's stream socket to a new end of ours.
+    fn join(&self, guest: &OwnedFd) -> Result<OwnedFd, Errno> {
+        let rendezvous = self.rendezvous.lock();
+        unix::connect_path(guest, &self.directory.join("r"))?;
+        let end = unix::accept(&rendezvous)?;
+        drop(rendezvous);
+        unix::widen(&end);
+        Ok(end)
+    }
+
+    fn path(&self, kind: char, id: u64) -> PathBuf {
+        self.directory.join(format!("{kind}{id}"))
+    }
+
+    fn fresh_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}

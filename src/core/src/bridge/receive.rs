@@ -1,0 +1,194 @@
+//! One receive that is answered by the hypervisor: recvfrom(2), recvmsg(2), recvmmsg(2).
+
+use std::{
+    io::IoSliceMut,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use umvu_abi::{
+    Errno, GuestAddr, SockAddr,
+    net::{DatagramMeta, QueuedError},
+};
+use umvu_tracer::api::{Action, Reply};
+
+use super::{
+    Hub,
+    control::{self, Messages, Wanted},
+    unix,
+};
+
+/// The most that one receive copies.
+const RECEIVE_LIMIT: usize = 1 << 17;
+/// `SCM_TIMESTAMP` has the number of SO_TIMESTAMP.
+const TIMESTAMP: i32 = libc::SO_TIMESTAMP;
+const TIMESTAMP_NS: i32 = libc::SO_TIMESTAMPNS;
+
+/// Where the guest wants what.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The data buffers.
+    pub(crate) buffers: Vec<(GuestAddr, usize)>,
+    /// `MSG_*`.
+    pub(crate) flags: i32,
+    /// The buffer of the source address and its room; NULL when it is not wanted.
+    pub(crate) name: (GuestAddr, usize),
+    /// Where the length of the address goes (an int), NULL when nowhere.
+    pub(crate) name_length: GuestAddr,
+    /// The control buffer of recvmsg(2) and its room.
+    pub(crate) control: (GuestAddr, usize),
+    /// The `msghdr` of recvmsg(2): the lengths and flags are written back; NULL for recvfrom(2).
+    pub(crate) header: GuestAddr,
+    /// For recvmmsg(2): where the length of the message goes; the call then returns 1.
+    pub(crate) message_length: GuestAddr,
+}
+
+/// What was received: the value to return and the memory to write.
+pub(crate) type Received = (i64, Vec<(GuestAddr, Vec<u8>)>);
+
+impl Request {
+    pub(crate) fn dont_wait(&self) -> bool {
+        self.flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0
+    }
+
+    pub(crate) fn wants_errors(&self) -> bool {
+        self.flags & libc::MSG_ERRQUEUE != 0
+    }
+
+    /// The call's answer.
+    pub(crate) fn answer(&self, result: Result<Received, Errno>) -> Action {
+        match result {
+            Ok((value, writes)) => Action::Return(Reply { result: Ok(value), writes }),
+            Err(errno) => Action::error(errno),
+        }
+    }
+
+    fn room(&self) -> usize {
+        let total = self.buffers.iter().fold(0_usize, |sum, (_, len)| sum.saturating_add(*len));
+        total.min(RECEIVE_LIMIT)
+    }
+
+    /// Receives from the guest's own socket, without waiting. `origin` is where datagrams of a
+    /// connected socket come from. Errors: `EAGAIN`, and what the kernel says.
+    pub(crate) fn receive(
+        &self,
+        hub: &Hub,
+        guest: &OwnedFd,
+        wanted: &Wanted,
+        origin: Option<DatagramMeta>,
+        local: Option<SockAddr>,
+    ) -> Result<Received, Errno> {
+        let mut data = vec![0; self.room()];
+        let mut space = nix::cmsg_space!([i64; 16]);
+        let kept = libc::MSG_PEEK | libc::MSG_TRUNC;
+        let flags = MsgFlags::from_bits_truncate(self.flags & kept) | MsgFlags::MSG_DONTWAIT;
+        let mut buffers = [IoSliceMut::new(&mut data)];
+        let got = recvmsg::<UnixAddr>(guest.as_raw_fd(), &mut buffers, Some(&mut space), flags)
+            .map_err(unix::errno)?;
+        let meta = got.address.as_ref().and_then(|name| hub.names.origin_of(name)).or(origin);
+        let mut messages = Messages::default();
+        for message in got.cmsgs().map_err(unix::errno)? {
+            timestamp(&message, &mut messages);
+        }
+        if let Some(meta) = &meta {
+            wanted.messages(meta, &mut messages);
+        }
+        let length = got.bytes;
+        let truncated = got.flags.contains(MsgFlags::MSG_TRUNC);
+        data.truncate(length);
+        let source = meta.map(|meta| meta.source);
+        let source = source.map(|addr| match local {
+            Some(local) => addr.mapped_to(local.family()),
+            None => addr,
+        });
+        let flags = if truncated { libc::MSG_TRUNC } else { 0 };
+        Ok(self.deliver(length, data, source, messages, flags))
+    }
+
+    /// The message of one entry of the error queue.
+    pub(crate) fn error_message(&self, error: &QueuedError) -> Received {
+        let mut messages = Messages::default();
+        control::error_message(error, &mut messages);
+        let mut data = error.data.clone();
+        let mut flags = libc::MSG_ERRQUEUE;
+        if data.len() > self.room() {
+            data.truncate(self.room());
+            flags |= libc::MSG_TRUNC;
+        }
+        self.deliver(data.len(), data, Some(error.destination), messages, flags)
+    }
+
+    fn deliver(
+        &self,
+        length: usize,
+        data: Vec<u8>,
+        source: Option<SockAddr>,
+        messages: Messages,
+        mut flags: i32,
+    ) -> Received {
+        let mut writes = self.scatter(data);
+        let name = source.map(|addr| addr.encode()).unwrap_or_default();
+        let name_size = i32::try_from(name.len()).unwrap_or(0);
+        let (name_at, name_room) = self.name;
+        if !name_at.is_null() {
+            writes.push((name_at, name[..name.len().min(name_room)].to_vec()));
+        }
+        if !self.name_length.is_null() {
+            writes.push((self.name_length, name_size.to_ne_bytes().to_vec()));
+        }
+        if !self.header.is_null() {
+            let (control_at, control_room) = self.control;
+            let (bytes, cut) = messages.fit(control_room);
+            if cut {
+                flags |= libc::MSG_CTRUNC;
+            }
+            let size = bytes.len() as u64;
+            if !bytes.is_empty() {
+                writes.push((control_at, bytes));
+            }
+            writes.push((self.header.offset(40), size.to_ne_bytes().to_vec()));
+            writes.push((self.header.offset(48), flags.to_ne_bytes().to_vec()));
+            if !name_at.is_null() {
+                writes.push((self.header.offset(8), name_size.to_ne_bytes().to_vec()));
+            }
+        }
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        if self.message_length.is_null() {
+            (length, writes)
+        } else {
+            let count = u32::try_from(length).unwrap_or(u32::MAX);
+            writes.push((self.message_length, count.to_ne_bytes().to_vec()));
+            (1, writes)
+        }
+    }
+
+    /// Splits the data over the guest's buffers.
+    fn scatter(&self, mut data: Vec<u8>) -> Vec<(GuestAddr, Vec<u8>)> {
+        let mut writes = Vec::with_capacity(self.buffers.len() + 4);
+        for (at, room) in &self.buffers {
+            if data.is_empty() {
+                break;
+            }
+            let rest = data.split_off(data.len().min(*room));
+            writes.push((*at, std::mem::replace(&mut data, rest)));
+        }
+        writes
+    }
+}
+
+/// Passes on the time stamp that the kernel put on the datagram.
+fn timestamp(message: &ControlMessageOwned, out: &mut Messages) {
+    match message {
+        ControlMessageOwned::ScmTimestamp(time) => {
+            let mut bytes = time.tv_sec().to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&time.tv_usec().to_ne_bytes());
+            out.push(libc::SOL_SOCKET, TIMESTAMP, &bytes);
+        }
+        ControlMessageOwned::ScmTimestampns(time) => {
+            let mut bytes = time.tv_sec().to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&time.tv_nsec().to_ne_bytes());
+            out.push(libc::SOL_SOCKET, TIMESTAMP_NS, &bytes);
+        }
+        _ => {}
+    }
+}

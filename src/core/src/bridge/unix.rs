@@ -1,0 +1,178 @@
+//! The AF_UNIX sockets that stand for virtual ones: unix(7).
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{
+            self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, setsockopt, sockopt,
+        },
+        stat::fstat,
+    },
+};
+use umvu_abi::Errno;
+
+use super::ffi;
+
+/// What is asked for the buffers of a socket that carries bulk data; the kernel caps it.
+const BULK: usize = 4 << 20;
+
+/// An [`Errno`] of a nix error.
+pub(crate) fn errno(error: nix::Error) -> Errno {
+    Errno(error as i32)
+}
+
+/// A new socket of the given type; `nonblocking` sets O_NONBLOCK.
+pub(crate) fn create(kind: SockType, nonblocking: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = SockFlag::SOCK_CLOEXEC;
+    flags.set(SockFlag::SOCK_NONBLOCK, nonblocking);
+    socket::socket(AddressFamily::Unix, kind, flags, None).map_err(errno)
+}
+
+/// A connected, unnamed pair of datagram sockets: the guest's end and ours (non-blocking).
+pub(crate) fn datagram_pair(nonblocking: bool) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (guest, end) =
+        socket::socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).map_err(errno)?;
+    if nonblocking {
+        fcntl(&guest, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(errno)?;
+    }
+    widen(&end);
+    Ok((guest, end))
+}
+
+/// Binds to a path in the private directory.
+pub(crate) fn bind_path(fd: &OwnedFd, path: &Path) -> Result<(), Errno> {
+    bind(fd, &UnixAddr::new(path).map_err(errno)?)
+}
+
+/// bind(2).
+pub(crate) fn bind(fd: &OwnedFd, addr: &UnixAddr) -> Result<(), Errno> {
+    socket::bind(fd.as_raw_fd(), addr).map_err(errno)
+}
+
+/// connect(2) to a path.
+pub(crate) fn connect_path(fd: &OwnedFd, path: &Path) -> Result<(), Errno> {
+    let addr = UnixAddr::new(path).map_err(errno)?;
+    socket::connect(fd.as_raw_fd(), &addr).map_err(errno)
+}
+
+/// listen(2); the kernel caps the backlog at its own limit.
+pub(crate) fn listen(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+    let most = socket::Backlog::MAXALLOWABLE;
+    let backlog = i32::try_from(backlog).ok().and_then(|n| socket::Backlog::new(n).ok());
+    socket::listen(fd, backlog.unwrap_or(most)).map_err(errno)
+}
+
+/// accept4(2), close-on-exec.
+pub(crate) fn accept(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let raw = socket::accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(errno)?;
+    Ok(ffi::owned(raw))
+}
+
+/// Asks for large buffers; as much as the kernel grants.
+pub(crate) fn widen(fd: &OwnedFd) {
+    let _ = setsockopt(fd, sockopt::SndBuf, &BULK);
+    let _ = setsockopt(fd, sockopt::RcvBuf, &BULK);
+}
+
+/// The inode number, which every duplicate shares.
+pub(crate) fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
+    fstat(fd).map(|stat| stat.st_ino).map_err(errno)
+}
+
+/// The device number of the kernel's socket file system.
+pub(crate) fn socket_device(fd: &OwnedFd) -> Result<u64, Errno> {
+    fstat(fd).map(|stat| stat.st_dev).map_err(errno)
+}
+
+/// Whether O_NONBLOCK is set.
+pub(crate) fn is_nonblocking(fd: &OwnedFd) -> bool {
+    fcntl(fd, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK))
+}
+
+/// Whether something can be read or accepted right now.
+pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
+    let mut set = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut set, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Fills the send buffer so that no poll reports it writable; returns how many bytes it took.
+pub(crate) fn fill_with_junk(guest: &OwnedFd) -> Result<usize, Errno> {
+    setsockopt(guest, sockopt::SndBuf, &1).map_err(errno)?;
+    let junk = [0; 1024];
+    let mut filled = 0;
+    loop {
+        match send(guest, &junk) {
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(filled),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes exactly the junk out again.
+pub(crate) fn drain_junk(end: &OwnedFd, mut left: usize) {
+    let mut buffer = [0; 4096];
+    while left > 0 {
+        let room = left.min(buffer.len());
+        match receive(end, &mut buffer[..room]) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => left -= count,
+        }
+    }
+}
+
+/// send(2), never blocking, never raising SIGPIPE.
+pub(crate) fn send(fd: &OwnedFd, data: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(socket::send(fd.as_raw_fd(), data, flags)?)
+}
+
+/// sendto(2) to a path, never blocking.
+pub(crate) fn send_to(fd: &OwnedFd, data: &[u8], path: &UnixAddr) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(socket::sendto(fd.as_raw_fd(), data, path, flags)?)
+}
+
+/// recv(2), never blocking.
+pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(socket::recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+}
+
+/// The name of the other end.
+pub(crate) fn peer_name(fd: &OwnedFd) -> Option<UnixAddr> {
+    socket::getpeername(fd.as_raw_fd()).ok()
+}
+
+/// Sets O_NONBLOCK.
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(|_| ()).map_err(errno)
+}
+
+/// Ends the guest's reading: it sees end-of-file after what is queued.
+pub(crate) fn shutdown_write(fd: &OwnedFd) {
+    let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Write);
+}
+
+/// Refuses whatever anybody sends to this socket.
+pub(crate) fn shutdown_read(fd: &OwnedFd) {
+    let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Read);
+}
+
+/// The SO_RCVTIMEO of a socket; None waits for ever.
+pub(crate) fn receive_timeout(fd: &OwnedFd) -> Option<std::time::Duration> {
+    let value = socket::getsockopt(fd, sockopt::ReceiveTimeout).ok()?;
+    let seconds = u64::try_from(value.tv_sec()).ok()?;
+    let micros = u64::try_from(value.tv_usec()).ok()?;
+    let timeout =
+        std::time::Duration::from_secs(seconds) + std::time::Duration::from_micros(micros);
+    (!timeout.is_zero()).then_some(timeout)
+}

@@ -1,0 +1,119 @@
+//! ioctl(2) on sockets: interface requests (netdevice(7)) and a socket's own.
+
+use umvu_abi::{Errno, GuestAddr, net::NetStack, sockaddr};
+use umvu_tracer::api::{Action, Call, Reply, Trap};
+
+use crate::{Core, dispatch::Row, guest};
+
+const SIOCADDRT: u32 = 0x890b;
+const SIOCDELRT: u32 = 0x890c;
+const SIOCGIFCONF: u32 = 0x8912;
+const SIOCGIFNAME: u32 = 0x8910;
+const SIOCSIFHWADDR_LAST: u32 = 0x8970;
+/// `struct ifreq`.
+const IFREQ: usize = 40;
+/// `struct rtentry`.
+const RTENTRY: usize = 120;
+/// The offset of `rt_dev` in `struct rtentry`.
+const RT_DEV: usize = 96;
+/// `struct arpreq` is 68 bytes.
+const ARGUMENT: usize = 68;
+/// The largest `SIOCGIFCONF` buffer.
+const IFCONF_LIMIT: usize = 1 << 16;
+
+pub(crate) fn rows() -> Vec<Row> {
+    vec![Row {
+        name: "ioctl",
+        trap: Trap::Masked { index: 1, mask: 0xffff_ff00, value: 0x8900 },
+        interruptible: false,
+        handler: ioctl,
+        note: "socket and interface requests; all others are the kernel's",
+    }]
+}
+
+fn ioctl(core: &Core, call: &Call) -> Action {
+    let own = core.sockets.find(call, call.fd(0)).ok().flatten();
+    let task = core.tasks.get(call.tid());
+    let families = [sockaddr::AF_NETLINK, sockaddr::AF_INET, sockaddr::AF_INET6].map(i32::from);
+    let mount = match &own {
+        Some(one) => Some(std::sync::Arc::clone(&one.mount)),
+        // glibc asks for interfaces on AF_UNIX sockets too.
+        None => families.into_iter().find_map(|family| task.stack(family)),
+    };
+    let Some(mount) = mount else { return Action::Forward };
+    let request = u32::try_from(call.syscall.args[1] & 0xffff).unwrap_or(0);
+    let result = if request == SIOCGIFCONF {
+        interface_list(mount.stack().as_ref(), call)
+    } else {
+        plain(mount.stack().as_ref(), call, request)
+    };
+    match (result, own) {
+        (Err(Errno::ENOTTY), Some(one)) => socket_request(&one, call, request),
+        (Err(Errno::ENOTTY), None) => Action::Forward,
+        (Err(errno), _) => errno.into(),
+        (Ok(action), _) => action,
+    }
+}
+
+fn plain(stack: &dyn NetStack, call: &Call, request: u32) -> Result<Action, Errno> {
+    let size = match request {
+        SIOCADDRT | SIOCDELRT => RTENTRY,
+        SIOCGIFNAME..=SIOCSIFHWADDR_LAST => IFREQ,
+        _ => ARGUMENT,
+    };
+    let mut argument = vec![0; size];
+    let got = call.guest.read_some(call.addr(2), &mut argument)?;
+    argument.truncate(got);
+    if matches!(request, SIOCADDRT | SIOCDELRT) {
+        append_device_name(call, &mut argument)?;
+    }
+    let before = argument.clone();
+    let value = stack.interface_ioctl(request, &mut argument)?;
+    argument.truncate(size);
+    let changed = argument != before.get(..argument.len()).unwrap_or_default();
+    let writes = if changed { vec![(call.addr(2), argument)] } else { Vec::new() };
+    Ok(Action::Return(Reply { result: Ok(i64::from(value)), writes }))
+}
+
+/// Puts the name behind the `rt_dev` pointer after the `rtentry`, NUL terminated.
+fn append_device_name(call: &Call, argument: &mut Vec<u8>) -> Result<(), Errno> {
+    argument.resize(RTENTRY, 0);
+    let pointer = argument[RT_DEV..].first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
+    if pointer != 0 {
+        argument.extend(call.guest.read_string(GuestAddr(pointer), 16)?);
+        argument.push(0);
+    }
+    Ok(())
+}
+
+/// SIOCGIFCONF: `struct ifconf { int ifc_len; char *ifc_buf; }`; a NULL buffer asks for the size.
+fn interface_list(stack: &dyn NetStack, call: &Call) -> Result<Action, Errno> {
+    let mut header = [0; 16];
+    call.guest.read(call.addr(2), &mut header)?;
+    let room = header.first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?.min(IFCONF_LIMIT);
+    let buffer = header[8..].first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
+    let mut list = vec![0; if buffer == 0 { IFCONF_LIMIT } else { room }];
+    stack.interface_ioctl(SIOCGIFCONF, &mut list)?;
+    let length = i32::try_from(list.len()).unwrap_or(0).to_ne_bytes().to_vec();
+    let mut writes = vec![(call.addr(2), length)];
+    if buffer != 0 {
+        writes.push((GuestAddr(buffer), list));
+    }
+    Ok(Action::Return(Reply { result: Ok(0), writes }))
+}
+
+/// A request of the socket itself, with an int or a time stamp as its argument.
+fn socket_request(one: &crate::bridge::Virtual, call: &Call, request: u32) -> Action {
+    let mut argument = guest::read_i32(call.guest.as_ref(), call.addr(2))
+        .map(|value| value.to_ne_bytes().to_vec())
+        .unwrap_or_default();
+    match one.socket().ioctl(request, &mut argument) {
+        Ok(value) => Action::Return(Reply {
+            result: Ok(i64::from(value)),
+            writes: vec![(call.addr(2), argument)],
+        }),
+        Err(Errno::ENOTTY) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}

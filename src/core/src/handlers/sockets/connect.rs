@@ -1,0 +1,106 @@
+//! connect(2), listen(2), accept(2), shutdown(2).
+
+use std::os::fd::OwnedFd;
+
+use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
+use umvu_tracer::api::{Action, Call, FdReply};
+
+use super::with_socket;
+use crate::{Core, bridge::Kind, guest};
+
+pub(super) fn connect(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
+        let hub = core.sockets.hub();
+        match &one.kind {
+            Kind::Stream(stream) => stream.connect(one, hub, call, &addr),
+            Kind::Datagram(datagram) => {
+                let peer = (addr != SockAddr::Unspec).then_some(&addr);
+                datagram.connect(one, hub, call, peer)?;
+                Ok(Action::value(0))
+            }
+        }
+    })
+}
+
+pub(super) fn listen(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| match &one.kind {
+        Kind::Stream(stream) => {
+            // A negative backlog is the largest one (listen(2) takes it as unsigned).
+            let backlog = u32::try_from(call.int(1)).unwrap_or(u32::MAX);
+            let listen = || stream.listen(one, core.sockets.hub(), call, backlog);
+            match listen() {
+                Err(Errno::EADDRINUSE) => {
+                    core.sockets.sweep();
+                    listen()?;
+                }
+                result => result?,
+            }
+            Ok(Action::value(0))
+        }
+        Kind::Datagram(_) => Err(Errno::EOPNOTSUPP),
+    })
+}
+
+pub(super) fn accept(core: &Core, call: &Call) -> Action {
+    accept_with(core, call, 0)
+}
+
+pub(super) fn accept4(core: &Core, call: &Call) -> Action {
+    accept_with(core, call, call.int(3))
+}
+
+fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
+    with_socket(core, call, |one| {
+        let Kind::Stream(stream) = &one.kind else { return Err(Errno::EOPNOTSUPP) };
+        if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let core = core.shared().ok_or(Errno::EIO)?;
+        let copy = call.clone();
+        let finish = move |result: Result<OwnedFd, Errno>| match result {
+            Ok(fd) => accepted(&core, &copy, fd, flags),
+            Err(errno) => errno.into(),
+        };
+        Ok(stream.accept(call, Box::new(finish)))
+    })
+}
+
+/// The new descriptor, and the peer's address for the guest.
+fn accepted(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
+    let peer = core.sockets.flow_of(&fd).and_then(|flow| flow.socket().peer().ok());
+    let peer = peer.unwrap_or(SockAddr::Unspec);
+    let room = call.addr(2);
+    let writes: Vec<(GuestAddr, Vec<u8>)> =
+        match guest::sockaddr_writes(call.guest.as_ref(), &peer, call.addr(1), room) {
+            Ok(writes) => writes,
+            Err(errno) => return errno.into(),
+        };
+    if flags & libc::SOCK_NONBLOCK != 0
+        && let Err(errno) = crate::bridge::set_nonblocking(&fd)
+    {
+        return errno.into();
+    }
+    let close_on_exec = flags & libc::SOCK_CLOEXEC != 0;
+    Action::ReturnFd(FdReply { fd, close_on_exec, writes })
+}
+
+pub(super) fn shutdown(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let how = match call.int(1) {
+            libc::SHUT_RD => Shutdown::Read,
+            libc::SHUT_WR => Shutdown::Write,
+            libc::SHUT_RDWR => Shutdown::Both,
+            _ => return Err(Errno::EINVAL),
+        };
+        match &one.kind {
+            // The kernel shuts the guest's socket down, and our end sees it.
+            Kind::Stream(stream) if stream.is_joined() => Ok(Action::Forward),
+            Kind::Stream(_) => Err(Errno::ENOTCONN),
+            Kind::Datagram(datagram) => {
+                datagram.socket.shutdown(how)?;
+                Ok(Action::Forward)
+            }
+        }
+    })
+}

@@ -1,0 +1,114 @@
+//! Socket calls: creation, naming, connections, options, messages.
+
+mod connect;
+mod message;
+mod names;
+mod options;
+mod receive;
+mod send;
+
+use std::sync::Arc;
+
+use umvu_abi::{Errno, net::SocketSpec};
+use umvu_tracer::api::{Action, Call, FdReply, Trap};
+
+use crate::{
+    Core,
+    bridge::Virtual,
+    dispatch::{Handler, Row, always},
+    view::Mount,
+};
+
+/// The flag bits of socket(2)'s type argument.
+const TYPE_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+const AF_UNIX: u32 = 1;
+
+pub(crate) fn rows() -> Vec<Row> {
+    let row = |name, trap, interruptible, handler: Handler, note| Row {
+        name,
+        trap,
+        interruptible,
+        handler,
+        note,
+    };
+    vec![
+        row(
+            "socket",
+            Trap::Unless { index: 0, mask: u32::MAX, value: AF_UNIX },
+            false,
+            socket,
+            "on the thread's default stack; AF_UNIX is the kernel's",
+        ),
+        always("bind", names::bind, "yes"),
+        row("connect", Trap::Always, true, connect::connect, "yes; AF_UNSPEC dissolves"),
+        always("listen", connect::listen, "yes, with a backlog"),
+        row("accept", Trap::NonNull(1), true, connect::accept, "native without an address"),
+        row("accept4", Trap::NonNull(1), true, connect::accept4, "native without an address"),
+        always("getsockname", names::getsockname, "yes"),
+        always("getpeername", names::getpeername, "yes"),
+        always("setsockopt", options::setsockopt, "what the stack knows"),
+        always("getsockopt", options::getsockopt, "what the stack knows"),
+        always("shutdown", connect::shutdown, "yes"),
+        row("sendto", Trap::NonNull(4), true, send::sendto, "native without an address"),
+        row("sendmsg", Trap::Always, true, send::sendmsg, "yes"),
+        row("sendmmsg", Trap::Always, true, send::sendmmsg, "yes"),
+        row("recvfrom", Trap::NonNull(4), true, receive::recvfrom, "native without an address"),
+        row("recvmsg", Trap::Always, true, receive::recvmsg, "yes"),
+        row("recvmmsg", Trap::Always, true, receive::recvmmsg, "yes, one message a call"),
+    ]
+}
+
+fn socket(core: &Core, call: &Call) -> Action {
+    let stack = core.tasks.get(call.tid()).stack(call.int(0));
+    create(core, call, stack, [call.int(0), call.int(1), call.int(2)])
+}
+
+/// Makes a socket on a stack; None is the kernel's.
+pub(crate) fn create(
+    core: &Core,
+    call: &Call,
+    stack: Option<Arc<Mount>>,
+    [domain, kind, protocol]: [i32; 3],
+) -> Action {
+    let Some(mount) = stack else {
+        return if call.syscall.number < 0 {
+            kernel_socket(domain, kind, protocol)
+        } else {
+            Action::Forward
+        };
+    };
+    if !mount.stack().supports(domain) {
+        return Errno::EAFNOSUPPORT.into();
+    }
+    let spec = SocketSpec { domain, kind: kind & !TYPE_FLAGS, protocol };
+    match core.sockets.create(&mount, spec, kind & libc::SOCK_NONBLOCK != 0) {
+        Ok(fd) => new_descriptor(fd, kind),
+        Err(errno) => errno.into(),
+    }
+}
+
+fn new_descriptor(fd: std::os::fd::OwnedFd, kind: i32) -> Action {
+    let close_on_exec = kind & libc::SOCK_CLOEXEC != 0;
+    Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new() })
+}
+
+/// `msocket("kernel", ...)`: a socket of the kernel's own stack.
+fn kernel_socket(domain: i32, kind: i32, protocol: i32) -> Action {
+    match crate::bridge::host_socket(domain, kind | libc::SOCK_CLOEXEC, protocol) {
+        Ok(fd) => new_descriptor(fd, kind),
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Runs `then` on the virtual socket behind argument 0; any other descriptor is forwarded.
+fn with_socket(
+    core: &Core,
+    call: &Call,
+    then: impl FnOnce(&Arc<Virtual>) -> Result<Action, Errno>,
+) -> Action {
+    match core.sockets.find(call, call.fd(0)) {
+        Ok(Some(one)) => then(&one).unwrap_or_else(Action::error),
+        // A bad descriptor is the kernel's to refuse.
+        Ok(None) | Err(_) => Action::Forward,
+    }
+}

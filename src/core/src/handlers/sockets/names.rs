@@ -1,0 +1,39 @@
+//! bind(2), getsockname(2), getpeername(2).
+
+use umvu_tracer::api::{Action, Call, Reply};
+
+use super::with_socket;
+use crate::{Core, guest};
+
+pub(super) fn bind(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
+        match one.socket().bind(&addr) {
+            Err(umvu_abi::Errno::EADDRINUSE) => {
+                // The holder may have been closed without an event.
+                core.sockets.sweep();
+                one.socket().bind(&addr)?;
+            }
+            result => result?,
+        }
+        Ok(Action::value(0))
+    })
+}
+
+pub(super) fn getsockname(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let addr = one.socket().local()?;
+        let writes =
+            guest::sockaddr_writes(call.guest.as_ref(), &addr, call.addr(1), call.addr(2))?;
+        Ok(Action::Return(Reply { result: Ok(0), writes }))
+    })
+}
+
+pub(super) fn getpeername(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let addr = one.socket().peer()?;
+        let writes =
+            guest::sockaddr_writes(call.guest.as_ref(), &addr, call.addr(1), call.addr(2))?;
+        Ok(Action::Return(Reply { result: Ok(0), writes }))
+    })
+}

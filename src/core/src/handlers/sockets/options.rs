@@ -1,0 +1,67 @@
+//! setsockopt(2), getsockopt(2).
+
+use umvu_abi::Errno;
+use umvu_tracer::api::{Action, Call, Reply};
+
+use super::with_socket;
+use crate::{
+    Core,
+    bridge::{self, Kind},
+    guest,
+};
+
+/// The longest option value that is read or returned.
+const VALUE_LIMIT: usize = 4096;
+
+/// Options that the guest's own AF_UNIX socket must know too: its waits and time stamps are the
+/// kernel's.
+const MIRRORED: [i32; 4] =
+    [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS];
+
+pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let (level, name) = (call.int(1), call.int(2));
+        let length = usize::try_from(call.int(4)).map_err(|_| Errno::EINVAL)?;
+        let mut value = vec![0; length.min(VALUE_LIMIT)];
+        if !value.is_empty() {
+            call.guest.read(call.addr(3), &mut value)?;
+        }
+        if level == libc::SOL_SOCKET && MIRRORED.contains(&name) {
+            let guest = call.guest.fetch_fd(call.fd(0))?;
+            bridge::set_socket_option(&guest, name, &value)?;
+        }
+        one.socket().set_option(level, name, &value)?;
+        if let Kind::Datagram(datagram) = &one.kind {
+            datagram.wanted.lock().follow(level, name, &value);
+        }
+        Ok(Action::value(0))
+    })
+}
+
+pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let (level, name) = (call.int(1), call.int(2));
+        let room = guest::read_i32(call.guest.as_ref(), call.addr(4))?;
+        let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+        let mut value = if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+            let errno = one.socket().take_error().map_or(0, |errno| errno.0);
+            errno.to_ne_bytes().to_vec()
+        } else {
+            one.socket().option(level, name, &given(call, level, room)?)?
+        };
+        value.truncate(room);
+        let length = i32::try_from(value.len()).unwrap_or(0).to_ne_bytes().to_vec();
+        let writes = vec![(call.addr(3), value), (call.addr(4), length)];
+        Ok(Action::Return(Reply { result: Ok(0), writes }))
+    })
+}
+
+/// What the guest's buffer holds, for the few levels whose options read it.
+fn given(call: &Call, level: i32, room: usize) -> Result<Vec<u8>, Errno> {
+    if level == libc::SOL_SOCKET || level == libc::IPPROTO_TCP {
+        return Ok(Vec::new());
+    }
+    let mut bytes = vec![0; room.min(16)];
+    call.guest.read(call.addr(3), &mut bytes)?;
+    Ok(bytes)
+}

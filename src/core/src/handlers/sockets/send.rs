@@ -1,0 +1,103 @@
+//! sendto(2) with an address, sendmsg(2), sendmmsg(2).
+
+use std::sync::Arc;
+
+use umvu_abi::{Errno, GuestAddr, net::SendControl};
+use umvu_tracer::api::{Action, Call, Reply};
+
+use super::{
+    message::{self, CONTROL_LIMIT, MULTI_SIZE},
+    with_socket,
+};
+use crate::{
+    Core,
+    bridge::{Datagrams, Kind, Virtual, parse_control},
+    guest,
+};
+
+/// The largest datagram: IP's 64 KiB, and what a netlink request may be.
+const DATAGRAM_LIMIT: usize = 1 << 17;
+/// `UIO_MAXIOV`: sendmmsg(2) sends no more messages.
+const MESSAGES_LIMIT: u64 = 1024;
+
+pub(super) fn sendto(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let Kind::Datagram(datagram) = &one.kind else {
+            // TCP ignores the address of a connected socket; the kernel must not look at it.
+            return stream_sendto(one);
+        };
+        let to = guest::read_sockaddr(call.guest.as_ref(), call.addr(4), call.int(5))?;
+        let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
+        let buffers = [(call.addr(1), length)];
+        let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
+        let sent = datagram.send(&data, Some(&to), &SendControl::default())?;
+        Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
+    })
+}
+
+/// A stream socket with a destination: `EISCONN` is what AF_UNIX says, as TCP Fast Open is absent.
+fn stream_sendto(one: &Arc<Virtual>) -> Result<Action, Errno> {
+    one.socket().peer()?;
+    Ok(Action::Forward)
+}
+
+pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        match send_one(datagram, call, call.addr(1))? {
+            Some(sent) => Ok(Action::value(sent)),
+            None => Ok(Action::Forward),
+        }
+    })
+}
+
+/// Sends the message of one header; None when the kernel can carry it to our end by itself.
+fn send_one(datagram: &Datagrams, call: &Call, header: GuestAddr) -> Result<Option<i64>, Errno> {
+    let header = message::read(call.guest.as_ref(), header)?;
+    let (name, name_length) = header.name;
+    let named = !name.is_null() && name_length > 0;
+    let (control_at, control_length) = header.control;
+    if !named && control_length == 0 && datagram.is_paired() {
+        return Ok(None);
+    }
+    let to = if named {
+        let length = i32::try_from(name_length).map_err(|_| Errno::EINVAL)?;
+        Some(guest::read_sockaddr(call.guest.as_ref(), name, length)?)
+    } else {
+        None
+    };
+    if control_length > CONTROL_LIMIT {
+        return Err(Errno::ENOBUFS);
+    }
+    let mut control = vec![0; control_length];
+    if control_length > 0 {
+        call.guest.read(control_at, &mut control)?;
+    }
+    let control = parse_control(&control)?;
+    let data = message::gather(call.guest.as_ref(), &header.buffers, DATAGRAM_LIMIT)?;
+    let sent = datagram.send(&data, to.as_ref(), &control)?;
+    Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
+}
+
+pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        let mut writes = Vec::new();
+        let mut sent = 0;
+        for index in 0..call.syscall.args[2].min(MESSAGES_LIMIT) {
+            let header = call.addr(1).offset(index * MULTI_SIZE);
+            match send_one(datagram, call, header) {
+                Ok(Some(length)) => {
+                    let length = u32::try_from(length).unwrap_or(u32::MAX);
+                    writes.push((header.offset(56), length.to_ne_bytes().to_vec()));
+                    sent += 1;
+                }
+                Ok(None) if index == 0 => return Ok(Action::Forward),
+                Ok(None) => break,
+                Err(errno) if index == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(Action::Return(Reply { result: Ok(sent), writes }))
+    })
+}
