@@ -1,15 +1,19 @@
 //! The private directory of one hypervisor, and the removal of those that a killed one left.
 //!
-//! It is `umvu-UID/PID.START` under `$XDG_RUNTIME_DIR` or `/tmp`, mode 0700; START is the start
-//! time of the process (proc(5), field 22), so that a reused pid is not taken for a living owner.
+//! It is `umvu-UID/PID.START.N` under `$XDG_RUNTIME_DIR` or `/tmp`, mode 0700; START is the start
+//! time of the process (proc(5), field 22), so that a reused pid is not taken for a living owner; N counts
+//! the hypervisors of one process.
 
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use nix::unistd::Uid;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The private directory; [`RunDir::remove`] or a drop removes it.
 #[derive(Debug)]
@@ -25,7 +29,8 @@ impl RunDir {
         make_private(&parent)?;
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
-        let path = parent.join(format!("{pid}.{start}"));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{pid}.{start}.{number}"));
         make_private(&path)?;
         make_private(&path.join("sockets"))?;
         Ok(Self { path })
@@ -81,8 +86,8 @@ fn writable(dir: &Path) -> bool {
 }
 
 fn parse(name: &str) -> Option<(u32, u64)> {
-    let (pid, start) = name.split_once('.')?;
-    Some((pid.parse().ok()?, start.parse().ok()?))
+    let mut parts = name.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Makes a directory of mode 0700, or accepts one that is ours and closed to others.
@@ -118,8 +123,8 @@ mod tests {
 
     #[test]
     fn directory_names_are_parsed() {
-        assert_eq!(parse("12.345"), Some((12, 345)));
-        assert_eq!(parse("x.345"), None);
+        assert_eq!(parse("12.345.0"), Some((12, 345)));
+        assert_eq!(parse("x.345.0"), None);
         assert_eq!(parse("12"), None);
     }
 

@@ -46,6 +46,23 @@ pub struct Ownership {
 }
 
 impl Mount {
+    /// A mount for tests, at a place of no meaning.
+    #[cfg(test)]
+    pub(crate) fn for_tests(content: Mounted, owner: Ownership) -> Self {
+        let text = String::new;
+        Self {
+            target: "/dev/net/test".to_owned(),
+            source: text(),
+            fstype: text(),
+            data: text(),
+            content,
+            dev: 1,
+            owner: Mutex::new(owner),
+            mounted_at: 0,
+            permanent: false,
+        }
+    }
+
     /// The stack that is mounted here.
     #[must_use]
     pub fn stack(&self) -> &Arc<dyn NetStack> {

@@ -219,7 +219,7 @@ impl Datagrams {
 
     /// Moves datagrams both ways: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>) {
-        let sent = self.take_from_guest();
+        let sent = self.take_from_guest(hub);
         let delivered = self.give_to_guest(one, hub);
         self.serve_waiters(one, hub);
         if sent == BATCH || delivered == BATCH {
@@ -228,8 +228,9 @@ impl Datagrams {
     }
 
     /// Guest to stack: what it sent without naming a destination. Returns how many.
-    fn take_from_guest(&self) -> usize {
-        let mut buffer = vec![0; DATAGRAM_LIMIT];
+    fn take_from_guest(&self, hub: &Hub) -> usize {
+        let mut buffer = hub.scratch.lock();
+        buffer.resize(DATAGRAM_LIMIT, 0);
         for count in 0..BATCH {
             let length = match &self.state.lock().paired {
                 Some(pair) => match unix::receive(&pair.end, &mut buffer) {

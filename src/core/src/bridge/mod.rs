@@ -16,6 +16,8 @@ mod names;
 mod receive;
 mod senders;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod unix;
 
 use std::{
@@ -147,6 +149,8 @@ pub(crate) struct Hub {
     next_id: AtomicU64,
     registry: RwLock<Registry>,
     sweep: OnceLock<Handle>,
+    /// Where the reactor receives datagrams.
+    scratch: Mutex<Vec<u8>>,
 }
 
 /// The registry of all virtual sockets of a hypervisor.
@@ -189,6 +193,7 @@ impl Sockets {
             next_id: AtomicU64::new(1),
             registry: RwLock::default(),
             sweep: OnceLock::new(),
+            scratch: Mutex::default(),
         });
         let sweeper: Arc<dyn Source> = Arc::new(Sweeper(Arc::downgrade(&hub)));
         let sweep = reactor.handle(&sweeper);

@@ -60,6 +60,8 @@ struct Pipe {
     _registration: Registration,
     readable: bool,
     writable: bool,
+    /// Both directions are shut: the guest has closed its end.
+    hung_up: bool,
     /// The guest's end-of-file has been passed on as FIN.
     guest_done: bool,
     /// The peer's FIN has been passed on to the guest.
@@ -253,7 +255,8 @@ impl Stream {
             State::Joined(pipe) => {
                 pipe.readable |= ready.readable;
                 pipe.writable |= ready.writable;
-                over = self.pump(one, pipe, ready.hangup);
+                pipe.hung_up |= ready.hangup;
+                over = self.pump(one, pipe);
                 if over {
                     *state = State::Finished;
                 }
@@ -311,11 +314,11 @@ impl Stream {
     }
 
     /// Moves bytes both ways; returns whether the guest has closed its end.
-    fn pump(&self, one: &Virtual, pipe: &mut Pipe, hangup: bool) -> bool {
+    fn pump(&self, one: &Virtual, pipe: &mut Pipe) -> bool {
         for _ in 0..ROUNDS {
             let sent = self.take_from_guest(pipe);
             let received = self.give_to_guest(pipe);
-            if pipe.guest_done && hangup && !pipe.readable {
+            if pipe.guest_done && pipe.hung_up {
                 return true;
             }
             if !sent && !received {
@@ -492,6 +495,7 @@ impl Pipe {
             _registration: registration,
             readable: true,
             writable: true,
+            hung_up: false,
             guest_done: false,
             peer_done: false,
             deaf: false,
