@@ -27,6 +27,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 use umvu_abi::{Pid, Tid};
 use umvu_reactor::Reactor;
@@ -130,6 +131,7 @@ pub fn run(config: Config) -> io::Result<u8> {
     let options = umvu_tracer::Options { mode: config.mode, subscriptions };
     let tracer = Tracer::spawn(programs, options, Arc::clone(&core) as Arc<dyn Supervisor>)?;
     *core.control.lock() = Some(tracer.control());
+    raise_descriptor_limit();
     for name in &config.preload {
         core.view.insert(name, false).map_err(io::Error::other)?;
         core.arm();
@@ -138,4 +140,12 @@ pub fn run(config: Config) -> io::Result<u8> {
     core.view.stop();
     run_dir.remove();
     Ok(status)
+}
+
+/// Raises our own limit of descriptors as far as allowed. The guests keep theirs: they have been
+/// started already.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
