@@ -7,5 +7,6 @@ mod ffi;
 mod module;
 mod null;
 mod real;
+mod smoltcp;
 
 pub use module::Vunet;

@@ -1,0 +1,45 @@
+//! Packets of others, passed on between links (RFC 1812).
+
+use super::{
+    icmp::Trouble,
+    inner::Inner,
+    link::Outgoing,
+    packet::{HEADROOM, IpHeader, fill_header_checksum},
+    segmentation::segments,
+};
+
+impl Inner {
+    /// Passes a packet on.
+    pub(crate) fn forward(&mut self, from: usize, header: &IpHeader, mut packet: Outgoing) {
+        let ip = &packet.bytes[HEADROOM..];
+        if header.ttl <= 1 {
+            return self.send_trouble(Trouble::TimeExceeded, header, ip);
+        }
+        let hop = match self.route(header.destination, Some(header.source), 0) {
+            Ok(hop) if hop.kind.is_unicast() => hop,
+            _ => return self.send_trouble(Trouble::NetUnreachable, header, ip),
+        };
+        tracing::trace!(from, to = hop.link, "forward");
+        let Some(link) = self.links.get(hop.link) else { return };
+        let mtu = link.mtu;
+        if packet.segment.is_none() && ip.len() > mtu && header.dont_fragment {
+            let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
+            return self.send_trouble(Trouble::TooBig(mtu), header, ip);
+        }
+        let cut = packet.segment.is_some() && !link.offload;
+        let ip = &mut packet.bytes[HEADROOM..];
+        if header.source.is_ipv4() {
+            ip[8] -= 1;
+            fill_header_checksum(ip);
+        } else {
+            ip[7] -= 1;
+        }
+        if cut {
+            for piece in segments(packet) {
+                self.send_hop(&hop, piece);
+            }
+            return;
+        }
+        self.send_hop(&hop, packet);
+    }
+}

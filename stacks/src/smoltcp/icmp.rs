@@ -1,0 +1,278 @@
+//! ICMP and ICMPv6: echo, errors sent, errors received and told to the sockets they concern
+//! (RFC 792, RFC 1122, RFC 4443).
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::{time::Duration, wire::checksum};
+use umvu_abi::Errno;
+
+use super::{
+    inner::Inner,
+    input::Cast,
+    link::Outgoing,
+    output::fill_checksum,
+    packet::{Build, HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP},
+    tcp::{input::Arrival, key::FlowKey},
+};
+
+/// An error as both families know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// No route to the destination.
+    NetUnreachable,
+    /// Its neighbour does not answer.
+    HostUnreachable,
+    /// Nobody takes the protocol.
+    ProtocolUnreachable,
+    /// Nobody listens on the port.
+    PortUnreachable,
+    /// The packet must not be cut up and is longer than this.
+    TooBig(u32),
+    /// It travelled too far.
+    TimeExceeded,
+}
+
+impl Trouble {
+    fn v4(self) -> (u8, u8, u32) {
+        match self {
+            Self::NetUnreachable => (3, 0, 0),
+            Self::HostUnreachable => (3, 1, 0),
+            Self::ProtocolUnreachable => (3, 2, 0),
+            Self::PortUnreachable => (3, 3, 0),
+            Self::TooBig(mtu) => (3, 4, mtu),
+            Self::TimeExceeded => (11, 0, 0),
+        }
+    }
+
+    fn v6(self) -> (u8, u8, u32) {
+        match self {
+            Self::NetUnreachable => (1, 0, 0),
+            Self::HostUnreachable => (1, 3, 0),
+            // The offset of the next-header field.
+            Self::ProtocolUnreachable => (4, 1, 6),
+            Self::PortUnreachable => (1, 4, 0),
+            Self::TooBig(mtu) => (2, 0, mtu),
+            Self::TimeExceeded => (3, 0, 0),
+        }
+    }
+}
+
+/// What an ICMP error says, as `ip(7)` IP_RECVERR tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// The error number it stands for.
+    pub(crate) errno: Errno,
+    /// Type and code.
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    /// The path MTU, when it is about that.
+    pub(crate) info: u32,
+    /// Who says so; None when this host does.
+    pub(crate) from: Option<IpAddr>,
+    /// Whether an unconnected or connected socket fails by it (ip(7)).
+    pub(crate) fatal: bool,
+}
+
+/// The error number of an ICMP error (`icmp_err_convert`, `icmpv6_err_convert`).
+fn report(v6: bool, kind: u8, code: u8, info: u32) -> Option<(Errno, bool)> {
+    let found = match (v6, kind, code) {
+        (false, 3, 0 | 6 | 9 | 11) => (Errno::ENETUNREACH, false),
+        (false, 3, 2) => (Errno::ENOPROTOOPT, true),
+        (false, 3, 3) => (Errno::ECONNREFUSED, true),
+        (false, 3, 4) => (Errno::EMSGSIZE, info != 0),
+        (false, 3, 8) => (Errno(libc::ENONET), true),
+        (false, 3, 10 | 13) => (Errno::EHOSTUNREACH, code == 10),
+        (false, 3 | 11, _) => (Errno::EHOSTUNREACH, false),
+        (false, 12, _) => (Errno(libc::EPROTO), true),
+        (true, 1, 4) => (Errno::ECONNREFUSED, true),
+        (true, 1, 0) => (Errno::ENETUNREACH, false),
+        (true, 1, 1 | 5 | 6) => (Errno::EACCES, true),
+        (true, 1 | 3, _) => (Errno::EHOSTUNREACH, false),
+        (true, 2, _) => (Errno::EMSGSIZE, false),
+        (true, 4, _) => (Errno(libc::EPROTO), true),
+        _ => return None,
+    };
+    Some(found)
+}
+
+impl Inner {
+    /// Takes an ICMP message.
+    pub(crate) fn icmp_input(&mut self, arrival: &Arrival<'_>, cast: Cast) {
+        let body = arrival.payload();
+        if body.len() < 8 || (!arrival.trusted && checksum::data(body) != 0xffff) {
+            return;
+        }
+        match body[0] {
+            8 if cast == Cast::Unicast => self.echo(arrival, 0),
+            3 | 11 | 12 => self.icmp_error_input(arrival),
+            _ => {}
+        }
+    }
+
+    /// Takes an ICMPv6 message.
+    pub(crate) fn icmpv6_input(&mut self, arrival: &Arrival<'_>, _cast: Cast) {
+        let body = arrival.payload();
+        if body.len() < 8 || !arrival.sums() {
+            return;
+        }
+        match body[0] {
+            128 => self.echo(arrival, 129),
+            1..=4 => self.icmp_error_input(arrival),
+            133..=137 => self.ndp_input(arrival),
+            _ => {}
+        }
+    }
+
+    /// Answers an echo request.
+    fn echo(&mut self, arrival: &Arrival<'_>, answer: u8) {
+        let header = arrival.header;
+        let source = if header.destination.is_multicast() {
+            match self.source_for(arrival.link, header.source) {
+                Some(source) => source,
+                None => return,
+            }
+        } else {
+            header.destination
+        };
+        let body = arrival.payload();
+        self.send_icmp(source, header.source, header.tos, |out| {
+            out.extend_from_slice(body);
+            out[0] = answer;
+            out[1] = 0;
+        });
+    }
+
+    /// Builds and sends an ICMP message of the family of its addresses; `fill` appends the body.
+    pub(crate) fn send_icmp(
+        &mut self,
+        source: IpAddr,
+        destination: IpAddr,
+        tos: u8,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut body = Vec::new();
+        fill(&mut body);
+        let protocol = if source.is_ipv4() { ICMP } else { ICMPV6 };
+        let id = self.rng.next16();
+        let build = Build { source, destination, protocol, ttl: 64, tos, id };
+        let (mut bytes, at) = build.packet(body.len());
+        bytes[at..].copy_from_slice(&body);
+        if protocol == ICMP {
+            fill_icmp_checksum(&mut bytes[at..]);
+        } else {
+            fill_checksum(&mut bytes);
+        }
+        self.send_ip(Outgoing { bytes, segment: None, unsummed: false });
+    }
+
+    /// Tells the sender of a packet what is wrong with it, unless that would do harm (RFC 1122,
+    /// 3.2.2; RFC 4443, 2.4).
+    pub(crate) fn send_trouble(&mut self, trouble: Trouble, header: &IpHeader, ip: &[u8]) {
+        let silent = header.destination.is_multicast()
+            || header.source.is_multicast()
+            || header.source.is_unspecified()
+            || header.fragment.is_some_and(|fragment| fragment.offset != 0)
+            || is_icmp_error(header, ip)
+            || !self.may_complain();
+        if silent {
+            return;
+        }
+        let source = if self.is_local(header.destination) {
+            Some(header.destination)
+        } else {
+            self.route(header.source, None, 0).ok().map(|hop| hop.source)
+        };
+        let Some(source) = source else { return };
+        let v6 = source.is_ipv6();
+        let (kind, code, info) = if v6 { trouble.v6() } else { trouble.v4() };
+        let most = if v6 { 1280 - 48 } else { 548 };
+        let quoted = &ip[..header.total.min(ip.len()).min(most)];
+        self.send_icmp(source, header.source, 0xc0, |out| {
+            out.extend_from_slice(&[kind, code, 0, 0]);
+            out.extend_from_slice(&info.to_be_bytes());
+            out.extend_from_slice(quoted);
+        });
+    }
+
+    /// Bounds the rate of ICMP errors: a thousand a second.
+    fn may_complain(&mut self) -> bool {
+        let (since, count) = &mut self.complaints;
+        if self.now - *since >= Duration::from_secs(1) {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        *count <= 1000
+    }
+
+    fn icmp_error_input(&mut self, arrival: &Arrival<'_>) {
+        let body = arrival.payload();
+        let v6 = arrival.header.source.is_ipv6();
+        let (kind, code) = (body[0], body[1]);
+        let info = u32::from_be_bytes([body[4], body[5], body[6], body[7]]);
+        let info = if v6 { info } else { info & 0xffff };
+        let Some((errno, fatal)) = report(v6, kind, code, info) else { return };
+        let from = Some(arrival.header.source);
+        let report = Report { errno, kind, code, info, from, fatal };
+        self.attribute(&report, &body[8..]);
+    }
+
+    /// A packet of this host's own cannot be delivered: its neighbour does not answer.
+    pub(crate) fn undeliverable(&mut self, packet: Outgoing) {
+        let ip = &packet.bytes[HEADROOM..];
+        let Some(header) = IpHeader::parse(ip) else { return };
+        if !self.is_local(header.source) {
+            return self.send_trouble(Trouble::HostUnreachable, &header, ip);
+        }
+        let (kind, code) = if header.source.is_ipv6() { (1, 3) } else { (3, 1) };
+        let report =
+            Report { errno: Errno::EHOSTUNREACH, kind, code, info: 0, from: None, fatal: true };
+        self.attribute(&report, ip);
+    }
+
+    /// Finds the sender of the packet that an error quotes.
+    fn attribute(&mut self, report: &Report, quoted: &[u8]) {
+        let Some(header) = quoted_header(quoted) else { return };
+        let payload = &quoted[header.payload..];
+        let Some(ports) = payload.first_chunk::<4>() else { return };
+        let local = SocketAddr::new(header.source, u16::from_be_bytes([ports[0], ports[1]]));
+        let remote = SocketAddr::new(header.destination, u16::from_be_bytes([ports[2], ports[3]]));
+        match header.protocol {
+            TCP => self.tcp_unreachable(FlowKey::new(local, remote), report.errno),
+            UDP => {}
+            _ => {}
+        }
+    }
+}
+
+/// Reads the header of a quoted packet, of which only the beginning may be there.
+fn quoted_header(quoted: &[u8]) -> Option<IpHeader> {
+    let mut copy = quoted.to_vec();
+    match copy.first()? >> 4 {
+        4 if copy.len() >= 20 => {
+            let length = u16::try_from(copy.len()).ok()?;
+            copy[2..4].copy_from_slice(&length.to_be_bytes());
+        }
+        6 if copy.len() >= 40 => {
+            let length = u16::try_from(copy.len() - 40).ok()?;
+            copy[4..6].copy_from_slice(&length.to_be_bytes());
+        }
+        _ => return None,
+    }
+    IpHeader::parse(&copy)
+}
+
+fn is_icmp_error(header: &IpHeader, ip: &[u8]) -> bool {
+    let Some(kind) = ip.get(header.payload) else { return false };
+    match header.protocol {
+        ICMP => !matches!(kind, 0 | 8 | 13..=18),
+        ICMPV6 => *kind < 128,
+        _ => false,
+    }
+}
+
+/// Fills in the checksum of an ICMP (IPv4) message.
+pub(crate) fn fill_icmp_checksum(body: &mut [u8]) {
+    body[2..4].fill(0);
+    let sum = !checksum::data(body);
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
+}

@@ -1,0 +1,184 @@
+//! Frames and packets on their way in: Ethernet, then IP, then the protocol they carry.
+
+use std::net::IpAddr;
+
+use super::{
+    inner::Inner,
+    link::{Kind, Outgoing},
+    packet::{HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP, header_checksum_holds},
+    pool,
+    tcp::input::Arrival,
+    wire::Frame,
+};
+
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+
+/// Whom a packet was sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// One address of this stack.
+    Unicast,
+    /// A network.
+    Broadcast,
+    /// A group.
+    Multicast,
+}
+
+/// What to do with a packet after a look at its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Deliver(Cast),
+    Forward,
+    Drop,
+}
+
+impl Inner {
+    /// Takes a frame from a transport.
+    pub(crate) fn frame_input(&mut self, index: usize, mut frame: Frame) {
+        let Some(link) = self.links.get_mut(index) else { return };
+        let Some(head) = frame.bytes.first_chunk::<14>() else { return };
+        if !link.up {
+            return;
+        }
+        link.counters.received.0 += 1;
+        link.counters.received.1 += frame.bytes.len() as u64;
+        // A group's addresses have this bit; other hosts' frames are not for us.
+        let ours = head[..6] == link.mac;
+        let group = head[0] & 1 != 0;
+        if !ours && !group {
+            return pool::give(frame.bytes);
+        }
+        let ethertype = u16::from_be_bytes([head[12], head[13]]);
+        let forward = match ethertype {
+            IPV4 | IPV6 => self.ip_input(index, &frame, ours),
+            ARP => {
+                self.arp_input(index, &frame.bytes[HEADROOM..]);
+                false
+            }
+            _ => false,
+        };
+        if !forward {
+            return pool::give(frame.bytes);
+        }
+        if let Some(header) = IpHeader::parse(&frame.bytes[HEADROOM..]) {
+            frame.bytes.truncate(HEADROOM + header.total);
+            let packet = Outgoing {
+                bytes: frame.bytes,
+                segment: frame.offload.segment_size,
+                unsummed: frame.offload.checksum_pending,
+            };
+            self.forward(index, &header, packet);
+        }
+    }
+
+    /// Takes a packet from `lo`.
+    pub(crate) fn loop_input(&mut self, packet: Outgoing) {
+        let counters = &mut self.links[0].counters;
+        counters.received.0 += 1;
+        counters.received.1 += packet.bytes.len() as u64;
+        let ip = &packet.bytes[HEADROOM..];
+        if let Some(header) = IpHeader::parse(ip) {
+            let cast = match header.destination {
+                ip if ip.is_multicast() => Cast::Multicast,
+                _ => Cast::Unicast,
+            };
+            let arrival = Arrival { link: 0, header: &header, ip, trusted: true, long: false };
+            self.deliver(&arrival, cast);
+        }
+        pool::give(packet.bytes);
+    }
+
+    /// Takes an IP packet from a link; tells whether it is to be forwarded.
+    fn ip_input(&mut self, index: usize, frame: &Frame, ours: bool) -> bool {
+        let ip = &frame.bytes[HEADROOM..];
+        let Some(header) = IpHeader::parse(ip) else { return false };
+        let trusted = frame.offload.checksum_pending;
+        if header.source.is_ipv4() && !trusted && !header_checksum_holds(ip) {
+            return false;
+        }
+        match self.fate(index, &header, ours) {
+            Fate::Deliver(cast) => {
+                let long = frame.offload.segment_size.is_some();
+                let arrival = Arrival { link: index, header: &header, ip, trusted, long };
+                self.deliver(&arrival, cast);
+                false
+            }
+            Fate::Forward => true,
+            Fate::Drop => false,
+        }
+    }
+
+    fn fate(&self, index: usize, header: &IpHeader, ours: bool) -> Fate {
+        let (source, destination) = (header.source, header.destination);
+        if source.is_multicast() || source.is_loopback() || destination.is_loopback() {
+            return Fate::Drop;
+        }
+        if destination.is_multicast() {
+            let wanted = self.listens_to(index, destination);
+            return if wanted { Fate::Deliver(Cast::Multicast) } else { Fate::Drop };
+        }
+        if self.is_broadcast(destination, index) {
+            return Fate::Deliver(Cast::Broadcast);
+        }
+        if !ours {
+            return Fate::Drop;
+        }
+        // A packet with our own source address is forged, or a loop.
+        if self.is_local(source) {
+            return Fate::Drop;
+        }
+        if self.is_local(destination) {
+            return Fate::Deliver(Cast::Unicast);
+        }
+        if self.net.forwards(destination.is_ipv6()) { Fate::Forward } else { Fate::Drop }
+    }
+
+    /// Hands a packet for this host to its protocol.
+    pub(crate) fn deliver(&mut self, arrival: &Arrival<'_>, cast: Cast) {
+        let header = arrival.header;
+        if header.fragment.is_some() {
+            let Some(whole) = self.reassembly.add(header, arrival.ip, self.now) else { return };
+            if let Some(header) = IpHeader::parse(&whole[HEADROOM..]) {
+                let arrival = Arrival { header: &header, ip: &whole[HEADROOM..], ..*arrival };
+                self.deliver(&arrival, cast);
+            }
+            return pool::give(whole);
+        }
+        match (header.protocol, header.destination) {
+            (TCP, _) => {
+                if cast == Cast::Unicast {
+                    self.tcp_input(arrival);
+                }
+            }
+            (ICMP, IpAddr::V4(_)) => self.icmp_input(arrival, cast),
+            (ICMPV6, IpAddr::V6(_)) => self.icmpv6_input(arrival, cast),
+            (UDP, _) => {}
+            _ => {}
+        }
+    }
+
+    /// Whether packets to a group are taken in on a link.
+    pub(crate) fn listens_to(&self, index: usize, group: IpAddr) -> bool {
+        match group {
+            IpAddr::V4(group) => group.octets() == [224, 0, 0, 1],
+            IpAddr::V6(group) => {
+                let octets = group.octets();
+                group.octets()[..2] == [0xff, 0x01]
+                    || octets == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+                    || self.net.addresses.iter().any(|address| match address.ip {
+                        IpAddr::V6(ip) => {
+                            address.link == index && super::ndp::solicited_node(ip) == group
+                        }
+                        IpAddr::V4(_) => false,
+                    })
+            }
+        }
+    }
+
+    /// Whether a link is `lo`.
+    pub(crate) fn is_loopback(&self, index: usize) -> bool {
+        self.links.get(index).is_some_and(|link| link.kind == Kind::Loopback)
+    }
+}

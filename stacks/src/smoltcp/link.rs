@@ -1,0 +1,183 @@
+//! A network interface of a stack: its names, its engine, its queue towards the transport.
+
+use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
+
+use smoltcp::{iface::Interface, phy::DeviceCapabilities, time::Instant};
+
+use super::{
+    device::{self, LONGEST, Segmentation},
+    neighbour::{Mac, Neighbours},
+    wire::{Frame, Offload, Transport},
+};
+
+/// Frames that wait for a transport; beyond it flows stop producing.
+pub(crate) const QUEUE: usize = 1024;
+
+/// A packet on its way to a link: IP (or ARP) behind room for the Ethernet header.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// The buffer.
+    pub(crate) bytes: Vec<u8>,
+    /// The payload of each TCP segment to cut it into.
+    pub(crate) segment: Option<NonZeroU16>,
+    /// Whether the checksum of the payload is still to be filled in.
+    pub(crate) unsummed: bool,
+}
+
+/// What a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `lo`: what is sent comes back.
+    Loopback,
+    /// Ethernet over a transport.
+    Ethernet,
+}
+
+/// One interface.
+pub(crate) struct Link {
+    /// The interface index, from 1.
+    pub(crate) index: u32,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// The hardware address, zero for `lo`.
+    pub(crate) mac: Mac,
+    /// The largest IP packet.
+    pub(crate) mtu: usize,
+    /// Whether it is up (`IFF_UP`).
+    pub(crate) up: bool,
+    /// Where frames go.
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+    /// Whether the transport takes frames with pending checksums and long segments.
+    pub(crate) offload: bool,
+    /// The TCP engine's view of the link.
+    pub(crate) caps: DeviceCapabilities,
+    /// The TCP engine.
+    pub(crate) engine: Interface,
+    /// Who answers there.
+    pub(crate) neighbours: Neighbours,
+    /// Frames for the transport.
+    pub(crate) queue: Vec<Frame>,
+    /// What `/proc/net/dev` shows.
+    pub(crate) counters: Counters,
+}
+
+/// The counters of a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    /// Frames and bytes in.
+    pub(crate) received: (u64, u64),
+    /// Frames and bytes out.
+    pub(crate) sent: (u64, u64),
+    /// Frames that could not be sent.
+    pub(crate) dropped: u64,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("index", &self.index).field("kind", &self.kind).finish()
+    }
+}
+
+impl Link {
+    /// Makes the loopback interface.
+    pub(crate) fn loopback(index: u32, seed: u64, now: Instant) -> Self {
+        Self::new(index, Kind::Loopback, [0; 6], 65_536, None, seed, now)
+    }
+
+    /// Makes an Ethernet interface on a transport.
+    pub(crate) fn ethernet(
+        index: u32,
+        mac: Mac,
+        mtu: usize,
+        transport: Arc<dyn Transport>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self::new(index, Kind::Ethernet, mac, mtu, Some(transport), seed, now)
+    }
+
+    fn new(
+        index: u32,
+        kind: Kind,
+        mac: Mac,
+        mtu: usize,
+        transport: Option<Arc<dyn Transport>>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let offload = transport.as_ref().is_none_or(|transport| transport.accepts_offload());
+        let (caps, engine) =
+            device::engine(mtu.min(LONGEST), segmentation(kind, offload), seed, now);
+        Self {
+            index,
+            kind,
+            mac,
+            mtu,
+            up: false,
+            transport,
+            offload,
+            caps,
+            engine,
+            neighbours: Neighbours::default(),
+            queue: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Changes the MTU; flows under way go on with the new engine.
+    pub(crate) fn set_mtu(&mut self, mtu: usize, seed: u64, now: Instant) {
+        self.mtu = mtu;
+        let segmentation = segmentation(self.kind, self.offload);
+        (self.caps, self.engine) = device::engine(mtu.min(LONGEST), segmentation, seed, now);
+    }
+
+    /// Writes the Ethernet header and queues a frame for the transport.
+    pub(crate) fn queue_frame(&mut self, mut packet: Outgoing, to: Mac, ethertype: u16) {
+        write_ethernet(&mut packet.bytes, to, self.mac, ethertype);
+        self.counters.sent.0 += 1;
+        self.counters.sent.1 += packet.bytes.len() as u64;
+        if self.queue.len() >= 4 * QUEUE {
+            self.counters.dropped += 1;
+            return;
+        }
+        self.queue.push(Frame {
+            bytes: packet.bytes,
+            offload: Offload { checksum_pending: packet.unsummed, segment_size: packet.segment },
+        });
+    }
+
+    /// Whether flows should wait before they produce more.
+    pub(crate) fn congested(&self) -> bool {
+        self.queue.len() >= QUEUE
+    }
+}
+
+fn segmentation(kind: Kind, offload: bool) -> Segmentation {
+    if kind == Kind::Ethernet && offload { Segmentation::Offloaded } else { Segmentation::Here }
+}
+
+/// Writes an Ethernet header into the room in front of a packet.
+pub(crate) fn write_ethernet(bytes: &mut [u8], to: Mac, from: Mac, ethertype: u16) {
+    bytes[..6].copy_from_slice(&to);
+    bytes[6..12].copy_from_slice(&from);
+    bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+}
+
+/// The EtherType of an IP packet.
+pub(crate) fn ethertype(ip: &[u8]) -> u16 {
+    if ip.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 }
+}
+
+/// The hardware address of a multicast group (RFC 1112, RFC 2464).
+pub(crate) fn multicast_mac(group: IpAddr) -> Mac {
+    match group {
+        IpAddr::V4(ip) => {
+            let [_, b, c, d] = ip.octets();
+            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
+        }
+        IpAddr::V6(ip) => {
+            let [.., a, b, c, d] = ip.octets();
+            [0x33, 0x33, a, b, c, d]
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The stack "smoltcp": an IP stack of its own, with smoltcp as its TCP engine.
+//!
+//! Theory of operation. A stack is an [`inner::Inner`] behind one lock ([`shared::Shared`]). Frames
+//! come from transports on the reactor's thread ([`input`]), calls come from any thread; both end
+//! by [`inner::Inner::settle`], which lets connections send and flushes what was produced
+//! ([`output`]) in one batch per transport. Links, neighbours, routes, fragments, forwarding, ICMP
+//! and every socket table are this crate's; smoltcp sees one packet at a time, of one connection,
+//! through [`device`].
+
+pub(crate) mod address;
+pub(crate) mod arp;
+pub(crate) mod clock;
+pub(crate) mod device;
+pub(crate) mod forward;
+pub(crate) mod fragment;
+pub(crate) mod hash;
+pub(crate) mod icmp;
+pub(crate) mod inner;
+pub(crate) mod input;
+pub(crate) mod link;
+pub(crate) mod ndp;
+pub(crate) mod neighbour;
+pub(crate) mod net;
+pub(crate) mod opttable;
+pub(crate) mod output;
+pub(crate) mod packet;
+pub(crate) mod pool;
+pub(crate) mod ports;
+pub(crate) mod reassembly;
+pub(crate) mod rng;
+pub(crate) mod segmentation;
+pub(crate) mod shared;
+pub(crate) mod slab;
+pub(crate) mod sockopt;
+pub(crate) mod tcp;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;

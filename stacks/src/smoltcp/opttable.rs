@@ -1,0 +1,164 @@
+//! The table of socket options: level, number, which sockets have it, shape and default.
+
+/// The form of an option's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A number.
+    Int(i32),
+    /// A number that becomes 0 or 1.
+    Flag(i32),
+    /// A buffer size: doubled when it is set.
+    Buffer(i32),
+    /// A number that cannot be set.
+    Fixed(i32),
+    /// A `struct timeval`.
+    Time,
+    /// A `struct linger`.
+    Linger,
+    /// The name of a congestion control.
+    Congestion,
+    /// Kept as it is.
+    Any,
+}
+
+use Shape::{Any, Buffer, Congestion, Fixed, Flag, Int, Linger, Time};
+
+/// Masks of [`super::sockopt::Class`].
+const S: u8 = 1;
+const U: u8 = 2;
+const R: u8 = 8;
+const P: u8 = 16;
+const IP: u8 = 15;
+const DGRAM: u8 = 14;
+const ALL: u8 = 31;
+
+const SOCKET: i32 = libc::SOL_SOCKET;
+const V4: i32 = libc::SOL_IP;
+const V6: i32 = libc::SOL_IPV6;
+const TCP: i32 = libc::SOL_TCP;
+
+#[rustfmt::skip]
+const TABLE: &[(i32, i32, u8, Shape)] = &[
+    (SOCKET, libc::SO_DEBUG, ALL, Flag(0)),
+    (SOCKET, libc::SO_REUSEADDR, ALL, Flag(0)),
+    (SOCKET, libc::SO_TYPE, ALL, Fixed(0)),
+    (SOCKET, libc::SO_ERROR, ALL, Fixed(0)),
+    (SOCKET, libc::SO_DONTROUTE, ALL, Flag(0)),
+    (SOCKET, libc::SO_BROADCAST, ALL, Flag(0)),
+    (SOCKET, libc::SO_SNDBUF, ALL, Buffer(212_992)),
+    (SOCKET, libc::SO_RCVBUF, ALL, Buffer(212_992)),
+    (SOCKET, libc::SO_SNDBUFFORCE, ALL, Buffer(212_992)),
+    (SOCKET, libc::SO_RCVBUFFORCE, ALL, Buffer(212_992)),
+    (SOCKET, libc::SO_KEEPALIVE, ALL, Flag(0)),
+    (SOCKET, libc::SO_OOBINLINE, ALL, Flag(0)),
+    (SOCKET, libc::SO_NO_CHECK, ALL, Flag(0)),
+    (SOCKET, libc::SO_PRIORITY, ALL, Int(0)),
+    (SOCKET, libc::SO_LINGER, ALL, Linger),
+    (SOCKET, libc::SO_REUSEPORT, ALL, Flag(0)),
+    (SOCKET, libc::SO_PASSCRED, ALL, Flag(0)),
+    (SOCKET, libc::SO_RCVLOWAT, ALL, Int(1)),
+    (SOCKET, libc::SO_SNDLOWAT, ALL, Fixed(1)),
+    (SOCKET, libc::SO_RCVTIMEO, ALL, Time),
+    (SOCKET, libc::SO_SNDTIMEO, ALL, Time),
+    (SOCKET, libc::SO_BINDTODEVICE, ALL, Any),
+    (SOCKET, libc::SO_ATTACH_FILTER, ALL, Any),
+    (SOCKET, libc::SO_DETACH_FILTER, ALL, Any),
+    (SOCKET, libc::SO_TIMESTAMP, ALL, Flag(0)),
+    (SOCKET, libc::SO_ACCEPTCONN, ALL, Fixed(0)),
+    (SOCKET, libc::SO_TIMESTAMPNS, ALL, Flag(0)),
+    (SOCKET, libc::SO_MARK, ALL, Int(0)),
+    (SOCKET, libc::SO_TIMESTAMPING, ALL, Int(0)),
+    (SOCKET, libc::SO_PROTOCOL, ALL, Fixed(0)),
+    (SOCKET, libc::SO_DOMAIN, ALL, Fixed(0)),
+    (SOCKET, libc::SO_RXQ_OVFL, ALL, Flag(0)),
+    (SOCKET, libc::SO_PEEK_OFF, ALL, Int(-1)),
+    (SOCKET, libc::SO_LOCK_FILTER, ALL, Flag(0)),
+    (SOCKET, libc::SO_SELECT_ERR_QUEUE, ALL, Flag(0)),
+    (SOCKET, libc::SO_BUSY_POLL, ALL, Int(0)),
+    (SOCKET, libc::SO_MAX_PACING_RATE, ALL, Int(-1)),
+    (SOCKET, libc::SO_INCOMING_CPU, ALL, Int(-1)),
+    (SOCKET, libc::SO_ZEROCOPY, ALL, Flag(0)),
+    (SOCKET, libc::SO_BINDTOIFINDEX, ALL, Int(0)),
+    (V4, libc::IP_TOS, IP, Int(0)),
+    (V4, libc::IP_TTL, IP, Int(64)),
+    (V4, libc::IP_HDRINCL, R, Flag(0)),
+    (V4, libc::IP_OPTIONS, IP, Any),
+    (V4, libc::IP_RECVOPTS, IP, Flag(0)),
+    (V4, libc::IP_RETOPTS, IP, Flag(0)),
+    (V4, libc::IP_PKTINFO, IP, Flag(0)),
+    (V4, libc::IP_MTU_DISCOVER, IP, Int(1)),
+    (V4, libc::IP_RECVERR, IP, Flag(0)),
+    (V4, libc::IP_RECVTTL, IP, Flag(0)),
+    (V4, libc::IP_RECVTOS, IP, Flag(0)),
+    (V4, libc::IP_FREEBIND, IP, Flag(0)),
+    (V4, libc::IP_RECVORIGDSTADDR, IP, Flag(0)),
+    (V4, libc::IP_MINTTL, IP, Int(0)),
+    (V4, libc::IP_BIND_ADDRESS_NO_PORT, IP, Flag(0)),
+    (V4, libc::IP_MULTICAST_IF, IP, Any),
+    (V4, libc::IP_MULTICAST_TTL, IP, Int(1)),
+    (V4, libc::IP_MULTICAST_LOOP, IP, Flag(1)),
+    (V4, libc::IP_MULTICAST_ALL, IP, Flag(1)),
+    (V4, libc::IP_UNICAST_IF, IP, Int(0)),
+    // ICMP_FILTER of raw(7) is SOL_RAW, 1.
+    (libc::SOL_RAW, 1, R, Any),
+    (V6, libc::IPV6_UNICAST_HOPS, IP, Int(64)),
+    (V6, libc::IPV6_MULTICAST_IF, IP, Int(0)),
+    (V6, libc::IPV6_MULTICAST_HOPS, IP, Int(1)),
+    (V6, libc::IPV6_MULTICAST_LOOP, IP, Flag(1)),
+    (V6, libc::IPV6_MTU_DISCOVER, IP, Int(1)),
+    (V6, libc::IPV6_RECVERR, IP, Flag(0)),
+    (V6, libc::IPV6_V6ONLY, IP, Flag(0)),
+    (V6, libc::IPV6_RECVPKTINFO, IP, Flag(0)),
+    (V6, libc::IPV6_PKTINFO, IP, Any),
+    (V6, libc::IPV6_RECVHOPLIMIT, IP, Flag(0)),
+    (V6, libc::IPV6_RECVTCLASS, IP, Flag(0)),
+    (V6, libc::IPV6_TCLASS, IP, Int(0)),
+    (V6, libc::IPV6_DONTFRAG, IP, Flag(0)),
+    (V6, libc::IPV6_CHECKSUM, R, Int(-1)),
+    (V6, libc::IPV6_FREEBIND, IP, Flag(0)),
+    (V6, libc::IPV6_RECVORIGDSTADDR, IP, Flag(0)),
+    // IPV6_MULTICAST_ALL, IPV6_AUTOFLOWLABEL, IPV6_FLOWINFO_SEND.
+    (V6, 29, IP, Flag(1)),
+    (V6, 70, IP, Flag(1)),
+    (V6, 33, IP, Flag(0)),
+    // ICMPV6_FILTER is SOL_ICMPV6 (58), 1.
+    (58, 1, R | 4, Any),
+    (TCP, libc::TCP_NODELAY, S, Flag(0)),
+    (TCP, libc::TCP_MAXSEG, S, Int(536)),
+    (TCP, libc::TCP_CORK, S, Flag(0)),
+    (TCP, libc::TCP_KEEPIDLE, S, Int(7200)),
+    (TCP, libc::TCP_KEEPINTVL, S, Int(75)),
+    (TCP, libc::TCP_KEEPCNT, S, Int(9)),
+    (TCP, libc::TCP_SYNCNT, S, Int(6)),
+    (TCP, libc::TCP_LINGER2, S, Int(60)),
+    (TCP, libc::TCP_DEFER_ACCEPT, S, Int(0)),
+    (TCP, libc::TCP_WINDOW_CLAMP, S, Int(0)),
+    (TCP, libc::TCP_INFO, S, Fixed(0)),
+    (TCP, libc::TCP_QUICKACK, S, Flag(1)),
+    (TCP, libc::TCP_CONGESTION, S, Congestion),
+    (TCP, libc::TCP_USER_TIMEOUT, S, Int(0)),
+    (TCP, libc::TCP_FASTOPEN, S, Int(0)),
+    (TCP, libc::TCP_FASTOPEN_CONNECT, S, Flag(0)),
+    (TCP, libc::TCP_TIMESTAMP, S, Int(0)),
+    (TCP, libc::TCP_NOTSENT_LOWAT, S, Int(-1)),
+    (TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, S, Flag(0)),
+    (libc::SOL_UDP, libc::UDP_CORK, U, Flag(0)),
+    // UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX.
+    (libc::SOL_UDP, 101, U, Flag(0)),
+    (libc::SOL_UDP, 102, U, Flag(0)),
+    (libc::SOL_PACKET, libc::PACKET_AUXDATA, P, Flag(0)),
+    (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, P, Any),
+    (libc::SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, P, Any),
+    // IP_BLOCK_SOURCE and the other source filters are accepted by none but the group calls.
+    (V4, libc::IP_NODEFRAG, DGRAM, Flag(0)),
+];
+
+/// Finds an option of a class of sockets.
+pub(crate) fn find(level: i32, name: i32, class: u8) -> Option<Shape> {
+    TABLE
+        .iter()
+        .find(|(table_level, table_name, mask, _)| {
+            (*table_level, *table_name) == (level, name) && mask & class != 0
+        })
+        .map(|(.., shape)| *shape)
+}

@@ -1,0 +1,342 @@
+//! Socket options: which there are, what they may be set to, what they are by default (socket(7),
+//! ip(7), ipv6(7), tcp(7), udp(7), raw(7), packet(7)).
+//!
+//! A table says all of it; the few options that the stack acts upon have accessors.
+
+use smoltcp::{socket::tcp::CongestionControl, time::Duration};
+use umvu_abi::Errno;
+
+use super::{
+    opttable::{Shape, find},
+    tcp::flow::{BUFFER, Tuning},
+};
+
+/// What kind of socket options belong to; the bits of a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// TCP.
+    Stream = 1,
+    /// UDP.
+    Udp = 2,
+    /// ICMP by SOCK_DGRAM.
+    Ping = 4,
+    /// SOCK_RAW of an internet family.
+    Raw = 8,
+    /// AF_PACKET.
+    Packet = 16,
+}
+
+/// The options of one socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    class: Class,
+    domain: i32,
+    kind: i32,
+    protocol: i32,
+    set: Vec<((i32, i32), Vec<u8>)>,
+}
+
+/// As `net.core.rmem_max` and `wmem_max`.
+const BUFFER_MAX: i32 = 212_992;
+
+impl Options {
+    /// The defaults of a new socket.
+    pub(crate) fn new(class: Class, domain: i32, kind: i32, protocol: i32) -> Self {
+        Self { class, domain, kind, protocol, set: Vec::new() }
+    }
+
+    /// Whether the socket is of an IPv6 family.
+    pub(crate) fn is_v6(&self) -> bool {
+        self.domain == libc::AF_INET6
+    }
+
+    /// The protocol number.
+    pub(crate) fn protocol(&self) -> i32 {
+        self.protocol
+    }
+
+    /// The options a connection takes over from its listener.
+    pub(crate) fn inherit(&self) -> Self {
+        self.clone()
+    }
+
+    /// Sets an option. Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`.
+    pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let shape = self.shape(level, name)?;
+        let stored = match shape {
+            Shape::Int(_) => {
+                let number = integer(level, value)?;
+                check(level, name, number)?;
+                number.to_ne_bytes().to_vec()
+            }
+            Shape::Flag(_) => i32::from(integer(level, value)? != 0).to_ne_bytes().to_vec(),
+            Shape::Buffer(_) => {
+                let asked = integer(level, value)?.clamp(0, BUFFER_MAX);
+                let least = if name == libc::SO_SNDBUF { 4608 } else { 2304 };
+                (asked * 2).max(least).to_ne_bytes().to_vec()
+            }
+            Shape::Time => {
+                let micros = value.get(8..16).ok_or(Errno::EINVAL)?;
+                let micros = i64::from_ne_bytes(micros.try_into().map_err(|_| Errno::EINVAL)?);
+                if !(0..1_000_000).contains(&micros) {
+                    return Err(Errno::EDOM);
+                }
+                value[..16].to_vec()
+            }
+            Shape::Linger => value.get(..8).ok_or(Errno::EINVAL)?.to_vec(),
+            Shape::Congestion => congestion(value)?,
+            Shape::Any => value.to_vec(),
+            Shape::Fixed(_) => return Err(Errno::ENOPROTOOPT),
+        };
+        self.store((level, name), stored);
+        Ok(())
+    }
+
+    fn store(&mut self, key: (i32, i32), value: Vec<u8>) {
+        match self.set.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, old)) => *old = value,
+            None => self.set.push((key, value)),
+        }
+    }
+
+    /// Tells an option. Errors: `ENOPROTOOPT`.
+    pub(crate) fn get(&self, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+        let shape = self.shape(level, name)?;
+        if let Some((_, value)) = self.set.iter().find(|(key, _)| *key == (level, name)) {
+            return Ok(value.clone());
+        }
+        if level == libc::SOL_SOCKET {
+            let own = match name {
+                libc::SO_TYPE => Some(self.kind),
+                libc::SO_DOMAIN => Some(self.domain),
+                libc::SO_PROTOCOL => Some(self.protocol),
+                libc::SO_SNDBUF if self.class == Class::Stream => Some(87_040),
+                libc::SO_RCVBUF if self.class == Class::Stream => Some(131_072),
+                _ => None,
+            };
+            if let Some(own) = own {
+                return Ok(own.to_ne_bytes().to_vec());
+            }
+        }
+        Ok(match shape {
+            Shape::Int(default)
+            | Shape::Flag(default)
+            | Shape::Buffer(default)
+            | Shape::Fixed(default) => default.to_ne_bytes().to_vec(),
+            Shape::Time => vec![0; 16],
+            Shape::Linger => vec![0; 8],
+            Shape::Congestion => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+            Shape::Any => Vec::new(),
+        })
+    }
+
+    /// An option that is a number; 0 when the socket has none such.
+    pub(crate) fn int(&self, level: i32, name: i32) -> i32 {
+        self.get(level, name)
+            .ok()
+            .and_then(|value| Some(i32::from_ne_bytes(*value.first_chunk()?)))
+            .unwrap_or(0)
+    }
+
+    /// A flag.
+    pub(crate) fn flag(&self, level: i32, name: i32) -> bool {
+        self.int(level, name) != 0
+    }
+
+    fn shape(&self, level: i32, name: i32) -> Result<Shape, Errno> {
+        if level == libc::SOL_IPV6 && !self.is_v6() {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        find(level, name, self.class as u8).ok_or(Errno::ENOPROTOOPT)
+    }
+
+    /// TTL or hop limit of what the socket sends to a single receiver.
+    pub(crate) fn ttl(&self, v6: bool, default: u8) -> u8 {
+        let given = if v6 {
+            self.int(libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS)
+        } else {
+            self.int(libc::SOL_IP, libc::IP_TTL)
+        };
+        u8::try_from(given).ok().filter(|ttl| *ttl > 0).unwrap_or(default)
+    }
+
+    /// TTL or hop limit of what it sends to a group.
+    pub(crate) fn multicast_ttl(&self, v6: bool) -> u8 {
+        let given = if v6 {
+            self.int(libc::SOL_IPV6, libc::IPV6_MULTICAST_HOPS)
+        } else {
+            self.int(libc::SOL_IP, libc::IP_MULTICAST_TTL)
+        };
+        u8::try_from(given).unwrap_or(1)
+    }
+
+    /// TOS or traffic class.
+    pub(crate) fn tos(&self, v6: bool) -> u8 {
+        let given = if v6 {
+            self.int(libc::SOL_IPV6, libc::IPV6_TCLASS)
+        } else {
+            self.int(libc::SOL_IP, libc::IP_TOS)
+        };
+        u8::try_from(given).unwrap_or(0)
+    }
+
+    /// The seconds of SO_LINGER, when it is on.
+    pub(crate) fn linger(&self) -> Option<u32> {
+        let value = self.get(libc::SOL_SOCKET, libc::SO_LINGER).ok()?;
+        let on = i32::from_ne_bytes(*value.first_chunk()?);
+        let seconds = i32::from_ne_bytes(*value.get(4..)?.first_chunk()?);
+        (on != 0).then_some(u32::try_from(seconds).unwrap_or(0))
+    }
+
+    /// The bytes of SO_RCVBUF.
+    pub(crate) fn receive_buffer(&self) -> usize {
+        usize::try_from(self.int(libc::SOL_SOCKET, libc::SO_RCVBUF)).unwrap_or(0)
+    }
+
+    /// Whether IPV6_V6ONLY is on.
+    pub(crate) fn v6_only(&self) -> bool {
+        self.is_v6() && self.flag(libc::SOL_IPV6, libc::IPV6_V6ONLY)
+    }
+
+    /// SO_REUSEADDR and SO_REUSEPORT.
+    pub(crate) fn sharing(&self, listening: bool) -> super::ports::Sharing {
+        super::ports::Sharing {
+            address: self.flag(libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            port: self.flag(libc::SOL_SOCKET, libc::SO_REUSEPORT),
+            listening,
+        }
+    }
+
+    /// The interface of SO_BINDTOIFINDEX, 0 for any.
+    pub(crate) fn device(&self) -> u32 {
+        u32::try_from(self.int(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX)).unwrap_or(0)
+    }
+
+    /// Binds to an interface, as SO_BINDTODEVICE does once its name is resolved.
+    pub(crate) fn set_device(&mut self, index: u32) {
+        let value = i32::try_from(index).unwrap_or(0).to_ne_bytes().to_vec();
+        self.store((libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX), value);
+    }
+
+    /// What the options mean for a connection.
+    pub(crate) fn tuning(&self) -> Tuning {
+        let size = |name| {
+            let key = (libc::SOL_SOCKET, name);
+            if self.set.iter().any(|(other, _)| *other == key) {
+                usize::try_from(self.int(libc::SOL_SOCKET, name)).unwrap_or(BUFFER).max(4096)
+            } else {
+                BUFFER
+            }
+        };
+        let tcp = |name| u64::try_from(self.int(libc::SOL_TCP, name)).unwrap_or(0);
+        let keepalive = self.flag(libc::SOL_SOCKET, libc::SO_KEEPALIVE).then(|| {
+            (
+                Duration::from_secs(tcp(libc::TCP_KEEPIDLE)),
+                Duration::from_secs(tcp(libc::TCP_KEEPINTVL)),
+                u32::try_from(tcp(libc::TCP_KEEPCNT)).unwrap_or(9),
+            )
+        });
+        let reno = self
+            .get(libc::SOL_TCP, libc::TCP_CONGESTION)
+            .is_ok_and(|name| name.starts_with(b"reno"));
+        let user_timeout = match tcp(libc::TCP_USER_TIMEOUT) {
+            // `tcp_retries2` = 15 gives up after 924.6 s.
+            0 => Duration::from_millis(924_600),
+            millis => Duration::from_millis(millis),
+        };
+        Tuning {
+            receive: size(libc::SO_RCVBUF),
+            send: size(libc::SO_SNDBUF),
+            nodelay: self.flag(libc::SOL_TCP, libc::TCP_NODELAY),
+            ttl: self.ttl(self.is_v6(), 64),
+            tos: self.tos(self.is_v6()),
+            keepalive,
+            congestion: if reno { CongestionControl::Reno } else { CongestionControl::Cubic },
+            user_timeout,
+            reuse: self.flag(libc::SOL_SOCKET, libc::SO_REUSEADDR)
+                || self.flag(libc::SOL_SOCKET, libc::SO_REUSEPORT),
+        }
+    }
+}
+
+/// Reads a number; the IP level also takes a single byte (ip(7)).
+fn integer(level: i32, value: &[u8]) -> Result<i32, Errno> {
+    match (value.first_chunk(), value.first()) {
+        (Some(four), _) => Ok(i32::from_ne_bytes(*four)),
+        (None, Some(byte)) if level == libc::SOL_IP => Ok(i32::from(*byte)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The ranges that Linux checks.
+fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
+    let range = match (level, name) {
+        (libc::SOL_IP, libc::IP_TTL) => {
+            if number == -1 {
+                return Ok(());
+            }
+            1..=255
+        }
+        (libc::SOL_IP, libc::IP_MULTICAST_TTL) => -1..=255,
+        (
+            libc::SOL_IPV6,
+            libc::IPV6_UNICAST_HOPS | libc::IPV6_MULTICAST_HOPS | libc::IPV6_TCLASS,
+        ) => -1..=255,
+        (libc::SOL_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL) => 1..=32_767,
+        (libc::SOL_TCP, libc::TCP_KEEPCNT | libc::TCP_SYNCNT) => 1..=127,
+        (libc::SOL_TCP, libc::TCP_MAXSEG) => {
+            if number == 0 {
+                return Ok(());
+            }
+            88..=32_767
+        }
+        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT) => 0..=i32::MAX,
+        _ => return Ok(()),
+    };
+    if range.contains(&number) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+fn congestion(value: &[u8]) -> Result<Vec<u8>, Errno> {
+    let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    if name != b"cubic" && name != b"reno" {
+        return Err(Errno::ENOENT);
+    }
+    let mut padded = name.to_vec();
+    padded.resize(16, 0);
+    Ok(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Options {
+        Options::new(Class::Stream, libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP)
+    }
+
+    #[test]
+    fn defaults_are_those_of_linux() {
+        let options = stream();
+        assert_eq!(options.int(libc::SOL_SOCKET, libc::SO_TYPE), libc::SOCK_STREAM);
+        assert_eq!(options.int(libc::SOL_SOCKET, libc::SO_DOMAIN), libc::AF_INET);
+        assert_eq!(options.int(libc::SOL_TCP, libc::TCP_KEEPIDLE), 7200);
+        assert_eq!(options.int(libc::SOL_IP, libc::IP_TTL), 64);
+        let missing = options.get(libc::SOL_IPV6, libc::IPV6_V6ONLY);
+        assert_eq!(missing, Err(Errno::ENOPROTOOPT));
+        assert_eq!(options.get(libc::SOL_SOCKET, 9999), Err(Errno::ENOPROTOOPT));
+    }
+
+    #[test]
+    fn buffers_double_and_ranges_are_checked() {
+        let mut options = stream();
+        options.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &10_000i32.to_ne_bytes()).expect("known");
+        assert_eq!(options.receive_buffer(), 20_000);
+        assert_eq!(options.tuning().receive, 20_000);
+        let bad = options.set(libc::SOL_IP, libc::IP_TTL, &300i32.to_ne_bytes());
+        assert_eq!(bad, Err(Errno::EINVAL));
+        assert_eq!(options.set(libc::SOL_SOCKET, libc::SO_TYPE, &[0; 4]), Err(Errno::ENOPROTOOPT));
+        assert_eq!(options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"bbr"), Err(Errno::ENOENT));
+        options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"reno").expect("available");
+        assert_eq!(options.tuning().congestion, CongestionControl::Reno);
+    }
+}

@@ -1,0 +1,118 @@
+//! How a connection is brought to its end: close(2), shutdown(2), RST.
+
+use smoltcp::socket::tcp::State;
+use umvu_abi::Errno;
+
+use super::{
+    super::inner::Inner,
+    flow::FlowId,
+    sock::{Phase, SockId},
+};
+
+impl Inner {
+    /// Takes the guest's last reference to a socket away.
+    pub(crate) fn tcp_close(&mut self, id: SockId) {
+        let Some(sock) = self.tcp.socks.remove(id) else { return };
+        if let Some((_, port)) = sock.bound {
+            self.tcp.ports.release(port, super::calls::owner_number(id));
+        }
+        match sock.phase {
+            Phase::Fresh | Phase::Refused(_) => {}
+            Phase::Connecting(flow) | Phase::Broken(_, flow) | Phase::Closed(flow) => {
+                self.flow_remove(flow);
+            }
+            Phase::Listening(listener) => {
+                if let Some((_, port)) = sock.bound
+                    && let Some(list) = self.tcp.listeners.get_mut(&port)
+                {
+                    list.retain(|other| *other != id);
+                    if list.is_empty() {
+                        self.tcp.listeners.remove(&port);
+                    }
+                }
+                for flow in listener.ready {
+                    self.flow_abort(flow);
+                }
+                self.drop_handshakes(id);
+            }
+            Phase::Connected(flow) => {
+                let lingers = !matches!(sock.options.linger(), Some(0));
+                self.flow_close(flow, lingers);
+            }
+        }
+    }
+
+    /// Ends the handshakes that a listener leaves behind.
+    fn drop_handshakes(&mut self, owner: SockId) {
+        let left: Vec<FlowId> = self
+            .tcp
+            .flows
+            .iter()
+            .filter(|(_, flow)| flow.owner == super::flow::Owner::Listener(owner))
+            .map(|(id, _)| id)
+            .collect();
+        for flow in left {
+            self.flow_abort(flow);
+        }
+    }
+
+    fn flow_close(&mut self, id: FlowId, lingers: bool) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        // Unread data is lost with the socket: Linux says so with a RST.
+        if flow.peek().can_recv() || !lingers {
+            return self.flow_abort(id);
+        }
+        flow.socket().close();
+        flow.seen = flow.peek().state();
+        self.flow_orphan(id);
+    }
+
+    /// Ends a connection with RST and forgets it.
+    pub(crate) fn flow_abort(&mut self, id: FlowId) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        if !flow.parked && flow.peek().state() != State::Closed {
+            flow.socket().abort();
+            flow.seen = State::Closed;
+            self.flow_send(id);
+        }
+        self.flow_remove(id);
+    }
+
+    /// Drops the connection of a socket with RST; the socket stays.
+    pub(crate) fn tcp_reset(&mut self, id: SockId) {
+        let Some(sock) = self.tcp.socks.get_mut(id) else { return };
+        let flow = sock.flow();
+        if let Some(flow) = flow {
+            sock.phase = Phase::Fresh;
+            sock.ends = None;
+            self.flow_abort(flow);
+        }
+    }
+
+    /// Closes the sending side of a connection. Errors: `ENOTCONN`.
+    pub(crate) fn tcp_finish(&mut self, id: SockId) -> Result<(), Errno> {
+        let sock = self.tcp.socks.get(id).ok_or(Errno::ENOTCONN)?;
+        let Phase::Connected(flow) = sock.phase else { return Err(Errno::ENOTCONN) };
+        let now = self.now;
+        if let Some(flow) = self.tcp.flows.get_mut(flow) {
+            flow.socket().close();
+            flow.seen = flow.peek().state();
+            flow.busy = now;
+        }
+        self.tcp.touch(flow);
+        Ok(())
+    }
+
+    /// Resets every connection: the stack ends.
+    pub(crate) fn tcp_stop(&mut self) {
+        for id in self.tcp.flows.ids() {
+            if let Some(flow) = self.tcp.flows.get_mut(id)
+                && flow.is_live()
+            {
+                flow.socket().abort();
+                self.flow_send(id);
+                self.flow_fail(id, Errno::ECONNRESET);
+            }
+        }
+    }
+}

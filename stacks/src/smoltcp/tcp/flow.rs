@@ -1,0 +1,257 @@
+//! One TCP connection: a smoltcp socket alone in its set, and what the stack keeps beside it.
+
+use smoltcp::{
+    iface::{SocketHandle, SocketSet, SocketStorage},
+    socket::tcp::{CongestionControl, Socket, SocketBuffer, State},
+    time::{Duration, Instant},
+};
+use umvu_abi::Errno;
+
+use super::{
+    super::{neighbour::Mac, slab::Id},
+    key::FlowKey,
+    sock::SockId,
+};
+
+pub(crate) type FlowId = Id<Flow>;
+
+/// Bytes a connection may hold in each direction unless SO_SNDBUF or SO_RCVBUF say otherwise. The
+/// memory is zeroed by the kernel, so it is only used as far as a connection fills it.
+pub(crate) const BUFFER: usize = 512 * 1024;
+
+/// Who a connection belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A socket of a guest.
+    Socket(SockId),
+    /// A listener: the connection is not accepted yet.
+    Listener(SockId),
+    /// Nobody: the guest closed it, it only says goodbye.
+    Nobody,
+}
+
+/// How a connection's packets leave; valid while `generation` is the stack's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path {
+    /// The link, as an index into the stack's.
+    pub(crate) link: usize,
+    /// Who to send it to there.
+    pub(crate) next: std::net::IpAddr,
+    /// The hardware address, once known.
+    pub(crate) mac: Option<Mac>,
+    /// The configuration it was computed from.
+    pub(crate) generation: u64,
+    /// The neighbour table it was computed from.
+    pub(crate) neighbours: u32,
+}
+
+/// What a socket's options mean for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    /// Bytes of the receive buffer.
+    pub(crate) receive: usize,
+    /// Bytes of the send buffer.
+    pub(crate) send: usize,
+    /// TCP_NODELAY.
+    pub(crate) nodelay: bool,
+    /// IP_TTL.
+    pub(crate) ttl: u8,
+    /// IP_TOS.
+    pub(crate) tos: u8,
+    /// SO_KEEPALIVE with its TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+    pub(crate) keepalive: Option<(Duration, Duration, u32)>,
+    /// TCP_CONGESTION.
+    pub(crate) congestion: CongestionControl,
+    /// TCP_USER_TIMEOUT, or how long Linux goes on by default.
+    pub(crate) user_timeout: Duration,
+    /// SO_REUSEADDR.
+    pub(crate) reuse: bool,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    /// Both ends.
+    pub(crate) key: FlowKey,
+    /// The set that holds the one socket.
+    pub(crate) set: SocketSet<'static>,
+    handle: SocketHandle,
+    /// Who it belongs to.
+    pub(crate) owner: Owner,
+    /// How packets leave.
+    pub(crate) path: Path,
+    /// What the options say.
+    pub(crate) tuning: Tuning,
+    /// The state that was last acted upon.
+    pub(crate) seen: State,
+    /// Waits for its turn to send.
+    pub(crate) dirty: bool,
+    /// The owner must be told.
+    pub(crate) news: bool,
+    /// The bridge found the send buffer full and waits for room.
+    pub(crate) starved: bool,
+    /// Received bytes that the owner has been told of.
+    pub(crate) told: usize,
+    /// When the timer queue looks at it next.
+    pub(crate) scheduled: Option<Instant>,
+    /// Why it will end, when the stack knows it.
+    pub(crate) error: Option<Errno>,
+    /// Gives up then: an unanswered connect, a lonely FIN-WAIT-2.
+    pub(crate) deadline: Option<Instant>,
+    /// The last packet received.
+    pub(crate) heard: Instant,
+    /// When the send queue became busy.
+    pub(crate) busy: Instant,
+    /// The sequence number after the last byte sent, and the one expected next.
+    pub(crate) send_next: u32,
+    pub(crate) receive_next: u32,
+    /// No longer in the tables: the socket only holds received bytes.
+    pub(crate) parked: bool,
+    /// What TCP_INFO tells.
+    pub(crate) statistics: Statistics,
+}
+
+/// Measurements for TCP_INFO.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Statistics {
+    /// A sequence number whose acknowledgement is awaited, and when it was sent.
+    pub(crate) probe: Option<(u32, Instant)>,
+    /// Smoothed round-trip time and its variation, in microseconds.
+    pub(crate) rtt: u32,
+    pub(crate) rttvar: u32,
+    /// Bytes.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// Packets.
+    pub(crate) segments_out: u32,
+    pub(crate) segments_in: u32,
+    /// The peer's maximum segment, when it told one.
+    pub(crate) peer_mss: u16,
+    /// The send buffer's size in use.
+    pub(crate) retransmits: u32,
+}
+
+impl Flow {
+    /// Makes a connection that has neither sent nor received anything.
+    pub(crate) fn new(
+        key: FlowKey,
+        owner: Owner,
+        path: Path,
+        tuning: Tuning,
+        now: Instant,
+    ) -> Self {
+        let receive = SocketBuffer::new(vec![0; tuning.receive]);
+        let send = SocketBuffer::new(vec![0; tuning.send]);
+        let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = set.add(Socket::new(receive, send));
+        let mut flow = Self {
+            key,
+            set,
+            handle,
+            owner,
+            path,
+            tuning,
+            seen: State::Closed,
+            dirty: false,
+            news: false,
+            starved: false,
+            told: 0,
+            scheduled: None,
+            error: None,
+            deadline: None,
+            heard: now,
+            busy: now,
+            send_next: 0,
+            receive_next: 0,
+            parked: false,
+            statistics: Statistics::default(),
+        };
+        flow.socket().set_congestion_control(tuning.congestion);
+        flow.tune(tuning);
+        flow
+    }
+
+    /// The smoltcp socket.
+    pub(crate) fn socket(&mut self) -> &mut Socket<'static> {
+        self.set.get_mut(self.handle)
+    }
+
+    /// The smoltcp socket, to look at.
+    pub(crate) fn peek(&self) -> &Socket<'static> {
+        self.set.get(self.handle)
+    }
+
+    /// Applies options; the buffer sizes of a connection never change.
+    pub(crate) fn tune(&mut self, tuning: Tuning) {
+        let congestion = self.tuning.congestion != tuning.congestion;
+        self.tuning = Tuning { receive: self.tuning.receive, send: self.tuning.send, ..tuning };
+        let socket = self.socket();
+        if congestion {
+            socket.set_congestion_control(tuning.congestion);
+        }
+        socket.set_nagle_enabled(!tuning.nodelay);
+        socket.set_hop_limit(Some(tuning.ttl.max(1)));
+        socket.set_keep_alive(tuning.keepalive.map(|(idle, ..)| idle));
+    }
+
+    /// Whether the peer can still be sent to or heard of.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.parked && self.seen != State::Closed
+    }
+
+    /// Whether the peer's FIN came and all before it has been read.
+    pub(crate) fn at_end(&self) -> bool {
+        let socket = self.peek();
+        !socket.can_recv()
+            && matches!(
+                socket.state(),
+                State::CloseWait
+                    | State::LastAck
+                    | State::Closing
+                    | State::TimeWait
+                    | State::Closed
+            )
+    }
+
+    /// Notes what an outgoing segment says: the numbers that TIME-WAIT will need.
+    pub(crate) fn note_sent(&mut self, segment: &super::segment::Segment, now: Instant) {
+        let statistics = &mut self.statistics;
+        let end = segment.end();
+        if end.wrapping_sub(self.send_next).cast_signed() > 0 || statistics.segments_out == 0 {
+            self.send_next = end;
+            if statistics.probe.is_none() && end != segment.sequence {
+                statistics.probe = Some((end, now));
+            }
+            statistics.sent += segment.length as u64;
+        } else if segment.length > 0 {
+            statistics.retransmits = statistics.retransmits.saturating_add(1);
+            statistics.probe = None;
+        }
+        if segment.flags & super::segment::ACK != 0 {
+            self.receive_next = segment.acknowledges;
+        }
+        statistics.segments_out = statistics.segments_out.wrapping_add(1);
+    }
+
+    /// Notes an incoming segment: for the round-trip time and the timeouts.
+    pub(crate) fn note_received(&mut self, segment: &super::segment::Segment, now: Instant) {
+        self.heard = now;
+        let statistics = &mut self.statistics;
+        statistics.segments_in = statistics.segments_in.wrapping_add(1);
+        statistics.received += segment.length as u64;
+        if let Some((end, sent)) = statistics.probe
+            && segment.flags & super::segment::ACK != 0
+            && segment.acknowledges.wrapping_sub(end).cast_signed() >= 0
+        {
+            statistics.probe = None;
+            let sample = u32::try_from((now - sent).total_micros()).unwrap_or(u32::MAX).max(1);
+            if statistics.rtt == 0 {
+                (statistics.rtt, statistics.rttvar) = (sample, sample / 2);
+            } else {
+                let change = statistics.rtt.abs_diff(sample);
+                statistics.rttvar = statistics.rttvar - statistics.rttvar / 4 + change / 4;
+                statistics.rtt = statistics.rtt - statistics.rtt / 8 + sample / 8;
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Segments from the IP layer: to their connection, a listener, a TIME-WAIT record, or refused.
+
+use std::net::SocketAddr;
+
+use smoltcp::{socket::tcp::State, time::Duration, wire::IpListenEndpoint};
+use umvu_abi::Errno;
+
+use super::{
+    super::{
+        inner::Inner,
+        packet::{IpHeader, payload_sum},
+    },
+    flow::{Flow, FlowId, Owner, Path},
+    key::FlowKey,
+    segment::{ACK, RST, SYN, Segment},
+    sock::{Phase, SockId},
+    timewait::Verdict,
+};
+
+/// How long a handshake that a peer began may take (`tcp_synack_retries`).
+const HANDSHAKE: Duration = Duration::from_secs(63);
+/// Handshakes under way per listener; beyond, a SYN is dropped and comes again.
+const PENDING: usize = 4096;
+
+/// A packet as the IP layer hands it up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival<'a> {
+    /// The link it came in by.
+    pub(crate) link: usize,
+    /// Its header.
+    pub(crate) header: &'a IpHeader,
+    /// The whole packet.
+    pub(crate) ip: &'a [u8],
+    /// Its checksum needs no check: it never left this machine.
+    pub(crate) trusted: bool,
+    /// It stands for several segments.
+    pub(crate) long: bool,
+}
+
+impl<'a> Arrival<'a> {
+    /// The payload.
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        &self.ip[self.header.payload..self.header.total]
+    }
+
+    /// Whether the checksum over pseudo header and payload is right.
+    pub(crate) fn sums(&self) -> bool {
+        let header = self.header;
+        self.trusted
+            || payload_sum(header.source, header.destination, header.protocol, self.payload())
+                == 0xffff
+    }
+}
+
+impl Inner {
+    /// Takes a segment for an address of this stack.
+    pub(crate) fn tcp_input(&mut self, arrival: &Arrival<'_>) {
+        let Some(segment) = Segment::parse(arrival.payload()) else { return };
+        if !arrival.sums() {
+            return;
+        }
+        let header = arrival.header;
+        let key = FlowKey::new(
+            SocketAddr::new(header.destination, segment.destination),
+            SocketAddr::new(header.source, segment.source),
+        );
+        if let Some(id) = self.tcp.demux.get(&key).copied() {
+            return self.feed(id, arrival, &segment);
+        }
+        if let Some(wait) = self.tcp.waits.get(&key) {
+            match wait.judge(&segment) {
+                Verdict::Ignore => return,
+                Verdict::Answer(answer) => return self.answer_segment(header, &answer),
+                Verdict::Forget => return self.forget_wait(&key),
+                Verdict::Renew if self.listener(header, &segment).is_some() => {
+                    self.forget_wait(&key);
+                }
+                Verdict::Renew => return,
+            }
+        }
+        if segment.is(SYN | ACK | RST, SYN)
+            && let Some(sock) = self.listener(header, &segment)
+        {
+            return self.open_passive(sock, key, arrival, &segment);
+        }
+        if let Some(reset) = segment.reset() {
+            self.answer_segment(header, &reset);
+        }
+    }
+
+    /// Forgets a TIME-WAIT record.
+    pub(crate) fn forget_wait(&mut self, key: &FlowKey) {
+        if let Some(wait) = self.tcp.waits.remove(key) {
+            self.tcp.leave_port(key.local().port(), wait.reuse);
+        }
+    }
+
+    /// smoltcp knows no extension headers but one: it gets the packet without them.
+    fn feed(&mut self, id: FlowId, arrival: &Arrival<'_>, segment: &Segment) {
+        let header = arrival.header;
+        if header.source.is_ipv6() && header.payload != 40 {
+            let payload = arrival.payload();
+            let mut plain = Vec::with_capacity(40 + payload.len());
+            plain.extend_from_slice(&arrival.ip[..40]);
+            plain[4..6]
+                .copy_from_slice(&u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+            plain[6] = header.protocol;
+            plain.extend_from_slice(payload);
+            return self.flow_input(id, &plain, segment, arrival.long);
+        }
+        self.flow_input(id, &arrival.ip[..header.total], segment, arrival.long);
+    }
+
+    /// The listener for a SYN: the most specific one; of equals, one chosen by the peer's port.
+    fn listener(&self, header: &IpHeader, segment: &Segment) -> Option<SockId> {
+        let candidates = self.tcp.listeners.get(&segment.destination)?;
+        let covering = |specific: bool| {
+            candidates.iter().copied().filter(move |id| {
+                self.tcp.socks.get(*id).and_then(|sock| sock.bound).is_some_and(|(host, _)| {
+                    host.covers(header.destination) && host.ip().is_some() == specific
+                })
+            })
+        };
+        for specific in [true, false] {
+            let count = covering(specific).count();
+            if count > 0 {
+                return covering(specific).nth(usize::from(segment.source) % count);
+            }
+        }
+        None
+    }
+
+    fn open_passive(
+        &mut self,
+        owner: SockId,
+        key: FlowKey,
+        arrival: &Arrival<'_>,
+        segment: &Segment,
+    ) {
+        let Some(sock) = self.tcp.socks.get_mut(owner) else { return };
+        let Phase::Listening(listener) = &mut sock.phase else { return };
+        // Linux lets one more wait than the backlog says.
+        if listener.ready.len() > listener.backlog || listener.pending >= PENDING {
+            return;
+        }
+        listener.pending += 1;
+        let tuning = sock.options.tuning();
+        let local = key.local();
+        let Ok(path) = self.path_to(key.remote().ip(), local.ip()) else {
+            return self.drop_pending(owner);
+        };
+        let mut flow = Flow::new(key, Owner::Listener(owner), path, tuning, self.now);
+        let endpoint = IpListenEndpoint { addr: Some(local.ip().into()), port: local.port() };
+        if flow.socket().listen(endpoint).is_err() {
+            return self.drop_pending(owner);
+        }
+        flow.seen = State::Listen;
+        flow.deadline = Some(self.now + HANDSHAKE);
+        flow.statistics.peer_mss = super::segment::mss(arrival.payload()).unwrap_or(0);
+        let id = self.tcp.flows.insert(flow);
+        self.tcp.demux.insert(key, id);
+        self.tcp.use_port(local.port(), tuning.reuse);
+        self.feed(id, arrival, segment);
+    }
+
+    fn drop_pending(&mut self, owner: SockId) {
+        if let Some(sock) = self.tcp.socks.get_mut(owner)
+            && let Phase::Listening(listener) = &mut sock.phase
+        {
+            listener.pending = listener.pending.saturating_sub(1);
+        }
+    }
+
+    /// The path of a connection with both ends known. Errors: `ENETUNREACH`, `EHOSTUNREACH`.
+    pub(crate) fn path_to(
+        &self,
+        remote: std::net::IpAddr,
+        local: std::net::IpAddr,
+    ) -> Result<Path, Errno> {
+        let hop = self.route_from(remote, local, 0)?;
+        Ok(Path {
+            link: hop.link,
+            next: hop.next,
+            mac: None,
+            generation: self.generation,
+            neighbours: 0,
+        })
+    }
+
+    /// Takes an ICMP error about a segment of ours: it ends a handshake.
+    pub(crate) fn tcp_unreachable(&mut self, key: FlowKey, errno: Errno) {
+        if let Some(id) = self.tcp.demux.get(&key).copied()
+            && let Some(flow) = self.tcp.flows.get_mut(id)
+        {
+            if matches!(flow.seen, State::SynSent | State::SynReceived) {
+                self.flow_fail(id, errno);
+            } else {
+                flow.error = Some(errno);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! TCP: connections found by both their ends, each driven by a smoltcp socket of its own.
+//!
+//! * [`input`] finds the connection of a segment, or makes one for a listener;
+//! * [`drive`] feeds smoltcp, takes what it sends, keeps its timers;
+//! * [`state`] acts on what became of a connection;
+//! * [`calls`] and [`socket`] serve the guest.
+
+pub(crate) mod calls;
+pub(crate) mod close;
+pub(crate) mod drive;
+pub(crate) mod flow;
+pub(crate) mod info;
+pub(crate) mod input;
+pub(crate) mod key;
+pub(crate) mod segment;
+pub(crate) mod sock;
+pub(crate) mod socket;
+pub(crate) mod state;
+pub(crate) mod timewait;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use smoltcp::time::Instant;
+
+use super::{hash::Map, ports::Ports, slab::Slab};
+use flow::{Flow, FlowId};
+use key::FlowKey;
+use sock::{Sock, SockId};
+use timewait::TimeWaits;
+
+/// How many connections hold a local port beside the sockets bound to it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    users: u32,
+    /// Those made without SO_REUSEADDR.
+    rigid: u32,
+}
+
+/// The TCP part of a stack.
+#[derive(Debug, Default)]
+pub(crate) struct Tcp {
+    /// The guests' sockets.
+    pub(crate) socks: Slab<Sock>,
+    /// Connections, owned or not.
+    pub(crate) flows: Slab<Flow>,
+    /// Connections by their ends.
+    pub(crate) demux: Map<FlowKey, FlowId>,
+    /// Listeners by port.
+    pub(crate) listeners: Map<u16, Vec<SockId>>,
+    /// Ports taken by bind(2) and listen(2).
+    pub(crate) ports: Ports,
+    /// Ports used by connections.
+    pub(crate) usage: Map<u16, Usage>,
+    /// Connections that ended here first.
+    pub(crate) waits: TimeWaits,
+    /// Connections that may have something to send.
+    pub(crate) dirty: VecDeque<FlowId>,
+    /// When to look at which connection; entries may be stale.
+    pub(crate) timers: BinaryHeap<Reverse<(Instant, FlowId)>>,
+}
+
+impl Tcp {
+    /// Queues a connection for its turn to send.
+    pub(crate) fn touch(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(id)
+            && !flow.dirty
+        {
+            flow.dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Counts a connection on its local port.
+    pub(crate) fn use_port(&mut self, port: u16, reuse: bool) {
+        let usage = self.usage.entry(port).or_default();
+        usage.users += 1;
+        usage.rigid += u32::from(!reuse);
+    }
+
+    /// Ends that.
+    pub(crate) fn leave_port(&mut self, port: u16, reuse: bool) {
+        if let Some(usage) = self.usage.get_mut(&port) {
+            usage.users = usage.users.saturating_sub(1);
+            usage.rigid = usage.rigid.saturating_sub(u32::from(!reuse));
+            if usage.users == 0 {
+                self.usage.remove(&port);
+            }
+        }
+    }
+
+    /// Whether connections keep a port from being bound.
+    pub(crate) fn port_is_used(&self, port: u16, reuse: bool) -> bool {
+        self.usage.get(&port).is_some_and(|usage| usage.rigid > 0 || (!reuse && usage.users > 0))
+    }
+}

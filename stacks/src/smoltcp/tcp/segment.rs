@@ -1,0 +1,142 @@
+//! TCP segments that the stack reads and writes itself: resets, answers from TIME-WAIT (RFC 9293).
+
+use super::super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum};
+
+/// Header flags.
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
+
+/// What the stack looks at in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Sender's port.
+    pub(crate) source: u16,
+    /// Receiver's port.
+    pub(crate) destination: u16,
+    /// Sequence number.
+    pub(crate) sequence: u32,
+    /// Acknowledgement number.
+    pub(crate) acknowledges: u32,
+    /// The flags byte.
+    pub(crate) flags: u8,
+    /// Bytes of data.
+    pub(crate) length: usize,
+}
+
+impl Segment {
+    /// Reads a segment; None when it is malformed.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let head: &[u8; 20] = payload.first_chunk()?;
+        let offset = usize::from(head[12] >> 4) * 4;
+        if offset < 20 || offset > payload.len() {
+            return None;
+        }
+        Some(Self {
+            source: u16::from_be_bytes([head[0], head[1]]),
+            destination: u16::from_be_bytes([head[2], head[3]]),
+            sequence: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
+            acknowledges: u32::from_be_bytes([head[8], head[9], head[10], head[11]]),
+            flags: head[13],
+            length: payload.len() - offset,
+        })
+    }
+
+    /// Whether all the flags of `mask` in `value` are set and the others of `mask` are not.
+    pub(crate) fn is(&self, mask: u8, value: u8) -> bool {
+        self.flags & mask == value
+    }
+
+    /// The sequence number after this segment.
+    pub(crate) fn end(&self) -> u32 {
+        let controls = u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0);
+        self.sequence
+            .wrapping_add(u32::try_from(self.length).unwrap_or(u32::MAX))
+            .wrapping_add(controls)
+    }
+
+    /// The reset that answers this segment (RFC 9293, 3.5.2); None for a reset.
+    pub(crate) fn reset(&self) -> Option<Self> {
+        if self.flags & RST != 0 {
+            return None;
+        }
+        let with_ack = self.flags & ACK != 0;
+        Some(Self {
+            source: self.destination,
+            destination: self.source,
+            sequence: if with_ack { self.acknowledges } else { 0 },
+            acknowledges: if with_ack { 0 } else { self.end() },
+            flags: if with_ack { RST } else { RST | ACK },
+            length: 0,
+        })
+    }
+
+    /// Makes the packet that carries this segment (without data) as an answer to `header`.
+    pub(crate) fn answer(&self, header: &IpHeader, id: u16) -> Vec<u8> {
+        let build = Build {
+            source: header.destination,
+            destination: header.source,
+            protocol: TCP,
+            ttl: 64,
+            tos: 0,
+            id,
+        };
+        let (mut bytes, at) = build.packet(20);
+        let head = &mut bytes[at..];
+        head.fill(0);
+        head[0..2].copy_from_slice(&self.source.to_be_bytes());
+        head[2..4].copy_from_slice(&self.destination.to_be_bytes());
+        head[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        head[8..12].copy_from_slice(&self.acknowledges.to_be_bytes());
+        head[12] = 5 << 4;
+        head[13] = self.flags;
+        if let Some(parsed) = IpHeader::parse(&bytes[HEADROOM..]) {
+            fill_payload_checksum(&parsed, &mut bytes[at..]);
+        }
+        bytes
+    }
+}
+
+/// The maximum segment size that a SYN tells.
+pub(crate) fn mss(payload: &[u8]) -> Option<u16> {
+    let offset = usize::from(payload.get(12)? >> 4) * 4;
+    let mut options = payload.get(20..offset)?;
+    loop {
+        match options {
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            [1, rest @ ..] => options = rest,
+            [kind, length, ..] if *kind != 0 && *length >= 2 => {
+                options = options.get(usize::from(*length)..)?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(flags: u8, length: usize) -> Segment {
+        Segment { source: 1, destination: 2, sequence: 100, acknowledges: 7, flags, length }
+    }
+
+    #[test]
+    fn a_reset_answers_as_the_rfc_says() {
+        let to_syn = segment(SYN, 0).reset().expect("an answer");
+        assert_eq!((to_syn.flags, to_syn.acknowledges, to_syn.sequence), (RST | ACK, 101, 0));
+        let to_data = segment(ACK, 10).reset().expect("an answer");
+        assert_eq!((to_data.flags, to_data.sequence), (RST, 7));
+        assert_eq!(segment(RST, 0).reset(), None);
+    }
+
+    #[test]
+    fn the_mss_is_found_behind_other_options() {
+        let mut head = vec![0u8; 20];
+        head[12] = 7 << 4;
+        head.extend([1, 3, 3, 7, 2, 4, 5, 180]);
+        assert_eq!(mss(&head), Some(1460));
+        assert_eq!(mss(&head[..20]), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! The bridge's side of a TCP socket.
+
+use std::{fmt, io, sync::Arc};
+
+use umvu_abi::{
+    Errno, SockAddr,
+    net::{Accepted, Socket, SocketEvents, StreamSocket, StreamState},
+};
+
+use super::{
+    super::{inner::Inner, shared::Shared},
+    sock::{Phase, SockId},
+};
+
+/// A TCP socket of a stack.
+pub(crate) struct TcpSocket {
+    shared: Arc<Shared>,
+    id: SockId,
+}
+
+impl fmt::Debug for TcpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TcpSocket({:?})", self.id)
+    }
+}
+
+impl TcpSocket {
+    /// Wraps a socket of the stack.
+    pub(crate) fn new(shared: Arc<Shared>, id: SockId) -> Self {
+        Self { shared, id }
+    }
+}
+
+impl Drop for TcpSocket {
+    fn drop(&mut self) {
+        self.shared.with(|inner| inner.tcp_close(self.id));
+    }
+}
+
+impl Socket for TcpSocket {
+    fn bind(&self, addr: &SockAddr) -> Result<(), Errno> {
+        self.shared.look(|inner| inner.tcp_bind(self.id, addr))
+    }
+
+    fn local(&self) -> Result<SockAddr, Errno> {
+        self.shared.look(|inner| inner.tcp_local(self.id))
+    }
+
+    fn peer(&self) -> Result<SockAddr, Errno> {
+        self.shared.look(|inner| inner.tcp_peer(self.id))
+    }
+
+    fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.shared.with(|inner| inner.tcp_set_option(self.id, level, name, value))
+    }
+
+    fn option(&self, level: i32, name: i32, _given: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.shared.look(|inner| inner.tcp_option(self.id, level, name))
+    }
+
+    fn ioctl(&self, request: u32, argument: &mut Vec<u8>) -> Result<i32, Errno> {
+        self.shared.look(|inner| inner.tcp_ioctl(self.id, request, argument))
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.shared.look(|inner| inner.tcp_take_error(self.id))
+    }
+
+    fn close(&self) {
+        self.shared.with(|inner| inner.tcp_close(self.id));
+    }
+}
+
+impl StreamSocket for TcpSocket {
+    fn state(&self) -> StreamState {
+        self.shared.look(|inner| inner.tcp_state(self.id))
+    }
+
+    fn connect(&self, addr: &SockAddr) -> Result<(), Errno> {
+        self.shared.with(|inner| inner.tcp_connect(self.id, addr))
+    }
+
+    fn listen(&self, backlog: u32) -> Result<(), Errno> {
+        self.shared.look(|inner| inner.tcp_listen(self.id, backlog))
+    }
+
+    fn accept(&self, events: &mut dyn FnMut() -> Arc<dyn SocketEvents>) -> Option<Accepted> {
+        if !self.shared.look(|inner| inner.tcp_acceptable(self.id)) {
+            return None;
+        }
+        let observer = events();
+        let (id, peer) = self.shared.with(|inner| inner.tcp_accept(self.id, observer))?;
+        Some(Accepted { socket: Arc::new(Self::new(Arc::clone(&self.shared), id)), peer })
+    }
+
+    fn transmit(&self, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        self.shared.with(|inner| inner.tcp_transmit(self.id, fill))
+    }
+
+    fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+        self.shared.with(|inner| inner.tcp_receive(self.id, drain))
+    }
+
+    fn finish(&self) -> Result<(), Errno> {
+        self.shared.with(|inner| inner.tcp_finish(self.id))
+    }
+
+    fn reset(&self) {
+        self.shared.with(|inner| inner.tcp_reset(self.id));
+    }
+
+    fn wants_data(&self) -> bool {
+        self.shared.look(|inner| inner.tcp_wants_data(self.id))
+    }
+}
+
+impl Inner {
+    fn tcp_state(&self, id: SockId) -> StreamState {
+        let Some(sock) = self.tcp.socks.get(id) else { return StreamState::Closed };
+        match sock.phase {
+            Phase::Fresh => StreamState::Fresh,
+            Phase::Refused(errno) => StreamState::Refused(errno),
+            Phase::Connecting(_) => StreamState::Connecting,
+            Phase::Listening(_) => StreamState::Listening,
+            Phase::Connected(flow) => StreamState::Established {
+                peer_closed: self.tcp.flows.get(flow).is_some_and(super::flow::Flow::at_end),
+            },
+            Phase::Broken(errno, _) => StreamState::Broken(errno),
+            Phase::Closed(flow)
+                if self.tcp.flows.get(flow).is_some_and(|flow| flow.peek().can_recv()) =>
+            {
+                StreamState::Established { peer_closed: false }
+            }
+            Phase::Closed(_) => StreamState::Closed,
+        }
+    }
+
+    fn tcp_transmit(
+        &mut self,
+        id: SockId,
+        fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let now = self.now;
+        let Some((flow_id, flow)) = self.tcp_flow(id) else {
+            return Err(Errno::ENOTCONN.into());
+        };
+        let idle = flow.peek().send_queue() == 0;
+        let mut total = 0;
+        // The buffer is a ring: its free part may lie in two pieces.
+        for _ in 0..2 {
+            let mut failure = None;
+            let mut offered = 0;
+            let sent = flow.socket().send(|room| {
+                offered = room.len();
+                if room.is_empty() {
+                    return (0, 0);
+                }
+                let count = fill(room).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    0
+                });
+                (count.min(offered), count.min(offered))
+            });
+            let Ok(count) = sent else { return Err(Errno::EPIPE.into()) };
+            total += count;
+            if let Some(error) = failure
+                && total == 0
+            {
+                return Err(error);
+            }
+            if count < offered || offered == 0 {
+                break;
+            }
+        }
+        if idle {
+            flow.busy = now;
+        }
+        flow.starved |= flow.peek().send_queue() == flow.peek().send_capacity();
+        self.tcp.touch(flow_id);
+        Ok(total)
+    }
+
+    fn tcp_receive(
+        &mut self,
+        id: SockId,
+        drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let Some((flow_id, flow)) = self.tcp_flow(id) else {
+            return Err(Errno::ENOTCONN.into());
+        };
+        let mut total = 0;
+        loop {
+            let mut failure = None;
+            let mut offered = 0;
+            let taken = flow.socket().recv(|data| {
+                offered = data.len();
+                if data.is_empty() {
+                    return (0, 0);
+                }
+                let count = drain(data).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    0
+                });
+                (count.min(offered), count.min(offered))
+            });
+            let Ok(count) = taken else { break };
+            total += count;
+            if let Some(error) = failure
+                && total == 0
+            {
+                return Err(error);
+            }
+            if count < offered || offered == 0 {
+                break;
+            }
+        }
+        flow.told = flow.peek().recv_queue();
+        if !flow.parked {
+            self.tcp.touch(flow_id);
+        }
+        Ok(total)
+    }
+
+    fn tcp_wants_data(&mut self, id: SockId) -> bool {
+        let Some((_, flow)) = self.tcp_flow(id) else { return false };
+        let wants = flow.peek().can_send();
+        flow.starved |= !wants && flow.peek().may_send();
+        wants
+    }
+
+    fn tcp_take_error(&mut self, id: SockId) -> Option<Errno> {
+        let sock = self.tcp.socks.get_mut(id)?;
+        if matches!(sock.phase, Phase::Refused(_)) {
+            sock.phase = Phase::Fresh;
+        }
+        sock.error.take()
+    }
+}
