@@ -86,14 +86,17 @@ impl Supervisor for Core {
 
     fn born(&self, parent: Tid, child: Tid, birth: Birth) {
         self.tasks.born(parent, child, birth);
+        self.paths.born(parent, child, birth);
     }
 
     fn executed(&self, task: Tid, former: Tid) {
         self.tasks.executed(task, former);
+        self.paths.executed(task, former);
     }
 
     fn ended(&self, task: Tid, group: Pid, last: bool) {
         self.tasks.ended(task);
+        self.paths.ended(task);
         if last {
             self.sockets.sweep_soon();
         }

@@ -1,39 +1,148 @@
 //! Virtual files and directories: the path calls of an armed view.
+//!
+//! Every path call passes [`locate`](locate::locate), which forwards what the view does not concern
+//! ([`territory`]) and resolves the rest ([`resolve`]). Virtual are: the nodes of mounted stacks,
+//! the directories that exist only because something is mounted below them, and the network files
+//! of procfs and sysfs, which come from the trees of the caller's stack. Each family of calls has a
+//! file: [`stat`], [`open`], [`inspect`] (access, readlink, statfs, getxattr), [`change`] (chmod,
+//! chown, times, truncate), [`names`] (link, unlink, rename, mkdir), [`cwd`].
+//!
+//! Directories whose listing is not the kernel's are shown as real ones in the private directory
+//! ([`directories`]); content is shown as memfds ([`content`]). So getdents64, read, lseek, mmap
+//! and fstat run in the kernel.
+//!
+//! Limits: symbolic links are followed into virtual places only from paths whose text concerns the
+//! view; a symbolic link elsewhere that leads to `/proc/net/dev` shows the kernel's. Programs are
+//! not executed from virtual places.
+//!
+//! Lock order: the writers, then a stack (through its tree); the others are leaves.
+
+mod attributes;
+mod change;
+mod content;
+mod cwd;
+mod directories;
+#[cfg(test)]
+mod fake;
+mod host;
+mod inspect;
+mod layout;
+mod lexical;
+mod listing;
+mod locate;
+mod names;
+mod open;
+mod resolve;
+mod stat;
+mod territory;
+mod threads;
 
 use std::sync::Arc;
 
-use umvu_abi::Errno;
-use umvu_tracer::api::Call;
+use parking_lot::RwLock;
+use umvu_abi::{Errno, Tid};
+use umvu_tracer::api::{Birth, Call};
 
-use crate::{dispatch::Row, rundir::RunDir};
+use self::{
+    content::Writers,
+    directories::Directories,
+    lexical::{PATH_MAX, normalise},
+    resolve::{Last, Resolver},
+    territory::Territory,
+    threads::Threads,
+};
+use crate::{dispatch::Row, rundir::RunDir, view::View};
 
 /// What the path calls keep.
 #[derive(Debug)]
-pub struct Paths {}
+pub struct Paths {
+    threads: Threads,
+    directories: Directories,
+    writers: Writers,
+    territory: RwLock<Arc<Territory>>,
+}
 
 impl Paths {
     /// Starts with nothing virtual.
     #[must_use]
-    pub fn new(_run_dir: &Arc<RunDir>) -> Self {
-        Self {}
+    pub fn new(run_dir: &Arc<RunDir>) -> Self {
+        Self {
+            threads: Threads::default(),
+            directories: Directories::new(run_dir.path()),
+            writers: Writers::default(),
+            territory: RwLock::default(),
+        }
     }
 
-    /// Makes a path argument absolute and normal, in the caller's view.
-    /// Errors: `ENOENT` for the empty path.
+    /// Follows the birth of a task.
+    pub fn born(&self, parent: Tid, child: Tid, birth: Birth) {
+        self.settle();
+        self.threads.born(parent, child, birth);
+    }
+
+    /// Follows an exec.
+    pub fn executed(&self, task: Tid, former: Tid) {
+        self.threads.executed(task, former);
+    }
+
+    /// Follows the end of a task.
+    pub fn ended(&self, task: Tid) {
+        self.settle();
+        self.threads.ended(task);
+    }
+
+    /// Delivers what guests have written to generated files. Cheap when none is open for writing.
+    pub fn settle(&self) {
+        self.writers.settle();
+    }
+
+    /// Makes a path argument absolute, in the caller's view: relative to its working directory,
+    /// without `.`, `..` and symbolic links. What does not exist is taken as text.
+    /// Errors: `ENOENT` for the empty path, `ENAMETOOLONG`, `ELOOP`, `ENOTDIR`, `EINVAL` when the
+    /// result is not UTF-8.
     pub fn absolute(&self, call: &Call, path: &str) -> Result<String, Errno> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        if path.starts_with('/') {
-            return Ok(path.to_owned());
+        let start = if path.starts_with('/') {
+            b"/".to_vec()
+        } else {
+            let link = call.guest.cwd_link()?;
+            self.directories.stands_for(&link).unwrap_or(Ok(link))?
+        };
+        let territory = Arc::clone(&self.territory.read());
+        let caller = call.tid();
+        let leader = self.threads.get(caller).leader();
+        let world = &locate::Bare(&self.directories);
+        let resolver = Resolver { territory: &territory, world, caller, leader };
+        let place = resolver.resolve(&start, path.as_bytes(), Last::Follow)?;
+        let absolute = normalise(place.path()).into_owned();
+        if absolute.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
         }
-        let cwd = call.guest.cwd_link()?;
-        Ok(format!("{}/{path}", String::from_utf8_lossy(&cwd)))
+        String::from_utf8(absolute).map_err(|_| Errno::EINVAL)
+    }
+
+    /// What is virtual now.
+    fn territory(&self, view: &View) -> Arc<Territory> {
+        let current = Arc::clone(&self.territory.read());
+        if current.is_current(view) {
+            return current;
+        }
+        let fresh = Arc::new(Territory::of(view));
+        *self.territory.write() = Arc::clone(&fresh);
+        fresh
     }
 }
 
 /// The rows of the path calls.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    Vec::new()
+    let mut rows = open::rows();
+    rows.extend(stat::rows());
+    rows.extend(inspect::rows());
+    rows.extend(change::rows());
+    rows.extend(names::rows());
+    rows.extend(cwd::rows());
+    rows
 }

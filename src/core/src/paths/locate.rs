@@ -1,0 +1,215 @@
+//! From the arguments of a call to what its path names, fast for what is not virtual.
+//!
+//! A path that the view does not concern costs the read of the string, and one readlinkat(2) when
+//! it is relative to a descriptor or to a working directory that is not known to be boring.
+
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+
+use umvu_abi::{Errno, Tid};
+use umvu_tracer::api::{Action, Call};
+
+use super::{
+    directories::Directories,
+    lexical::{PATH_MAX, climbs, join, normalise},
+    resolve::{Last, Place, Resolver, World},
+    territory::Territory,
+};
+use crate::{Core, view::Mount};
+
+/// Which arguments of a call make its path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    /// The argument with the directory descriptor; None for the working directory.
+    pub directory: Option<usize>,
+    /// The argument with the path.
+    pub path: usize,
+}
+
+/// The path in argument `n`, relative to the working directory.
+pub(super) const fn path(n: usize) -> At {
+    At { directory: None, path: n }
+}
+
+/// The path in argument `n + 1`, relative to the descriptor in argument `n`.
+pub(super) const fn at(n: usize) -> At {
+    At { directory: Some(n), path: n + 1 }
+}
+
+/// What the path of a call names.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// The kernel's: forward the call.
+    Kernel,
+    /// Something virtual.
+    Virtual(Place),
+    /// A file of the kernel's, named relative to a materialised directory: the kernel would look
+    /// in the wrong place, so the hypervisor makes the call itself.
+    Elsewhere(Vec<u8>),
+}
+
+/// Answers a call about one path: forwards what is the kernel's. Merged directories are the
+/// kernel's here: only their listings differ.
+pub(super) fn answer(
+    core: &Core,
+    call: &Call,
+    at: At,
+    last: Last,
+    of_place: impl FnOnce(Place) -> Action,
+    elsewhere: impl FnOnce(Vec<u8>) -> Action,
+) -> Action {
+    match locate(core, call, at, last) {
+        Ok(Target::Kernel | Target::Virtual(Place::Merged(_))) => Action::Forward,
+        Ok(Target::Virtual(place)) => of_place(place),
+        Ok(Target::Elsewhere(path)) => elsewhere(path),
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Tells what the path of a call names. Errors: those of [`Resolver::resolve`].
+pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Target, Errno> {
+    core.paths.settle();
+    let territory = core.paths.territory(&core.view);
+    if territory.is_empty() {
+        return Ok(Target::Kernel);
+    }
+    // The kernel reports bad addresses and lengths, and what an empty path means, by itself.
+    let Ok(path) = call.guest.read_string(call.addr(at.path), PATH_MAX) else {
+        return Ok(Target::Kernel);
+    };
+    let base = match base(core, call, at, &territory, &path) {
+        Base::Unknown => return Ok(Target::Kernel),
+        Base::Root if !territory.concerns(&normalise(&path)) => return Ok(Target::Kernel),
+        Base::Kernel(base) if !territory.concerns(&normalise(&join(&base, &path))) => {
+            return Ok(Target::Kernel);
+        }
+        base => base,
+    };
+    let (start, is_materialised) = match &base {
+        Base::Root | Base::Unknown => (&b"/"[..], false),
+        Base::Kernel(start) => (start.as_slice(), false),
+        Base::Materialised(start) => (start.as_slice(), true),
+    };
+    let leader = core.paths.threads.get(call.tid()).leader();
+    let world = &Live(core);
+    let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader };
+    match resolver.resolve(start, &path, last)? {
+        Place::Real(path) | Place::Merged(path) if is_materialised => Ok(Target::Elsewhere(path)),
+        Place::Real(_) => Ok(Target::Kernel),
+        place => Ok(Target::Virtual(place)),
+    }
+}
+
+/// Resolves an absolute path for a thread. Errors: those of [`Resolver::resolve`].
+pub(super) fn resolve(core: &Core, tid: Tid, path: &[u8], last: Last) -> Result<Place, Errno> {
+    let territory = core.paths.territory(&core.view);
+    let leader = core.paths.threads.get(tid).leader();
+    let resolver = Resolver { territory: &territory, world: &Live(core), caller: tid, leader };
+    resolver.resolve(b"/", path, last)
+}
+
+/// Where a path starts.
+enum Base {
+    /// At the root.
+    Root,
+    /// At a directory that the kernel knows.
+    Kernel(Vec<u8>),
+    /// At a materialised directory, which stands for this path.
+    Materialised(Vec<u8>),
+    /// Nowhere that concerns the view.
+    Unknown,
+}
+
+fn base(core: &Core, call: &Call, at: At, territory: &Territory, path: &[u8]) -> Base {
+    if path.starts_with(b"/") {
+        return Base::Root;
+    }
+    if path.is_empty() {
+        return Base::Unknown;
+    }
+    let link = match at.directory {
+        Some(n) if call.fd(n).0 != libc::AT_FDCWD => call.guest.fd_link(call.fd(n)),
+        _ => {
+            let thread = core.paths.threads.get(call.tid());
+            let generation = territory.generation();
+            if thread.is_bored(generation) && !climbs(path) {
+                return Base::Unknown;
+            }
+            let is_boring = |directory: &[u8]| {
+                let materialised = core.paths.directories.stands_for(directory).is_some();
+                !materialised && territory.is_boring(directory)
+            };
+            thread.look(generation, || call.guest.cwd_link(), is_boring)
+        }
+    };
+    let Ok(link) = link else { return Base::Unknown };
+    match core.paths.directories.stands_for(&link) {
+        Some(Ok(path)) => Base::Materialised(path),
+        Some(Err(_)) => Base::Unknown,
+        None if link.starts_with(b"/") => Base::Kernel(link),
+        None => Base::Unknown,
+    }
+}
+
+/// The absolute path of a call as text. Errors: `EFAULT`, `ENOENT` for the empty path, `EBADF`.
+pub(super) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errno> {
+    let path = call.guest.read_string(call.addr(at.path), PATH_MAX)?;
+    if path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let link = match at.directory {
+        _ if path.starts_with(b"/") => return Ok(path),
+        Some(n) if call.fd(n).0 != libc::AT_FDCWD => call.guest.fd_link(call.fd(n))?,
+        _ => call.guest.cwd_link()?,
+    };
+    let base = core.paths.directories.stands_for(&link).unwrap_or(Ok(link))?;
+    Ok(join(&base, &path))
+}
+
+/// The world of a running hypervisor.
+struct Live<'a>(&'a Core);
+
+impl World for Live<'_> {
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        Bare(&self.0.paths.directories).read_link(path)
+    }
+
+    fn exists(&self, path: &[u8]) -> bool {
+        Bare(&self.0.paths.directories).exists(path)
+    }
+
+    fn network_of(&self, tid: Tid) -> Option<Arc<Mount>> {
+        let stacks = self.0.tasks.get(tid).stacks();
+        let families = [libc::AF_INET, libc::AF_NETLINK, libc::AF_INET6];
+        families.iter().find_map(|family| stacks.get(family).cloned())
+    }
+
+    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
+        Bare(&self.0.paths.directories).stands_for(link)
+    }
+}
+
+/// The world without tasks: every network is the kernel's.
+pub(super) struct Bare<'a>(pub(super) &'a Directories);
+
+impl World for Bare<'_> {
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
+    }
+
+    fn exists(&self, path: &[u8]) -> bool {
+        fs::symlink_metadata(os_path(path)).is_ok()
+    }
+
+    fn network_of(&self, _: Tid) -> Option<Arc<Mount>> {
+        None
+    }
+
+    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
+        self.0.stands_for(link)
+    }
+}
+
+/// Bytes as a path of the host.
+pub(super) fn os_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
+}
