@@ -12,6 +12,7 @@
 //! stack behind it. No lock is held while a completer answers.
 
 pub mod bridge;
+pub mod classify;
 pub mod config;
 pub mod debug;
 pub mod dispatch;

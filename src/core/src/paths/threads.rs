@@ -82,7 +82,7 @@ impl Thread {
     /// The thread has trapped again: its last chdir(2) is over.
     fn arrive(&self) {
         let mut in_flight = self.group.in_flight.lock();
-        if in_flight.iter().any(|tid| *tid == self.tid) {
+        if in_flight.contains(&self.tid) {
             in_flight.retain(|tid| *tid != self.tid);
             self.group.epoch.fetch_add(1, Ordering::AcqRel);
         }
