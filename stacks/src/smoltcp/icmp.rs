@@ -104,6 +104,7 @@ impl Inner {
         }
         match body[0] {
             8 if cast == Cast::Unicast => self.echo(arrival, 0),
+            0 => self.ping_input(arrival),
             3 | 11 | 12 => self.icmp_error_input(arrival),
             _ => {}
         }
@@ -117,6 +118,7 @@ impl Inner {
         }
         match body[0] {
             128 => self.echo(arrival, 129),
+            129 => self.ping_input(arrival),
             1..=4 => self.icmp_error_input(arrival),
             133..=137 => self.ndp_input(arrival),
             _ => {}
@@ -238,7 +240,13 @@ impl Inner {
         let remote = SocketAddr::new(header.destination, u16::from_be_bytes([ports[2], ports[3]]));
         match header.protocol {
             TCP => self.tcp_unreachable(FlowKey::new(local, remote), report.errno),
-            UDP => {}
+            UDP => self.udp_error(report, local, remote, payload.get(8..).unwrap_or_default()),
+            ICMP | ICMPV6 => {
+                if let Some(ident) = payload.get(4..6) {
+                    let ident = u16::from_be_bytes([ident[0], ident[1]]);
+                    self.ping_error(report, ident, SocketAddr::new(remote.ip(), 0), payload);
+                }
+            }
             _ => {}
         }
     }

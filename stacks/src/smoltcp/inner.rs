@@ -10,6 +10,7 @@ use smoltcp::time::Instant;
 
 use super::{
     device::Produced,
+    dgram::Dgrams,
     link::{Link, Outgoing},
     net::Net,
     reassembly::Reassembly,
@@ -36,14 +37,16 @@ pub(crate) struct Inner {
     pub(crate) generation: u64,
     /// The interfaces; `lo` is the first.
     pub(crate) links: Vec<Link>,
-    /// Packets on `lo`.
-    pub(crate) looped: VecDeque<Outgoing>,
+    /// Packets of this host to itself, and the link they seem to come from.
+    pub(crate) looped: VecDeque<(usize, Outgoing)>,
     /// Packets that a neighbour's silence made undeliverable.
     pub(crate) lost: Vec<Outgoing>,
     /// Fragments of packets to this host.
     pub(crate) reassembly: Reassembly,
     /// TCP.
     pub(crate) tcp: Tcp,
+    /// Datagram sockets.
+    pub(crate) dgrams: Dgrams,
     /// What the engine just produced; empty between uses, kept for its memory.
     pub(crate) produced: Vec<Produced>,
     /// Frames just received; empty between uses.
@@ -71,6 +74,7 @@ impl Inner {
             lost: Vec::new(),
             reassembly: Reassembly::default(),
             tcp: Tcp::default(),
+            dgrams: Dgrams::default(),
             produced: Vec::new(),
             arrived: VecDeque::new(),
             complaints: (now, 0),
@@ -112,8 +116,8 @@ impl Inner {
         let mut left = SETTLE;
         while left > 0 {
             left -= 1;
-            if let Some(packet) = self.looped.pop_front() {
-                self.loop_input(packet);
+            if let Some((link, packet)) = self.looped.pop_front() {
+                self.loop_input(link, packet);
             } else if let Some(id) = self.tcp.dirty.pop_front() {
                 self.flow_turn(id);
             } else if !self.lost.is_empty() {
@@ -130,6 +134,9 @@ impl Inner {
     }
 
     fn flush(&mut self) {
+        if !self.dgrams.taps.is_empty() {
+            self.tap_queues();
+        }
         for link in &mut self.links {
             if link.queue.is_empty() {
                 continue;
@@ -139,6 +146,17 @@ impl Inner {
                 continue;
             };
             transport.send(&mut link.queue);
+        }
+    }
+
+    /// Shows what leaves to the packet sockets.
+    fn tap_queues(&mut self) {
+        for index in 0..self.links.len() {
+            let queue = std::mem::take(&mut self.links[index].queue);
+            for frame in &queue {
+                self.tap(index, &frame.bytes, true);
+            }
+            self.links[index].queue = queue;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
+    icmp::Trouble,
     inner::Inner,
     link::{Kind, Outgoing},
     packet::{HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP, header_checksum_holds},
@@ -38,12 +39,17 @@ impl Inner {
     /// Takes a frame from a transport.
     pub(crate) fn frame_input(&mut self, index: usize, mut frame: Frame) {
         let Some(link) = self.links.get_mut(index) else { return };
-        let Some(head) = frame.bytes.first_chunk::<14>() else { return };
-        if !link.up {
+        if !link.up || frame.bytes.len() < HEADROOM {
             return;
         }
         link.counters.received.0 += 1;
         link.counters.received.1 += frame.bytes.len() as u64;
+        let tapped = !self.dgrams.taps.is_empty();
+        if tapped {
+            self.tap(index, &frame.bytes, false);
+        }
+        let Some(link) = self.links.get_mut(index) else { return };
+        let Some(head) = frame.bytes.first_chunk::<14>() else { return };
         // A group's addresses have this bit; other hosts' frames are not for us.
         let ours = head[..6] == link.mac;
         let group = head[0] & 1 != 0;
@@ -73,18 +79,23 @@ impl Inner {
         }
     }
 
-    /// Takes a packet from `lo`.
-    pub(crate) fn loop_input(&mut self, packet: Outgoing) {
-        let counters = &mut self.links[0].counters;
-        counters.received.0 += 1;
-        counters.received.1 += packet.bytes.len() as u64;
+    /// Takes a packet of this host to itself.
+    pub(crate) fn loop_input(&mut self, link: usize, mut packet: Outgoing) {
+        let kind = super::link::ethertype(&packet.bytes[HEADROOM..]);
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.counters.received.0 += 1;
+            entry.counters.received.1 += packet.bytes.len() as u64;
+            super::link::write_ethernet(&mut packet.bytes, entry.mac, entry.mac, kind);
+        }
+        self.tap(link, &packet.bytes, false);
         let ip = &packet.bytes[HEADROOM..];
         if let Some(header) = IpHeader::parse(ip) {
             let cast = match header.destination {
                 ip if ip.is_multicast() => Cast::Multicast,
+                ip if self.is_broadcast(ip, link) => Cast::Broadcast,
                 _ => Cast::Unicast,
             };
-            let arrival = Arrival { link: 0, header: &header, ip, trusted: true, long: false };
+            let arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
             self.deliver(&arrival, cast);
         }
         pool::give(packet.bytes);
@@ -146,6 +157,7 @@ impl Inner {
             }
             return pool::give(whole);
         }
+        let taken = self.raw_input(arrival);
         match (header.protocol, header.destination) {
             (TCP, _) => {
                 if cast == Cast::Unicast {
@@ -154,13 +166,19 @@ impl Inner {
             }
             (ICMP, IpAddr::V4(_)) => self.icmp_input(arrival, cast),
             (ICMPV6, IpAddr::V6(_)) => self.icmpv6_input(arrival, cast),
-            (UDP, _) => {}
-            _ => {}
+            (UDP, _) => self.udp_input(arrival, cast),
+            _ if taken || cast != Cast::Unicast => {}
+            // IGMP speaks to the host, not to a socket.
+            (2, IpAddr::V4(_)) => {}
+            _ => self.send_trouble(Trouble::ProtocolUnreachable, header, arrival.ip),
         }
     }
 
     /// Whether packets to a group are taken in on a link.
     pub(crate) fn listens_to(&self, index: usize, group: IpAddr) -> bool {
+        if self.dgrams.groups.contains_key(&(index, group)) {
+            return true;
+        }
         match group {
             IpAddr::V4(group) => group.octets() == [224, 0, 0, 1],
             IpAddr::V6(group) => {

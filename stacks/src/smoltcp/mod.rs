@@ -11,6 +11,7 @@ pub(crate) mod address;
 pub(crate) mod arp;
 pub(crate) mod clock;
 pub(crate) mod device;
+pub(crate) mod dgram;
 pub(crate) mod forward;
 pub(crate) mod fragment;
 pub(crate) mod hash;

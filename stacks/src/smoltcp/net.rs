@@ -117,6 +117,10 @@ impl Inner {
             .map(|address| address.ip)
     }
 
+    pub(crate) fn link_of(&self, ip: IpAddr) -> Option<usize> {
+        self.net.addresses.iter().find(|address| address.ip == ip).map(|address| address.link)
+    }
+
     pub(crate) fn route_from(&self, to: IpAddr, from: IpAddr, device: u32) -> Result<Hop, Errno> {
         self.route(to, Some(from), device)
     }

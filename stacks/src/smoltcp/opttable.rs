@@ -61,8 +61,6 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_RCVTIMEO, ALL, Time),
     (SOCKET, libc::SO_SNDTIMEO, ALL, Time),
     (SOCKET, libc::SO_BINDTODEVICE, ALL, Any),
-    (SOCKET, libc::SO_ATTACH_FILTER, ALL, Any),
-    (SOCKET, libc::SO_DETACH_FILTER, ALL, Any),
     (SOCKET, libc::SO_TIMESTAMP, ALL, Flag(0)),
     (SOCKET, libc::SO_ACCEPTCONN, ALL, Fixed(0)),
     (SOCKET, libc::SO_TIMESTAMPNS, ALL, Flag(0)),

@@ -62,7 +62,7 @@ impl Inner {
             link.counters.sent.0 += 1;
             link.counters.sent.1 += packet.bytes.len() as u64;
             if self.looped.len() < LOOPED {
-                self.looped.push_back(packet);
+                self.looped.push_back((index, packet));
             }
             return;
         }

@@ -229,3 +229,29 @@ fn a_closed_port_refuses_and_a_silent_host_is_unreachable() {
     client.take_error();
     assert_eq!(client.connect(&addr("192.168.7.7:1")), Err(umvu_abi::Errno::ENETUNREACH));
 }
+
+#[test]
+#[ignore = "a measurement: run with --release"]
+#[expect(clippy::print_stdout, reason = "it is a report")]
+fn bulk_speed() {
+    for offload in [false, true] {
+        let lab = Lab::new(offload);
+        let (client, server) = connected(&lab, libc::AF_INET, "10.0.0.2:80");
+        let begun = std::time::Instant::now();
+        let total = 8_000_000_000usize;
+        let (mut sent, mut got) = (0, 0);
+        while got < total {
+            sent += client.transmit(&mut |room| Ok(room.len().min(total))).expect("open");
+            lab.time.fetch_add(20, Ordering::SeqCst);
+            for stack in [1, 0] {
+                lab.stacks[stack].with(super::inner::Inner::turn);
+            }
+            got += server.receive(&mut |bytes| Ok(bytes.len())).expect("open");
+        }
+        let spent = begun.elapsed();
+        println!(
+            "offload {offload}: {:.1} Gbit/s, sent {sent}",
+            got as f64 * 8.0 / spent.as_nanos() as f64
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! Names of datagram sockets: bind, connect, getsockname, getpeername, close.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use umvu_abi::{
+    Errno, SockAddr,
+    sockaddr::{AF_INET, AF_INET6, LinkAddr},
+};
+
+use super::{
+    super::{
+        address::{bind_target, connect_target},
+        inner::Inner,
+        ports::{Holder, Host},
+        sockopt::Class,
+    },
+    Dgram, DgramId, PacketBinding,
+};
+
+impl Inner {
+    /// Adds a socket to the tables of its class.
+    pub(crate) fn dgram_insert(&mut self, sock: Dgram) -> DgramId {
+        let class = sock.class;
+        let id = self.dgrams.socks.insert(sock);
+        match class {
+            Class::Raw => self.dgrams.raws.push(id),
+            Class::Packet => self.dgrams.taps.push(id),
+            _ => {}
+        }
+        id
+    }
+
+    /// bind(2).
+    pub(crate) fn dgram_bind(&mut self, id: DgramId, addr: &SockAddr) -> Result<(), Errno> {
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        if sock.class == Class::Packet {
+            return self.packet_bind(id, addr);
+        }
+        if sock.bound.is_some() && sock.class != Class::Raw {
+            return Err(Errno::EINVAL);
+        }
+        let (host, port) = bind_target(addr, sock.family, sock.options.v6_only())?;
+        if host.ip().is_some_and(|ip| !self.may_bind(ip)) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let port = self.dgram_take_port(id, host, port)?;
+        if let Some(sock) = self.dgrams.socks.get_mut(id) {
+            sock.bound = Some((host, port));
+        }
+        Ok(())
+    }
+
+    fn packet_bind(&mut self, id: DgramId, addr: &SockAddr) -> Result<(), Errno> {
+        let SockAddr::Packet(link) = addr else { return Err(Errno::EINVAL) };
+        if link.ifindex != 0 && !self.links.iter().any(|entry| entry.index == link.ifindex) {
+            return Err(Errno::ENODEV);
+        }
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        let protocol = if link.protocol == 0 { sock.packet.protocol } else { link.protocol };
+        sock.packet = PacketBinding { protocol, ifindex: link.ifindex };
+        Ok(())
+    }
+
+    fn dgram_take_port(&mut self, id: DgramId, host: Host, port: u16) -> Result<u16, Errno> {
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let sharing = sock.options.sharing(false);
+        let holder = Holder { owner: id.number(), host, device: sock.options.device(), sharing };
+        let v6 = sock.family == AF_INET6;
+        match sock.class {
+            Class::Udp => {
+                let port = if port == 0 {
+                    let range = self.net.port_range();
+                    self.dgrams.ports.take_any(range, holder, &mut self.rng, |_| true)?
+                } else {
+                    self.dgrams.ports.take(port, holder)?;
+                    port
+                };
+                self.dgrams.udp.entry(port).or_default().push(id);
+                Ok(port)
+            }
+            Class::Ping => {
+                let ident = if port == 0 { self.free_ident(v6)? } else { port };
+                if self.dgrams.pings.contains_key(&(v6, ident)) {
+                    return Err(Errno::EADDRINUSE);
+                }
+                self.dgrams.pings.insert((v6, ident), id);
+                Ok(ident)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    fn free_ident(&mut self, v6: bool) -> Result<u16, Errno> {
+        let start = self.rng.next16();
+        (0..=u16::MAX)
+            .map(|step| start.wrapping_add(step))
+            .find(|ident| *ident != 0 && !self.dgrams.pings.contains_key(&(v6, *ident)))
+            .ok_or(Errno::EADDRINUSE)
+    }
+
+    /// Gives an unbound socket a port, as the first send does.
+    pub(crate) fn dgram_autobind(&mut self, id: DgramId) -> Result<(), Errno> {
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        if sock.bound.is_some() || matches!(sock.class, Class::Raw | Class::Packet) {
+            return Ok(());
+        }
+        let host = any_host(sock);
+        let port = self.dgram_take_port(id, host, 0)?;
+        if let Some(sock) = self.dgrams.socks.get_mut(id) {
+            sock.bound = Some((host, port));
+        }
+        Ok(())
+    }
+
+    /// connect(2).
+    pub(crate) fn dgram_connect(
+        &mut self,
+        id: DgramId,
+        addr: Option<&SockAddr>,
+    ) -> Result<(), Errno> {
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        let Some(addr) = addr.filter(|addr| !matches!(addr, SockAddr::Unspec)) else {
+            sock.peer = None;
+            sock.source = None;
+            return Ok(());
+        };
+        if sock.class == Class::Packet {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
+        let wanted = sock.bound.and_then(|(host, _)| host.ip());
+        let (device, broadcasts) =
+            (sock.options.device(), sock.options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST));
+        let hop = self.route(remote.ip(), wanted, device)?;
+        if hop.kind == super::super::net::HopKind::Broadcast && !broadcasts {
+            return Err(Errno::EACCES);
+        }
+        self.dgram_autobind(id)?;
+        if let Some(sock) = self.dgrams.socks.get_mut(id) {
+            sock.peer = Some(remote);
+            sock.source = Some(wanted.unwrap_or(hop.source));
+            sock.error = None;
+        }
+        Ok(())
+    }
+
+    /// getsockname(2).
+    pub(crate) fn dgram_local(&self, id: DgramId) -> Result<SockAddr, Errno> {
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        if sock.class == Class::Packet {
+            return Ok(SockAddr::Packet(self.packet_name(sock.packet)));
+        }
+        let any: IpAddr = if sock.family == AF_INET6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let ip = sock.bound.and_then(|(host, _)| host.ip()).or(sock.source).unwrap_or(any);
+        let port = match sock.class {
+            Class::Raw => u16::try_from(sock.options.protocol()).unwrap_or(0),
+            _ => sock.port(),
+        };
+        Ok(SockAddr::from(SocketAddr::new(ip, port)).mapped_to(sock.family))
+    }
+
+    fn packet_name(&self, binding: PacketBinding) -> LinkAddr {
+        let link = self.links.iter().find(|link| link.index == binding.ifindex);
+        link.map_or(LinkAddr { protocol: binding.protocol, ..LinkAddr::default() }, |link| {
+            super::packet::link_addr(link, binding.protocol, link.mac, 0)
+        })
+    }
+
+    /// getpeername(2).
+    pub(crate) fn dgram_peer(&self, id: DgramId) -> Result<SockAddr, Errno> {
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
+        Ok(SockAddr::from(peer).mapped_to(sock.family))
+    }
+
+    /// The guest's last reference is gone.
+    pub(crate) fn dgram_close(&mut self, id: DgramId) {
+        let Some(sock) = self.dgrams.socks.remove(id) else { return };
+        let port = sock.port();
+        match sock.class {
+            Class::Udp => {
+                self.dgrams.ports.release(port, id.number());
+                if let Some(list) = self.dgrams.udp.get_mut(&port) {
+                    list.retain(|other| *other != id);
+                    if list.is_empty() {
+                        self.dgrams.udp.remove(&port);
+                    }
+                }
+            }
+            Class::Ping => {
+                let key = (sock.family == AF_INET6, port);
+                if self.dgrams.pings.get(&key) == Some(&id) {
+                    self.dgrams.pings.remove(&key);
+                }
+            }
+            Class::Raw => self.dgrams.raws.retain(|other| *other != id),
+            Class::Packet => self.dgrams.taps.retain(|other| *other != id),
+            Class::Stream => {}
+        }
+        for (group, link) in sock.groups {
+            self.leave_group(link, group);
+        }
+    }
+}
+
+fn any_host(sock: &Dgram) -> Host {
+    if sock.family == AF_INET {
+        Host::AnyV4
+    } else if sock.options.v6_only() {
+        Host::AnyV6
+    } else {
+        Host::Any
+    }
+}

@@ -1,0 +1,88 @@
+//! Options of datagram sockets that do more than keep a value.
+
+use umvu_abi::Errno;
+
+use super::{
+    super::{inner::Inner, sockopt::Class},
+    DgramId,
+    groups::membership,
+};
+
+impl Inner {
+    /// setsockopt(2).
+    pub(crate) fn dgram_set_option(
+        &mut self,
+        id: DgramId,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        if let Some(wish) = membership(level, name, value) {
+            return self.change_membership(id, wish?);
+        }
+        let device = self.device_option(level, name, value)?;
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        if let Some(index) = device {
+            sock.options.set_device(index);
+        }
+        if (level, name) == (libc::SOL_IPV6, libc::IPV6_V6ONLY) && sock.bound.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        sock.options.set(level, name, value)?;
+        let sharing = sock.options.sharing(false);
+        if sock.class == Class::Udp {
+            let port = sock.port();
+            let _ = self.dgrams.ports.share(port, id.number(), sharing);
+        }
+        Ok(())
+    }
+
+    /// getsockopt(2).
+    pub(crate) fn dgram_option(
+        &mut self,
+        id: DgramId,
+        level: i32,
+        name: i32,
+    ) -> Result<Vec<u8>, Errno> {
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_ERROR) => {
+                let errno = sock.error.take().map_or(0, |errno| errno.0);
+                Ok(errno.to_ne_bytes().to_vec())
+            }
+            (libc::SOL_IP, libc::IP_MTU) | (libc::SOL_IPV6, libc::IPV6_MTU) => {
+                let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
+                let hop = self.route(peer.ip(), None, 0).map_err(|_| Errno::ENOTCONN)?;
+                let mtu = self.links.get(hop.link).map_or(1500, |link| link.mtu);
+                Ok(i32::try_from(mtu).unwrap_or(i32::MAX).to_ne_bytes().to_vec())
+            }
+            (libc::SOL_PACKET, libc::PACKET_STATISTICS) => {
+                let drops = u32::try_from(std::mem::take(&mut sock.drops)).unwrap_or(u32::MAX);
+                let mut value = drops.to_ne_bytes().to_vec();
+                value.extend_from_slice(&drops.to_ne_bytes());
+                Ok(value)
+            }
+            _ => sock.options.get(level, name),
+        }
+    }
+
+    /// ioctl(2): what waits in the queues.
+    pub(crate) fn dgram_ioctl(
+        &mut self,
+        id: DgramId,
+        request: u32,
+        argument: &mut Vec<u8>,
+    ) -> Result<i32, Errno> {
+        const SIOCOUTQ: u32 = 0x5411;
+        const SIOCINQ: u32 = 0x541b;
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let count = match request {
+            SIOCOUTQ => 0,
+            SIOCINQ => sock.queue.front().map_or(0, |datagram| datagram.data.len()),
+            _ => return Err(Errno::ENOTTY),
+        };
+        argument.clear();
+        argument.extend_from_slice(&i32::try_from(count).unwrap_or(i32::MAX).to_ne_bytes());
+        Ok(0)
+    }
+}

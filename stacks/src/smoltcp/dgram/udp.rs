@@ -1,0 +1,158 @@
+//! UDP (RFC 768, udp(7)).
+
+use std::net::SocketAddr;
+
+use umvu_abi::{
+    Errno, SockAddr,
+    net::{DatagramMeta, SendControl},
+};
+
+use super::{
+    super::{
+        icmp::Trouble,
+        inner::Inner,
+        input::Cast,
+        link::Outgoing,
+        packet::{HEADROOM, UDP},
+        ports::Host,
+        tcp::input::Arrival,
+    },
+    DgramId,
+};
+
+const HEADER: usize = 8;
+
+impl Inner {
+    /// Sends a datagram.
+    pub(crate) fn udp_send(
+        &mut self,
+        id: DgramId,
+        data: &[u8],
+        to: Option<&SockAddr>,
+        control: &SendControl,
+    ) -> Result<(), Errno> {
+        let mut plan = self.plan(id, to, control)?;
+        if plan.remote.port() == 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.check_size(&plan, HEADER + data.len())?;
+        self.dgram_autobind(id)?;
+        let port = self.dgrams.socks.get(id).map_or(0, super::Dgram::port);
+        plan.build.protocol = UDP;
+        plan.build.id = self.rng.next16();
+        let (mut bytes, at) = plan.build.packet(HEADER + data.len());
+        let out = &mut bytes[at..];
+        out[..2].copy_from_slice(&port.to_be_bytes());
+        out[2..4].copy_from_slice(&plan.remote.port().to_be_bytes());
+        let length = u16::try_from(out.len()).map_err(|_| Errno::EMSGSIZE)?;
+        out[4..6].copy_from_slice(&length.to_be_bytes());
+        // The link fills the checksum in, or the receiver trusts it.
+        out[6..8].fill(0);
+        out[HEADER..].copy_from_slice(data);
+        debug_assert!(at > HEADROOM);
+        self.send_planned(&plan, Outgoing { bytes, segment: None, unsummed: true });
+        Ok(())
+    }
+
+    /// Takes a datagram for this host.
+    pub(crate) fn udp_input(&mut self, arrival: &Arrival<'_>, cast: Cast) {
+        let payload = arrival.payload();
+        let Some(head) = payload.first_chunk::<HEADER>() else { return };
+        let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+        if length < HEADER || length > payload.len() {
+            return;
+        }
+        let unsummed = head[6..8] == [0, 0] && arrival.header.source.is_ipv4();
+        if !unsummed && length == payload.len() && !arrival.sums() {
+            return;
+        }
+        let source = SocketAddr::new(arrival.header.source, u16::from_be_bytes([head[0], head[1]]));
+        let local =
+            SocketAddr::new(arrival.header.destination, u16::from_be_bytes([head[2], head[3]]));
+        let data = &payload[HEADER..length];
+        if cast == Cast::Unicast {
+            match self.udp_receiver(source, local, arrival.link) {
+                Some(id) => self.udp_deliver(id, arrival, source, local, data),
+                None => self.send_trouble(Trouble::PortUnreachable, arrival.header, arrival.ip),
+            }
+            return;
+        }
+        let candidates = self.dgrams.udp.get(&local.port()).cloned().unwrap_or_default();
+        for id in candidates {
+            let fits = self.udp_score(id, source, local, arrival.link).is_some();
+            if fits && (cast == Cast::Broadcast || self.hears_group(id, local.ip(), arrival.link)) {
+                self.udp_deliver(id, arrival, source, local, data);
+            }
+        }
+    }
+
+    /// The socket that a datagram to one address is for: the most specific one.
+    pub(crate) fn udp_receiver(
+        &self,
+        source: SocketAddr,
+        local: SocketAddr,
+        link: usize,
+    ) -> Option<DgramId> {
+        let candidates = self.dgrams.udp.get(&local.port())?;
+        let best =
+            candidates.iter().filter_map(|id| self.udp_score(*id, source, local, link)).max()?;
+        let mut equals =
+            candidates.iter().filter(|id| self.udp_score(**id, source, local, link) == Some(best));
+        let count = equals.clone().count();
+        // Of several with SO_REUSEPORT the sender's port chooses; else the last one bound wins.
+        let reuse = equals.clone().all(|id| {
+            self.dgrams
+                .socks
+                .get(*id)
+                .is_some_and(|sock| sock.options.flag(libc::SOL_SOCKET, libc::SO_REUSEPORT))
+        });
+        let chosen = if reuse { usize::from(source.port()) % count } else { count - 1 };
+        equals.nth(chosen).copied()
+    }
+
+    fn udp_score(
+        &self,
+        id: DgramId,
+        source: SocketAddr,
+        local: SocketAddr,
+        link: usize,
+    ) -> Option<u8> {
+        let sock = self.dgrams.socks.get(id)?;
+        let (host, _) = sock.bound?;
+        let device = sock.options.device();
+        let index = self.links.get(link)?.index;
+        if !host.covers(local.ip())
+            || sock.peer.is_some_and(|peer| peer != source)
+            || (device != 0 && device != index)
+        {
+            return None;
+        }
+        let connected =
+            sock.source.is_none_or(|own| own == local.ip() || local.ip().is_multicast());
+        if sock.peer.is_some() && !connected {
+            return None;
+        }
+        let exact = u8::from(matches!(host, Host::One(_)));
+        let family = u8::from(!matches!(host, Host::Any));
+        Some(u8::from(sock.peer.is_some()) * 8 + exact * 4 + u8::from(device != 0) * 2 + family)
+    }
+
+    fn udp_deliver(
+        &mut self,
+        id: DgramId,
+        arrival: &Arrival<'_>,
+        source: SocketAddr,
+        local: SocketAddr,
+        data: &[u8],
+    ) {
+        let Some(sock) = self.dgrams.socks.get(id) else { return };
+        let meta = DatagramMeta {
+            source: SockAddr::from(source).mapped_to(sock.family),
+            destination: SockAddr::from(local).mapped_to(sock.family),
+            ifindex: self.links.get(arrival.link).map_or(0, |link| link.index),
+            ttl: arrival.header.ttl,
+            tos: arrival.header.tos,
+        };
+        self.enqueue(id, data, meta);
+    }
+}
