@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use umvu_abi::Errno;
-use umvu_tracer::api::{Action, Call};
+use umvu_tracer::api::{Action, Call, Trap};
 
 use super::{
     content, host,

@@ -37,26 +37,37 @@ const PIPE_SIZE: i32 = 1 << 20;
 /// How much of a file that is open for reading and writing is looked at.
 const WATCHED_SIZE: u64 = 65_536;
 
-/// Makes a read-only descriptor of `content`. `flags` are the guest's open flags.
-/// Errors: those of memfd_create(2) and open(2).
-pub(super) fn readable(content: &[u8], mode: u32, flags: OFlag) -> Result<OwnedFd, Errno> {
-    let mut file = filled(content, mode)?;
-    file.seek(SeekFrom::Start(0))?;
+/// Fills a memfd and makes a read-only descriptor of it. `flags` are the guest's open flags.
+/// Errors: those of write(2), fcntl(2) and open(2).
+pub(super) fn readable(
+    mut file: File,
+    content: &[u8],
+    mode: u32,
+    flags: OFlag,
+) -> Result<OwnedFd, Errno> {
+    fill(&mut file, content, mode)?;
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_SEAL;
     fcntl::fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(io::Error::from)?;
-    let kept = flags & (OFlag::O_NONBLOCK | OFlag::O_PATH | OFlag::O_NOATIME);
-    reopen(&file, kept | OFlag::O_RDONLY)
+    reopen(&file, flags & (OFlag::O_NONBLOCK | OFlag::O_NOATIME))
 }
 
-fn filled(content: &[u8], mode: u32) -> io::Result<File> {
+/// Makes a descriptor of a memfd that only names it (`O_PATH`). Errors: those of open(2).
+pub(super) fn handle(file: &File) -> Result<OwnedFd, Errno> {
+    reopen(file, OFlag::O_PATH)
+}
+
+/// Makes an empty memfd. Errors: those of memfd_create(2).
+pub(super) fn empty() -> Result<File, Errno> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("umvu", flags)?);
+    Ok(File::from(memfd_create("umvu", flags).map_err(io::Error::from)?))
+}
+
+fn fill(file: &mut File, content: &[u8], mode: u32) -> Result<(), Errno> {
     file.write_all(content)?;
-    fchmod(&file, Mode::from_bits_truncate(mode))?;
-    Ok(file)
+    fchmod(file, Mode::from_bits_truncate(mode)).map_err(|errno| io::Error::from(errno).into())
 }
 
 fn reopen(file: &File, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -114,7 +125,8 @@ impl Writers {
         content: Vec<u8>,
         mode: u32,
     ) -> Result<OwnedFd, Errno> {
-        let file = filled(&content, mode)?;
+        let mut file = empty()?;
+        fill(&mut file, &content, mode)?;
         let theirs = reopen(&file, OFlag::O_RDWR)?;
         self.keep(Writer { entry: entry.clone(), channel: Channel::Watched(file, content) })?;
         Ok(theirs)
@@ -185,27 +197,19 @@ fn deliver(entry: &TreeEntry, data: &[u8]) {
 mod tests {
     use std::sync::Arc;
 
-    use umvu_abi::tree::Tree;
-
     use super::*;
     use crate::paths::fake::{self, FakeTree};
 
     fn knob() -> (Arc<FakeTree>, TreeEntry) {
         let tree = Arc::new(FakeTree::default());
-        let mount = fake::view(&["/dev/net/lab"]).mounts()[0].clone();
-        let entry = TreeEntry {
-            mount,
-            tree: Arc::clone(&tree) as Arc<dyn Tree>,
-            inner: "conf/knob".to_owned(),
-            path: b"/proc/sys/net/conf/knob".to_vec(),
-            entry: Entry::File { mode: 0o644 },
-        };
+        let entry = TreeEntry { tree: tree.clone(), ..fake::entry("conf/knob", 0o644) };
         (tree, entry)
     }
 
     #[test]
     fn content_is_read_only_and_seekable() {
-        let fd = readable(b"text", 0o444, OFlag::empty()).expect("memfd works");
+        let file = empty().expect("memfd works");
+        let fd = readable(file, b"text", 0o444, OFlag::empty()).expect("sealed");
         let mut file = File::from(fd);
         let mut text = String::new();
         file.read_to_string(&mut text).expect("readable");

@@ -17,7 +17,7 @@ use umvu_abi::{
     tree::{Entry, Tree},
 };
 
-use super::resolve::World;
+use super::resolve::{TreeEntry, World};
 use crate::view::{Mount, View};
 
 #[derive(Debug, Default)]
@@ -111,6 +111,17 @@ pub(super) fn view(targets: &[&str]) -> View {
         .expect("nothing is mounted there yet");
     }
     view
+}
+
+/// A file of a fake tree, as found in `/proc/1/net`.
+pub(super) fn entry(inner: &str, mode: u32) -> TreeEntry {
+    TreeEntry {
+        mount: Arc::clone(&view(&["/dev/net/lab"]).mounts()[0]),
+        tree: Arc::new(FakeTree::default()),
+        inner: inner.to_owned(),
+        path: format!("/proc/1/net/{inner}").into_bytes(),
+        entry: Entry::File { mode },
+    }
 }
 
 pub(super) struct FakeWorld {

@@ -6,7 +6,7 @@ use umvu_tracer::api::{Action, Call, Reply};
 use super::{
     attributes::{self, Caller, Ids},
     host, layout,
-    lexical::components,
+    lexical::PATH_MAX,
     locate::{self, At, Target, answer, locate},
     resolve::{Last, Place},
     stat::last,
@@ -110,10 +110,8 @@ fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     if !core.paths.directories.are_used() {
         return Action::Forward;
     }
-    let Ok(path) = locate::absolute(core, call, at) else { return Action::Forward };
-    let mut parts = components(&path);
-    let is_of_process = parts.next() == Some(b"proc") && parts.nth(1).is_some();
-    if !is_of_process {
+    let path = call.guest.read_string(call.addr(at.path), PATH_MAX).unwrap_or_default();
+    if !path.starts_with(b"/proc/") {
         return Action::Forward;
     }
     let Ok(place) = locate::resolve(core, call.tid(), &path, Last::Keep) else {

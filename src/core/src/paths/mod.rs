@@ -32,9 +32,12 @@ mod listing;
 mod locate;
 mod names;
 mod open;
+mod promises;
 mod resolve;
 mod stat;
 mod territory;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::sync::Arc;
@@ -47,6 +50,7 @@ use self::{
     content::Writers,
     directories::Directories,
     lexical::{PATH_MAX, normalise},
+    promises::Promises,
     resolve::{Last, Resolver},
     territory::Territory,
     threads::Threads,
@@ -59,6 +63,7 @@ pub struct Paths {
     threads: Threads,
     directories: Directories,
     writers: Writers,
+    promises: Promises,
     territory: RwLock<Arc<Territory>>,
 }
 
@@ -70,6 +75,7 @@ impl Paths {
             threads: Threads::default(),
             directories: Directories::new(run_dir.path()),
             writers: Writers::default(),
+            promises: Promises::default(),
             territory: RwLock::default(),
         }
     }

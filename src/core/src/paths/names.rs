@@ -39,7 +39,11 @@ pub(super) fn rows() -> Vec<Row> {
         }),
         refused("rename", |core, call| two(core, call, RENAME)),
         refused("renameat", |core, call| two(core, call, RENAME_AT)),
-        refused("renameat2", |core, call| two(core, call, RENAME_AT)),
+        refused("renameat2", |core, call| {
+            // Where the hypervisor renames by itself it knows no flags.
+            let elsewhere = if call.int(4) == 0 { host::rename } else { |_, _| Err(Errno::EINVAL) };
+            two(core, call, Two { elsewhere, ..RENAME_AT })
+        }),
     ]
 }
 

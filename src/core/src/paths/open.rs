@@ -167,7 +167,7 @@ fn open_file(
         return Err(Errno::ENOTDIR);
     }
     if how.has(OFlag::O_PATH) {
-        return content::readable(&[], mode, how.flags);
+        return content::handle(&core.paths.promises.keep(entry)?);
     }
     let wanted = 4 * u32::from(how.reads()) + 2 * u32::from(how.writes());
     let looks = attributes::of_entry(entry);
@@ -175,7 +175,10 @@ fn open_file(
         return Err(Errno::EACCES);
     }
     match (how.reads(), how.writes()) {
-        (true, false) => content::readable(&entry.tree.read(&entry.inner)?, mode, how.flags),
+        (true, false) => {
+            let text = entry.tree.read(&entry.inner)?;
+            content::readable(core.paths.promises.keep(entry)?, &text, mode, how.flags)
+        }
         _ if mode & 0o222 == 0 => Err(Errno::EACCES),
         (false, _) => core.paths.writers.write_only(entry),
         (true, true) => {

@@ -129,6 +129,9 @@ impl<W: World> Resolver<'_, W> {
         if path.starts_with(b"/") {
             here.clear();
         }
+        if self.territory.node(&here).is_some() {
+            return Err(Errno::ENOTDIR);
+        }
         let mut waiting: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
         let directory = demands_directory(path);
         let mut links = 0;

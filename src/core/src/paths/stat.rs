@@ -1,6 +1,6 @@
 //! stat(2), lstat(2), newfstatat(2), statx(2).
 
-use umvu_abi::Errno;
+use umvu_abi::{Errno, tree::Entry};
 use umvu_tracer::api::{Action, Call, Reply, Trap};
 
 use super::{
@@ -72,10 +72,15 @@ fn give(
     }
 }
 
-/// What a place looks like. A directory has the numbers of the real one that stands for it, which
-/// fstat(2) will show: fts(3) compares them. Errors: `ENOENT`.
+/// What a place looks like. Files and directories have the numbers that fstat(2) will show after
+/// an open: cp(1) and fts(3) compare them. Errors: `ENOENT`.
 fn attributes_of(core: &Core, place: &Place) -> Result<Attributes, Errno> {
     let mut attributes = attributes::of(place).ok_or(Errno::ENOENT)?;
+    if let Place::Entry(entry) = place
+        && matches!(entry.entry, Entry::File { .. })
+    {
+        (attributes.dev, attributes.ino) = core.paths.promises.numbers(entry)?;
+    }
     if attributes.mode & libc::S_IFMT == libc::S_IFDIR {
         let stand_in = open::stand_in(core, place)?;
         let stand_in = host::stat(stand_in.as_os_str().as_encoded_bytes(), Last::Keep)?;
