@@ -41,7 +41,7 @@ pub(super) fn rows() -> Vec<Row> {
         refused("renameat", |core, call| two(core, call, RENAME_AT)),
         refused("renameat2", |core, call| {
             // Where the hypervisor renames by itself it knows no flags.
-            let elsewhere = if call.int(4) == 0 { host::rename } else { |_, _| Err(Errno::EINVAL) };
+            let elsewhere: Elsewhere = if call.int(4) == 0 { host::rename } else { no_flags };
             two(core, call, Two { elsewhere, ..RENAME_AT })
         }),
     ]
@@ -124,6 +124,13 @@ fn symlink(core: &Core, call: &Call, at: At) -> Action {
     })
 }
 
+fn no_flags(_: &[u8], _: &[u8]) -> Result<(), Errno> {
+    Err(Errno::EINVAL)
+}
+
+/// What the hypervisor does itself about two paths of the host.
+type Elsewhere = fn(&[u8], &[u8]) -> Result<(), Errno>;
+
 /// A call with two paths.
 #[derive(Debug, Clone, Copy)]
 struct Two {
@@ -131,7 +138,7 @@ struct Two {
     to: At,
     last: Last,
     deed: Deed,
-    elsewhere: fn(&[u8], &[u8]) -> Result<(), Errno>,
+    elsewhere: Elsewhere,
 }
 
 const LINK: Two = Two {
