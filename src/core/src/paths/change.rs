@@ -45,11 +45,14 @@ fn time_rows() -> Vec<Row> {
         always("utime", |core, call| times(core, call, locate::path(0), Last::Follow), TIMES),
         always("utimes", |core, call| times(core, call, locate::path(0), Last::Follow), TIMES),
         always("futimesat", |core, call| times(core, call, locate::at(0), Last::Follow), TIMES),
-        always(
-            "utimensat",
-            |core, call| times(core, call, locate::at(0), last(call.int(3))),
-            TIMES,
-        ),
+        // Without a path it is futimens(3), which stays native.
+        Row {
+            name: "utimensat",
+            trap: Trap::NonNull(1),
+            interruptible: false,
+            handler: |core, call| times(core, call, locate::at(0), last(call.int(3))),
+            note: TIMES,
+        },
         always("truncate", truncate, "accepted on writable generated files"),
         always("setxattr", |core, call| set_xattr(core, call, Last::Follow), XATTR),
         always("lsetxattr", |core, call| set_xattr(core, call, Last::Keep), XATTR),
