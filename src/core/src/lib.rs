@@ -108,6 +108,7 @@ impl Supervisor for Core {
 /// Runs a command and every descendant of it; returns the command's exit status, 128 plus the
 /// signal's number when a signal ended it. Errors: those of starting the tracer and the command.
 pub fn run(config: Config) -> io::Result<u8> {
+    let mask = umvu_tracer::block_signals()?;
     rundir::remove_stale();
     let run_dir = Arc::new(rundir::RunDir::create()?);
     let reactor = Reactor::start("umvu-net")?;
@@ -133,7 +134,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         .map(|command| Program { command, environment: environment.clone() })
         .collect();
     let options = umvu_tracer::Options { mode: config.mode, subscriptions };
-    let tracer = Tracer::spawn(programs, options, Arc::clone(&core) as Arc<dyn Supervisor>)?;
+    let tracer = Tracer::spawn(programs, options, mask, Arc::clone(&core) as Arc<dyn Supervisor>)?;
     *core.control.lock() = Some(tracer.control());
     raise_descriptor_limit();
     for name in &config.preload {

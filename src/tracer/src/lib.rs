@@ -1,3 +1,28 @@
 //! Interception of a process tree by ptrace and seccomp.
+//!
+//! [`Tracer`] owns the life of the guests (ptrace): their tree, exec, signals, exit. Calls that
+//! the hypervisor answers come by seccomp notifications ([`notify`]) once the view is armed
+//! ([`arm`]), or by ptrace stops in the pure ptrace mode. [`api`] is the contract with the layer
+//! above.
+//!
+//! Architecture invariants: this crate knows no module and no path; `cfg` for an architecture
+//! stands only in [`arch`]; ptrace requests are made by one thread.
 
 pub mod api;
+mod arch;
+mod arm;
+mod filter;
+mod guest;
+mod notify;
+mod options;
+mod registers;
+mod remote;
+mod replay;
+mod signals;
+mod sys;
+mod tasks;
+mod tracer;
+
+pub use options::{Mode, Options, Program};
+pub use signals::block_signals;
+pub use tracer::{Control, Tracer};

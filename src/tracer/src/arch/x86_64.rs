@@ -1,0 +1,62 @@
+//! x86_64: syscall(2), ptrace(2).
+
+/// `AUDIT_ARCH_X86_64`.
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
+/// Numbers with this bit belong to the x32 ABI.
+pub(crate) const FOREIGN_NUMBER_BIT: Option<u32> = Some(0x4000_0000);
+/// The `syscall` instruction.
+pub(crate) const SYSCALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
+
+/// The registers of a stopped thread, as PTRACE_GETREGSET gives them (`user_regs_struct`).
+pub(crate) type Raw = libc::user_regs_struct;
+
+/// The system-call number.
+pub(crate) fn number(raw: &Raw) -> i64 {
+    // The kernel looks at the low half only.
+    let low = (raw.orig_rax & 0xffff_ffff).cast_signed();
+    if low > i64::from(i32::MAX) { low - (1 << 32) } else { low }
+}
+
+/// Replaces the system-call number; -1 skips the call.
+pub(crate) fn set_number(raw: &mut Raw, number: i64) {
+    raw.orig_rax = number.cast_unsigned();
+}
+
+/// The six arguments.
+pub(crate) fn args(raw: &Raw) -> [u64; 6] {
+    [raw.rdi, raw.rsi, raw.rdx, raw.r10, raw.r8, raw.r9]
+}
+
+/// Replaces the six arguments.
+pub(crate) fn set_args(raw: &mut Raw, args: [u64; 6]) {
+    [raw.rdi, raw.rsi, raw.rdx, raw.r10, raw.r8, raw.r9] = args;
+}
+
+/// The result register.
+pub(crate) fn result(raw: &Raw) -> i64 {
+    raw.rax.cast_signed()
+}
+
+/// Replaces the result register.
+pub(crate) fn set_result(raw: &mut Raw, result: i64) {
+    raw.rax = result.cast_unsigned();
+}
+
+/// The stack pointer.
+pub(crate) fn stack(raw: &Raw) -> u64 {
+    raw.rsp
+}
+
+/// The program counter.
+pub(crate) fn counter(raw: &Raw) -> u64 {
+    raw.rip
+}
+
+/// Prepares the execution of the system-call instruction at `site`, from a stop at which no
+/// call is to be restarted.
+pub(crate) fn prepare_call(raw: &mut Raw, site: u64, number: i64, arguments: [u64; 6]) {
+    raw.rip = site;
+    raw.rax = number.cast_unsigned();
+    raw.orig_rax = u64::MAX;
+    set_args(raw, arguments);
+}

@@ -1,0 +1,164 @@
+//! The seccomp filters: classic BPF over `struct seccomp_data` (seccomp(2)).
+
+use umvu_abi::Errno;
+
+use crate::{
+    api::{Subscription, Trap},
+    arch,
+};
+
+/// One BPF instruction: `struct sock_filter`, 8 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    code: u16,
+    jump_true: u8,
+    jump_false: u8,
+    k: u32,
+}
+
+impl Instruction {
+    /// The C layout.
+    pub(crate) fn encode(self) -> [u8; 8] {
+        let [a, b] = self.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = self.k.to_ne_bytes();
+        [a, b, self.jump_true, self.jump_false, k0, k1, k2, k3]
+    }
+}
+
+const LOAD: u16 = 0x20;
+const JUMP_EQ: u16 = 0x15;
+const JUMP_GE: u16 = 0x35;
+const JUMP_SET: u16 = 0x45;
+const AND: u16 = 0x54;
+const RETURN: u16 = 0x06;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const TRACE: u32 = libc::SECCOMP_RET_TRACE;
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+/// Numbers from here on, as unsigned, are the VU calls.
+const VU_RANGE: u32 = 0xffff_ff00;
+const NUMBER_AT: u32 = 0;
+const ARCH_AT: u32 = 4;
+
+fn errno(errno: Errno) -> u32 {
+    libc::SECCOMP_RET_ERRNO | errno.0.cast_unsigned() & 0xffff
+}
+
+fn op(code: u16, k: u32) -> Instruction {
+    Instruction { code, jump_true: 0, jump_false: 0, k }
+}
+
+fn jump(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, k }
+}
+
+/// Offset of the low half of an argument.
+fn low(index: u8) -> u32 {
+    16 + 8 * u32::from(index)
+}
+
+/// The filter of every guest from its start: only the VU calls trap, and a clone that would hide
+/// its child from us.
+pub(crate) fn base() -> Vec<Instruction> {
+    let clone = libc::SYS_clone.try_into().unwrap_or(u32::MAX);
+    vec![
+        op(LOAD, ARCH_AT),
+        jump(JUMP_EQ, arch::AUDIT_ARCH, 0, 6),
+        op(LOAD, NUMBER_AT),
+        jump(JUMP_GE, VU_RANGE, 3, 0),
+        jump(JUMP_EQ, clone, 0, 3),
+        op(LOAD, low(0)),
+        jump(JUMP_SET, libc::CLONE_UNTRACED.cast_unsigned(), 0, 1),
+        op(RETURN, TRACE),
+        op(RETURN, ALLOW),
+    ]
+}
+
+/// The filter of an armed view.
+pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
+    let mut rows: Vec<&Subscription> = subscriptions.iter().collect();
+    rows.sort_by_key(|row| row.number);
+    let mut program = vec![
+        op(LOAD, ARCH_AT),
+        jump(JUMP_EQ, arch::AUDIT_ARCH, 1, 0),
+        op(RETURN, errno(Errno::ENOSYS)),
+        op(LOAD, NUMBER_AT),
+        jump(JUMP_GE, VU_RANGE, 0, 1),
+        op(RETURN, NOTIFY),
+    ];
+    if let Some(bit) = arch::FOREIGN_NUMBER_BIT {
+        program.push(jump(JUMP_SET, bit, 0, 1));
+        program.push(op(RETURN, errno(Errno::ENOSYS)));
+    }
+    tree(&rows, &mut program);
+    program
+}
+
+/// A binary search by number; leaves hold up to four rows.
+fn tree(rows: &[&Subscription], program: &mut Vec<Instruction>) {
+    if rows.len() <= 4 {
+        for row in rows {
+            leaf(row, program);
+        }
+        program.push(op(RETURN, ALLOW));
+        return;
+    }
+    let (left, right) = rows.split_at(rows.len() / 2);
+    let mut below = Vec::new();
+    tree(left, &mut below);
+    let pivot = u32::try_from(right[0].number).unwrap_or(u32::MAX);
+    // A far jump: conditional offsets have eight bits only.
+    program.push(jump(JUMP_GE, pivot, 0, 1));
+    program.push(op(0x05, u32::try_from(below.len()).unwrap_or(0)));
+    program.append(&mut below);
+    tree(right, program);
+}
+
+fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
+    let mut body = Vec::new();
+    match row.trap {
+        Trap::Always => body.push(op(RETURN, NOTIFY)),
+        Trap::Refuse(error) => body.push(op(RETURN, errno(error))),
+        Trap::NonNull(index) => body.extend([
+            op(LOAD, low(index)),
+            jump(JUMP_EQ, 0, 0, 3),
+            op(LOAD, low(index) + 4),
+            jump(JUMP_EQ, 0, 0, 1),
+            op(RETURN, ALLOW),
+            op(RETURN, NOTIFY),
+        ]),
+        Trap::Masked { index, mask, value } => body.extend([
+            op(LOAD, low(index)),
+            op(AND, mask),
+            jump(JUMP_EQ, value, 0, 1),
+            op(RETURN, NOTIFY),
+            op(RETURN, ALLOW),
+        ]),
+        Trap::Unless { index, mask, value } => body.extend([
+            op(LOAD, low(index)),
+            op(AND, mask),
+            jump(JUMP_EQ, value, 1, 0),
+            op(RETURN, NOTIFY),
+            op(RETURN, ALLOW),
+        ]),
+    }
+    let number = u32::try_from(row.number).unwrap_or(u32::MAX);
+    let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+    program.push(jump(JUMP_EQ, number, 0, skip));
+    program.append(&mut body);
+}
+
+/// Whether a call is trapped: the same decision for the pure ptrace mode.
+pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
+    let masked = |index: u8, mask: u32, value: u32| {
+        let word = args[usize::from(index)] & 0xffff_ffff;
+        word & u64::from(mask) == u64::from(value)
+    };
+    match trap {
+        Trap::Always => true,
+        Trap::Refuse(_) => false,
+        Trap::NonNull(index) => args[usize::from(index)] != 0,
+        Trap::Masked { index, mask, value } => masked(index, mask, value),
+        Trap::Unless { index, mask, value } => !masked(index, mask, value),
+    }
+}

@@ -1,0 +1,209 @@
+//! The guest side of a call: memory by `/proc/TID/mem`, descriptors by `/proc/TID/fd` and
+//! pidfd_getfd(2). The descriptors for all of them are kept from one call to the next.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStringExt, fs::FileExt},
+    },
+    sync::OnceLock,
+};
+
+use nix::{
+    fcntl::{AtFlags, OFlag, open, readlinkat},
+    sys::stat::{Mode, fstatat},
+};
+use umvu_abi::{Errno, GuestAddr, GuestFd, Tid};
+
+use crate::{
+    api::{FileIdentity, Guest},
+    sys,
+};
+
+/// How much of a string is read at once.
+const STRING_CHUNK: usize = 256;
+
+/// The memory of one guest process. It stays that of the same program: after an exec, or once
+/// the process is gone, accesses fail and never reach another one.
+#[derive(Debug)]
+pub(crate) struct Memory(File);
+
+impl Memory {
+    /// Opens the memory of a thread. Errors: those of open(2) on `/proc/TID/mem`.
+    pub(crate) fn open(tid: Tid) -> io::Result<Self> {
+        let path = format!("/proc/{tid}/mem");
+        OpenOptions::new().read(true).write(true).open(path).map(Self)
+    }
+
+    /// Reads all of `buffer`. Errors: `EFAULT`.
+    pub(crate) fn read(&self, from: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.0.read_exact_at(buffer, from).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Reads at least one byte. Errors: `EFAULT`.
+    pub(crate) fn read_some(&self, from: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self.0.read_at(buffer, from) {
+            Ok(count) if count > 0 || buffer.is_empty() => Ok(count),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// Writes all of `data`. Errors: `EFAULT`.
+    pub(crate) fn write(&self, to: u64, data: &[u8]) -> Result<(), Errno> {
+        self.0.write_all_at(data, to).map_err(|_| Errno::EFAULT)
+    }
+}
+
+/// One guest thread.
+#[derive(Debug)]
+pub(crate) struct TaskGuest {
+    tid: Tid,
+    group: i32,
+    memory: OnceLock<Memory>,
+    descriptors: OnceLock<OwnedFd>,
+    process: OnceLock<OwnedFd>,
+}
+
+impl TaskGuest {
+    pub(crate) fn new(tid: Tid, group: i32) -> Self {
+        Self {
+            tid,
+            group,
+            memory: OnceLock::new(),
+            descriptors: OnceLock::new(),
+            process: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> Result<&Memory, Errno> {
+        if let Some(memory) = self.memory.get() {
+            return Ok(memory);
+        }
+        let memory = Memory::open(self.tid).map_err(|_| Errno::EFAULT)?;
+        Ok(self.memory.get_or_init(|| memory))
+    }
+
+    fn descriptors(&self) -> Result<&OwnedFd, Errno> {
+        if let Some(directory) = self.descriptors.get() {
+            return Ok(directory);
+        }
+        let path = format!("/proc/{}/fd", self.tid);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(path.as_str(), flags, Mode::empty()).map_err(errno)?;
+        Ok(self.descriptors.get_or_init(|| directory))
+    }
+}
+
+fn errno(error: nix::Error) -> Errno {
+    Errno(error as i32)
+}
+
+impl Guest for TaskGuest {
+    fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    fn read(&self, from: GuestAddr, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.memory()?.read(from.0, buffer)
+    }
+
+    fn read_some(&self, from: GuestAddr, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.memory()?.read_some(from.0, buffer)
+    }
+
+    fn write(&self, to: GuestAddr, data: &[u8]) -> Result<(), Errno> {
+        self.memory()?.write(to.0, data)
+    }
+
+    fn read_string(&self, from: GuestAddr, limit: usize) -> Result<Vec<u8>, Errno> {
+        let memory = self.memory()?;
+        let mut text = Vec::new();
+        let mut chunk = [0; STRING_CHUNK];
+        while text.len() < limit {
+            let got = memory.read_some(from.0.wrapping_add(text.len() as u64), &mut chunk)?;
+            if let Some(end) = chunk[..got].iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&chunk[..end]);
+                return if text.len() < limit { Ok(text) } else { Err(Errno::ENAMETOOLONG) };
+            }
+            text.extend_from_slice(&chunk[..got]);
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    fn fetch_fd(&self, fd: GuestFd) -> Result<OwnedFd, Errno> {
+        if self.process.get().is_none() {
+            let process = sys::pidfd_open(self.group).map_err(Errno::from)?;
+            let _ = self.process.set(process);
+        }
+        let process = self.process.get().ok_or(Errno::ESRCH)?;
+        sys::pidfd_getfd(process, fd.0).map_err(Errno::from)
+    }
+
+    fn identify_fd(&self, fd: GuestFd) -> Result<FileIdentity, Errno> {
+        let mut name = [0; 12];
+        let name = decimal(fd.0, &mut name);
+        let stat = fstatat(self.descriptors()?.as_fd(), name, AtFlags::empty())
+            .map_err(|_| Errno::EBADF)?;
+        Ok(FileIdentity { dev: stat.st_dev, ino: stat.st_ino, mode: stat.st_mode })
+    }
+
+    fn fd_link(&self, fd: GuestFd) -> Result<Vec<u8>, Errno> {
+        let mut name = [0; 12];
+        let name = decimal(fd.0, &mut name);
+        let link = readlinkat(self.descriptors()?.as_fd(), name).map_err(|_| Errno::EBADF)?;
+        Ok(link.into_vec())
+    }
+
+    fn cwd_link(&self) -> Result<Vec<u8>, Errno> {
+        let path = format!("/proc/{}/cwd", self.tid);
+        std::fs::read_link(path).map(|link| link.into_os_string().into_vec()).map_err(Errno::from)
+    }
+
+    fn signal(&self, signal: i32) {
+        sys::tgkill(self.group, self.tid.0, signal);
+    }
+}
+
+/// Writes a number in decimal without allocating.
+fn decimal(number: i32, buffer: &mut [u8; 12]) -> &str {
+    let mut left = number.unsigned_abs();
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    std::str::from_utf8(&buffer[at..]).unwrap_or("-1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 7, 10, 4096, i32::MAX, -1, i32::MIN] {
+            assert_eq!(decimal(number, &mut [0; 12]), number.to_string());
+        }
+    }
+
+    #[test]
+    fn our_own_strings_can_be_read() {
+        let guest =
+            TaskGuest::new(Tid(nix::unistd::gettid().as_raw()), nix::unistd::getpid().as_raw());
+        let text = c"hello";
+        let at = GuestAddr(text.as_ptr() as u64);
+        assert_eq!(guest.read_string(at, 4096).expect("readable"), b"hello");
+        assert_eq!(guest.read_string(at, 3), Err(Errno::ENAMETOOLONG));
+        assert_eq!(guest.read_string(GuestAddr(8), 100), Err(Errno::EFAULT));
+    }
+}

@@ -1,0 +1,73 @@
+//! Registers of a stopped thread, by meaning.
+
+use std::io;
+
+use nix::unistd::Pid;
+
+use crate::{arch, sys};
+
+/// A copy of the registers of a stopped thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Registers {
+    raw: arch::Raw,
+}
+
+impl Registers {
+    /// Reads them. Errors: `ESRCH`.
+    pub(crate) fn read(tid: Pid) -> io::Result<Self> {
+        Ok(Self { raw: sys::registers(tid)? })
+    }
+
+    /// Writes them. Errors: `ESRCH`.
+    pub(crate) fn write(&self, tid: Pid) -> io::Result<()> {
+        sys::set_registers(tid, &self.raw)
+    }
+
+    /// The number of the call that the thread is in.
+    pub(crate) fn number(&self) -> i64 {
+        arch::number(&self.raw)
+    }
+
+    /// The arguments of the call.
+    pub(crate) fn args(&self) -> [u64; 6] {
+        arch::args(&self.raw)
+    }
+
+    /// Replaces the arguments.
+    pub(crate) fn set_args(&mut self, args: [u64; 6]) {
+        arch::set_args(&mut self.raw, args);
+    }
+
+    /// What the call returned.
+    pub(crate) fn result(&self) -> i64 {
+        arch::result(&self.raw)
+    }
+
+    /// Replaces what the call returned.
+    pub(crate) fn set_result(&mut self, result: i64) {
+        arch::set_result(&mut self.raw, result);
+    }
+
+    /// Skips the call at an entry stop; it returns `result`.
+    pub(crate) fn skip(&mut self, result: i64) {
+        arch::set_number(&mut self.raw, -1);
+        arch::set_result(&mut self.raw, result);
+    }
+
+    /// The stack pointer.
+    pub(crate) fn stack(&self) -> u64 {
+        arch::stack(&self.raw)
+    }
+
+    /// The program counter.
+    pub(crate) fn counter(&self) -> u64 {
+        arch::counter(&self.raw)
+    }
+
+    /// The registers that execute the system-call instruction at `site`.
+    pub(crate) fn for_call(&self, site: u64, number: i64, args: [u64; 6]) -> Self {
+        let mut call = *self;
+        arch::prepare_call(&mut call.raw, site, number, args);
+        call
+    }
+}

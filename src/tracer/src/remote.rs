@@ -1,0 +1,96 @@
+//! System calls made by a stopped guest on our behalf.
+
+use std::io;
+
+use nix::unistd::Pid;
+
+use crate::{
+    arch,
+    guest::Memory,
+    registers::Registers,
+    sys::{self, Wait},
+};
+
+/// A guest at a stop just before it returns to user mode, with its registers saved.
+pub(crate) struct Remote<'a> {
+    tid: Pid,
+    group: i32,
+    saved: Registers,
+    site: u64,
+    memory: &'a Memory,
+    /// Signals that arrived in between; sent again at the end.
+    signals: Vec<i32>,
+}
+
+impl<'a> Remote<'a> {
+    /// Takes over a stopped guest. Errors: `ESRCH`, `ENOEXEC` when no system-call instruction is
+    /// to be found.
+    pub(crate) fn begin(tid: Pid, group: i32, memory: &'a Memory) -> io::Result<Self> {
+        let saved = Registers::read(tid)?;
+        let site = find_site(&saved, tid, memory)?;
+        Ok(Self { tid, group, saved, site, memory, signals: Vec::new() })
+    }
+
+    /// Room for `size` bytes on the guest's stack, below what it uses.
+    pub(crate) fn scratch(&self, size: u64) -> u64 {
+        (self.saved.stack().wrapping_sub(256).wrapping_sub(size)) & !15
+    }
+
+    /// Writes to the guest's memory. Errors: `EFAULT`.
+    pub(crate) fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        self.memory.write(at, data).map_err(io::Error::from)
+    }
+
+    /// Makes one system call; returns its result. Errors: `ESRCH` when the guest dies.
+    pub(crate) fn call(&mut self, number: libc::c_long, args: [u64; 6]) -> io::Result<i64> {
+        self.saved.for_call(self.site, number, args).write(self.tid)?;
+        loop {
+            sys::step(self.tid);
+            match sys::wait(self.tid.as_raw(), 0)? {
+                Wait::Signal(_, libc::SIGTRAP) => return Ok(Registers::read(self.tid)?.result()),
+                // Before the instruction ran: keep the signal, go on.
+                Wait::Signal(_, signal) => self.signals.push(signal),
+                Wait::Event(..) | Wait::Nothing => {}
+                Wait::Exited(..) | Wait::Killed(..) => {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
+            }
+        }
+    }
+
+    /// Gives the guest back as it was.
+    pub(crate) fn end(self) -> io::Result<()> {
+        self.saved.write(self.tid)?;
+        for signal in self.signals {
+            sys::tgkill(self.group, self.tid.as_raw(), signal);
+        }
+        Ok(())
+    }
+}
+
+/// Where the guest has a system-call instruction: just before its program counter, or in its vDSO.
+fn find_site(registers: &Registers, tid: Pid, memory: &Memory) -> io::Result<u64> {
+    let wanted = arch::SYSCALL_INSTRUCTION;
+    let before = registers.counter().wrapping_sub(wanted.len() as u64);
+    let mut bytes = vec![0; wanted.len()];
+    if memory.read(before, &mut bytes).is_ok() && bytes == wanted {
+        return Ok(before);
+    }
+    let maps = std::fs::read_to_string(format!("/proc/{tid}/maps"))?;
+    for line in maps.lines().filter(|line| line.contains(" r-xp ") || line.contains("[vdso]")) {
+        let Some((start, end)) = range(line) else { continue };
+        let size = usize::try_from((end - start).min(1 << 20)).unwrap_or(0);
+        let mut text = vec![0; size];
+        let Ok(got) = memory.read_some(start, &mut text) else { continue };
+        let found = text[..got].windows(wanted.len()).position(|part| part == wanted);
+        if let Some(offset) = found {
+            return Ok(start + offset as u64);
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ENOEXEC))
+}
+
+fn range(line: &str) -> Option<(u64, u64)> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+}

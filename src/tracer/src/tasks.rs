@@ -1,0 +1,71 @@
+//! The threads of the tree, as the tracer knows them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use umvu_abi::Tid;
+
+use crate::{guest::TaskGuest, notify::Listener};
+
+/// One thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// Its thread group.
+    pub(crate) group: i32,
+    /// Who answers its trapped calls; none while the view is not armed.
+    pub(crate) listener: Option<Arc<Listener>>,
+    /// The cached access to its memory and descriptors.
+    pub(crate) guest: Arc<TaskGuest>,
+}
+
+impl Task {
+    pub(crate) fn new(tid: Tid, group: i32, listener: Option<Arc<Listener>>) -> Self {
+        Self { group, listener, guest: Arc::new(TaskGuest::new(tid, group)) }
+    }
+}
+
+/// All threads; shared with the notification threads.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    by_tid: Mutex<HashMap<Tid, Task>>,
+}
+
+impl Tasks {
+    pub(crate) fn insert(&self, tid: Tid, task: Task) {
+        self.by_tid.lock().insert(tid, task);
+    }
+
+    pub(crate) fn remove(&self, tid: Tid) -> Option<Task> {
+        self.by_tid.lock().remove(&tid)
+    }
+
+    pub(crate) fn get(&self, tid: Tid) -> Option<Task> {
+        self.by_tid.lock().get(&tid).cloned()
+    }
+
+    pub(crate) fn guest(&self, tid: Tid) -> Option<Arc<TaskGuest>> {
+        self.by_tid.lock().get(&tid).map(|task| Arc::clone(&task.guest))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<Tid> {
+        self.by_tid.lock().keys().copied().collect()
+    }
+
+    /// Sets the listener of a whole group.
+    pub(crate) fn armed(&self, group: i32, listener: &Arc<Listener>) {
+        for task in self.by_tid.lock().values_mut().filter(|task| task.group == group) {
+            task.listener = Some(Arc::clone(listener));
+        }
+    }
+
+    /// Whether some other task belongs to the group.
+    pub(crate) fn has_group(&self, group: i32) -> bool {
+        self.by_tid.lock().values().any(|task| task.group == group)
+    }
+
+    /// Whether some task uses the listener.
+    pub(crate) fn uses(&self, listener: &Arc<Listener>) -> bool {
+        let tasks = self.by_tid.lock();
+        tasks.values().any(|t| t.listener.as_ref().is_some_and(|l| Arc::ptr_eq(l, listener)))
+    }
+}

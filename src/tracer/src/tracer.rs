@@ -1,0 +1,456 @@
+//! The life of the guests: the tree, exec, signals, job control, exit.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    ffi::{CString, OsStr, OsString},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{
+        ptrace::{self, Options as PtraceOptions},
+        signal::{SigSet, Signal, kill},
+        wait::waitpid,
+    },
+    unistd::Pid,
+};
+use umvu_abi::{Errno, Tid};
+
+use crate::{
+    api::{Action, Birth, Call, Completer, Guest, Supervisor, Syscall},
+    arm::{self, Reach},
+    filter::{self, Instruction},
+    notify::{Backend, Listener},
+    options::{Options, Program},
+    registers::Registers,
+    replay::Replays,
+    signals,
+    sys::{self, Wait},
+    tasks::{Task, Tasks},
+};
+
+/// The kernel's own error numbers for interrupted calls (include/linux/errno.h).
+const ERESTARTSYS: i64 = -512;
+const ERESTARTNOINTR: i64 = -513;
+/// How long after arming the filters of new processes are counted, since their creation may have
+/// come before it.
+const ARMING: Duration = Duration::from_secs(2);
+
+/// Speaks to a running [`Tracer`] from any thread.
+#[derive(Debug, Clone)]
+pub struct Control {
+    wanted: Arc<AtomicBool>,
+    thread: Pid,
+}
+
+impl Control {
+    /// Arms the view: every guest gets the filter before it runs another instruction of its own.
+    /// Again is nothing.
+    pub fn arm(&self) {
+        if !self.wanted.swap(true, Ordering::SeqCst) {
+            sys::tgkill(nix::unistd::getpid().as_raw(), self.thread.as_raw(), libc::SIGUSR1);
+        }
+    }
+
+    /// Whether the view is armed, or about to be.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+}
+
+/// A tree of guests. ptrace belongs to one thread: [`Tracer::spawn`] and [`Tracer::run`] are to be
+/// called by the same one.
+#[derive(Debug)]
+pub struct Tracer {
+    backend: Arc<Backend>,
+    control: Control,
+    armed_filter: Vec<Instruction>,
+    restartable: HashSet<i64>,
+    waiting: VecDeque<Program>,
+    mask: SigSet,
+    current: Pid,
+    status: u8,
+    gate: Option<OwnedFd>,
+    /// Tasks whose first stop came before their creator's event.
+    early: HashSet<Pid>,
+    armed_at: Option<Instant>,
+    interrupted: bool,
+    listeners: HashMap<usize, Arc<Listener>>,
+}
+
+impl Tracer {
+    /// Prepares the tree; nothing runs before [`Tracer::run`]. `mask` is what
+    /// [`crate::block_signals`] returned. Errors: `ENOENT`, `EACCES` for the first program, those
+    /// of fork(2) and ptrace(2).
+    pub fn spawn(
+        programs: Vec<Program>,
+        options: Options,
+        mask: SigSet,
+        supervisor: Arc<dyn Supervisor>,
+    ) -> io::Result<Self> {
+        let rows = options.subscriptions;
+        let never_interrupted = rows.iter().filter(|row| !row.interruptible);
+        let mut tracer = Self {
+            backend: Arc::new(Backend {
+                supervisor,
+                tasks: Tasks::default(),
+                replays: Replays::default(),
+            }),
+            control: Control { wanted: Arc::default(), thread: nix::unistd::gettid() },
+            armed_filter: filter::armed(&rows),
+            restartable: never_interrupted.map(|row| row.number).collect(),
+            waiting: programs.into(),
+            mask,
+            current: Pid::from_raw(0),
+            status: 0,
+            gate: None,
+            early: HashSet::new(),
+            armed_at: None,
+            interrupted: false,
+            listeners: HashMap::new(),
+        };
+        tracer.launch_next()?;
+        Ok(tracer)
+    }
+
+    /// Speaks to the tree from other threads.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Runs the programs one after the other and waits for every descendant. Returns the exit
+    /// status of the last program, 128 plus the number of the signal that ended it.
+    pub fn run(mut self) -> io::Result<u8> {
+        self.open_gate();
+        loop {
+            self.arm_if_wanted();
+            match sys::wait(-1, libc::WNOHANG) {
+                Ok(Wait::Nothing) => self.wait_for_signal(),
+                Ok(status) => self.handle(status),
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        for listener in self.listeners.values() {
+            listener.stop();
+        }
+        Ok(self.status)
+    }
+
+    fn launch_next(&mut self) -> io::Result<bool> {
+        let Some(program) = self.waiting.pop_front() else { return Ok(false) };
+        let (reader, writer) = io::pipe()?;
+        let gate = OwnedFd::from(reader);
+        let launch = sys::Launch {
+            paths: candidates(&program)?,
+            arguments: c_strings(program.command.iter().map(OsString::as_os_str))?,
+            environment: c_strings(
+                program
+                    .environment
+                    .iter()
+                    .map(join)
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .map(OsString::as_os_str),
+            )?,
+            filter: filter::base(),
+            mask: self.mask,
+        };
+        let pid = sys::fork_exec(&launch, &gate)?;
+        let options = PtraceOptions::PTRACE_O_TRACEFORK
+            | PtraceOptions::PTRACE_O_TRACEVFORK
+            | PtraceOptions::PTRACE_O_TRACECLONE
+            | PtraceOptions::PTRACE_O_TRACEEXEC
+            | PtraceOptions::PTRACE_O_TRACESECCOMP
+            | PtraceOptions::PTRACE_O_EXITKILL;
+        if let Err(errno) = ptrace::seize(pid, options) {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+            return Err(io::Error::other(format!("cannot trace: {errno} (see ptrace(2), yama)")));
+        }
+        let tid = Tid(pid.as_raw());
+        self.backend.tasks.insert(tid, Task::new(tid, pid.as_raw(), None));
+        self.backend.supervisor.started(tid);
+        self.current = pid;
+        self.gate = Some(OwnedFd::from(writer));
+        Ok(true)
+    }
+
+    /// Lets the child that waits before its exec go on.
+    fn open_gate(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            let _ = nix::unistd::write(&gate, b"\n");
+        }
+    }
+
+    fn wait_for_signal(&mut self) {
+        if let Ok(Signal::SIGTERM | Signal::SIGHUP) = signals::awaited().wait() {
+            self.kill_all();
+        }
+    }
+
+    /// Ends every guest: the hypervisor was asked to end.
+    fn kill_all(&mut self) {
+        self.waiting.clear();
+        for tid in self.backend.tasks.ids() {
+            let _ = kill(Pid::from_raw(tid.0), Signal::SIGKILL);
+        }
+    }
+
+    fn handle(&mut self, status: Wait) {
+        match status {
+            Wait::Exited(tid, code) => self.ended(tid, u8::try_from(code).unwrap_or(1)),
+            Wait::Killed(tid, signal) => {
+                self.ended(tid, 128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+            }
+            Wait::Event(tid, signal, event) => self.event(tid, signal, event),
+            Wait::Signal(tid, signal) => self.signalled(tid, signal),
+            Wait::Nothing => {}
+        }
+    }
+
+    fn event(&mut self, tid: Pid, signal: i32, event: i32) {
+        match event {
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                self.created(tid, event);
+                sys::resume(tid, 0);
+            }
+            libc::PTRACE_EVENT_EXEC => self.executed(tid),
+            libc::PTRACE_EVENT_SECCOMP => self.trapped(tid),
+            libc::PTRACE_EVENT_STOP => self.stopped(tid, signal),
+            _ => sys::resume(tid, 0),
+        }
+    }
+
+    fn created(&mut self, parent: Pid, event: i32) {
+        let Ok(message) = ptrace::getevent(parent) else { return };
+        let Ok(child) = i32::try_from(message) else { return };
+        let Some(creator) = self.backend.tasks.get(Tid(parent.as_raw())) else { return };
+        let thread = event == libc::PTRACE_EVENT_CLONE
+            && Path::new(&format!("/proc/{}/task/{child}", creator.group)).exists();
+        let (birth, group) =
+            if thread { (Birth::Thread, creator.group) } else { (Birth::Process, child) };
+        let mut listener = creator.listener.clone();
+        if !thread && listener.is_some() && self.is_arming() && filters_of(child) < 2 {
+            listener = None;
+        }
+        let unarmed = listener.is_none();
+        self.backend.tasks.insert(Tid(child), Task::new(Tid(child), group, listener));
+        self.backend.supervisor.born(Tid(parent.as_raw()), Tid(child), birth);
+        let child = Pid::from_raw(child);
+        if self.early.remove(&child) {
+            self.stopped(child, libc::SIGTRAP);
+        } else if unarmed && self.control.is_armed() {
+            let _ = ptrace::interrupt(child);
+        }
+    }
+
+    fn is_arming(&self) -> bool {
+        self.armed_at.is_some_and(|at| at.elapsed() < ARMING)
+    }
+
+    fn executed(&mut self, tid: Pid) {
+        let former = ptrace::getevent(tid).ok().and_then(|it| i32::try_from(it).ok());
+        let former = Tid(former.unwrap_or(tid.as_raw()));
+        let leader = Tid(tid.as_raw());
+        let listener = self.backend.tasks.get(former).and_then(|task| task.listener);
+        self.backend.tasks.remove(former);
+        self.backend.tasks.insert(leader, Task::new(leader, tid.as_raw(), listener));
+        self.backend.replays.forget(former);
+        self.backend.replays.forget(leader);
+        self.backend.supervisor.executed(leader, former);
+        sys::resume(tid, 0);
+    }
+
+    /// A stop that no signal caused: a new task, our interrupt, a group-stop.
+    fn stopped(&mut self, tid: Pid, signal: i32) {
+        let Some(task) = self.backend.tasks.get(Tid(tid.as_raw())) else {
+            self.early.insert(tid);
+            return;
+        };
+        let stop = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        if stop.contains(&signal) {
+            sys::listen(tid);
+            return;
+        }
+        if self.control.is_armed() && task.listener.is_none() {
+            self.arm(tid, &task);
+        }
+        sys::resume(tid, 0);
+    }
+
+    /// A signal is about to be delivered.
+    fn signalled(&mut self, tid: Pid, signal: i32) {
+        if self.armed_at.is_some()
+            && let Ok(mut registers) = Registers::read(tid)
+            && registers.result() == ERESTARTSYS
+            && self.restartable.contains(&registers.number())
+        {
+            // Linux never interrupts this call: it is made again whatever the handler's flags.
+            registers.set_result(ERESTARTNOINTR);
+            let _ = registers.write(tid);
+        }
+        sys::resume(tid, signal);
+    }
+
+    fn ended(&mut self, tid: Pid, status: u8) {
+        self.early.remove(&tid);
+        let id = Tid(tid.as_raw());
+        self.backend.replays.forget(id);
+        if let Some(task) = self.backend.tasks.remove(id) {
+            let last = !self.backend.tasks.has_group(task.group);
+            self.backend.supervisor.ended(id, umvu_abi::Pid(task.group), last);
+            if let Some(listener) = task.listener
+                && last
+                && !self.backend.tasks.uses(&listener)
+            {
+                listener.stop();
+                self.listeners.remove(&key(&listener));
+            }
+        }
+        if tid == self.current {
+            self.status = status;
+            match self.launch_next() {
+                Ok(true) => self.open_gate(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.status = 127;
+                }
+            }
+        }
+    }
+
+    /// A call that the base filter hands to us: a VU call of a view that is not armed, or a clone
+    /// that would hide its child.
+    fn trapped(&mut self, tid: Pid) {
+        let Ok(mut registers) = Registers::read(tid) else { return sys::resume(tid, 0) };
+        let number = registers.number();
+        if number == libc::SYS_clone {
+            let mut args = registers.args();
+            args[0] &= !u64::from(libc::CLONE_UNTRACED.cast_unsigned());
+            registers.set_args(args);
+        } else if number < 0 {
+            let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
+            registers.skip(result);
+        }
+        let _ = registers.write(tid);
+        sys::resume(tid, 0);
+    }
+
+    fn answer(&self, tid: Tid, syscall: Syscall) -> i64 {
+        let Some(guest) = self.backend.tasks.guest(tid) else { return Errno::ESRCH.to_return() };
+        let no_later = || Completer::new(Box::new(Never));
+        let call = Call {
+            syscall,
+            guest: Arc::clone(&guest) as Arc<dyn Guest>,
+            defer: Arc::new(no_later),
+        };
+        match self.backend.supervisor.handle(&call) {
+            Action::Return(reply) => {
+                for (at, data) in &reply.writes {
+                    if let Err(errno) = guest.write(*at, data) {
+                        return errno.to_return();
+                    }
+                }
+                reply.result.unwrap_or_else(Errno::to_return)
+            }
+            _ => Errno::ENOSYS.to_return(),
+        }
+    }
+
+    fn arm_if_wanted(&mut self) {
+        if self.interrupted || !self.control.is_armed() {
+            return;
+        }
+        self.interrupted = true;
+        self.armed_at = Some(Instant::now());
+        for tid in self.backend.tasks.ids() {
+            let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+        }
+    }
+
+    fn arm(&mut self, tid: Pid, task: &Task) {
+        let reach = match arm::inject(&task.guest, tid, task.group, &self.armed_filter) {
+            Ok(reach) => reach,
+            Err(error) => {
+                tracing::warn!("task {tid}: cannot be armed: {error}");
+                return;
+            }
+        };
+        let (fd, whole) = match reach {
+            Reach::Group(fd) => (fd, true),
+            Reach::Thread(fd) => (fd, false),
+        };
+        let Ok(listener) = Listener::start(fd, &self.backend) else { return };
+        self.listeners.insert(key(&listener), Arc::clone(&listener));
+        if whole {
+            self.backend.tasks.armed(task.group, &listener);
+        } else {
+            let armed = Task { listener: Some(listener), ..task.clone() };
+            self.backend.tasks.insert(Tid(tid.as_raw()), armed);
+        }
+    }
+}
+
+struct Never;
+
+impl crate::api::Answer for Never {
+    fn answer(self: Box<Self>, _action: Action) {}
+
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+fn key(listener: &Arc<Listener>) -> usize {
+    Arc::as_ptr(listener) as usize
+}
+
+/// How many seccomp filters a process has (proc(5), `Seccomp_filters`).
+fn filters_of(pid: i32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn join((name, value): &(OsString, OsString)) -> OsString {
+    let mut text = name.clone();
+    text.push("=");
+    text.push(value);
+    text
+}
+
+fn c_strings<'a>(texts: impl Iterator<Item = &'a OsStr>) -> io::Result<Vec<CString>> {
+    texts.map(|text| CString::new(text.as_bytes()).map_err(io::Error::other)).collect()
+}
+
+/// Where a program may be: its path, or each folder of the PATH it is given.
+fn candidates(program: &Program) -> io::Result<Vec<CString>> {
+    let Some(name) = program.command.first() else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let path = program.environment.iter().find(|(key, _)| key == "PATH");
+    let path = path.map_or_else(|| OsString::from("/bin:/usr/bin"), |(_, value)| value.clone());
+    let places: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(name)]
+    } else {
+        std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+    };
+    let found: Vec<PathBuf> = places.into_iter().filter(|place| place.exists()).collect();
+    if found.is_empty() {
+        let reason = format!("{}: command not found", name.to_string_lossy());
+        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+    }
+    c_strings(found.iter().map(|place| place.as_os_str()))
+}
