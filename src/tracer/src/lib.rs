@@ -2,7 +2,7 @@
 //!
 //! [`Tracer`] owns the life of the guests (ptrace): their tree, exec, signals, exit. Calls that
 //! the hypervisor answers come by seccomp notifications ([`notify`]) once the view is armed
-//! ([`arm`]), or by ptrace stops in the pure ptrace mode. [`api`] is the contract with the layer
+//! ([`arm`]), or by ptrace stops in the pure ptrace mode ([`stops`]). [`api`] is the contract with the layer
 //! above.
 //!
 //! Architecture invariants: this crate knows no module and no path; `cfg` for an architecture
@@ -13,12 +13,14 @@ mod arch;
 mod arm;
 mod filter;
 mod guest;
+mod handover;
 mod notify;
 mod options;
 mod registers;
 mod remote;
 mod replay;
 mod signals;
+mod stops;
 mod sys;
 mod tasks;
 mod tracer;

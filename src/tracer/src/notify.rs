@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Backend {
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) tasks: Tasks,
-    pub(crate) replays: Replays,
+    pub(crate) replays: Replays<Deferred>,
 }
 
 impl fmt::Debug for Backend {

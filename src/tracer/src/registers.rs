@@ -54,6 +54,12 @@ impl Registers {
         arch::set_result(&mut self.raw, result);
     }
 
+    /// Replaces the call at an entry stop by one that waits for signals only: ppoll(2) of nothing.
+    pub(crate) fn park(&mut self) {
+        arch::set_number(&mut self.raw, libc::SYS_ppoll);
+        arch::set_args(&mut self.raw, [0, 0, 0, 0, 8, 0]);
+    }
+
     /// The stack pointer.
     pub(crate) fn stack(&self) -> u64 {
         arch::stack(&self.raw)

@@ -41,6 +41,11 @@ impl<'a> Remote<'a> {
         self.memory.write(at, data).map_err(io::Error::from)
     }
 
+    /// Reads the guest's memory. Errors: `EFAULT`.
+    pub(crate) fn read(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.memory.read(at, buffer).map_err(io::Error::from)
+    }
+
     /// Makes one system call; returns its result. Errors: `ESRCH` when the guest dies.
     pub(crate) fn call(&mut self, number: libc::c_long, args: [u64; 6]) -> io::Result<i64> {
         self.saved.for_call(self.site, number, args).write(self.tid)?;

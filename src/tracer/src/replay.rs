@@ -13,40 +13,43 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::Tid;
 
-use crate::{
-    api::{Action, Syscall},
-    notify::Deferred,
-};
+use crate::api::{Action, Syscall};
 
 /// What is known about the last call of a thread.
 #[derive(Debug)]
-pub(crate) enum Slot {
+enum Slot<D> {
     /// It was answered too late.
     Answered(Syscall, Action),
     /// It is still being worked on.
-    Deferred(Syscall, Weak<Deferred>),
+    Deferred(Syscall, Weak<D>),
 }
 
 /// What to do about a call that has just come.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Found<D> {
     /// Nothing is known: run the handler.
     Nothing,
     /// Give it this answer.
     Answer(Action),
     /// It takes the place of this one.
-    Deferred(Arc<Deferred>),
+    Deferred(Arc<D>),
 }
 
-/// The slots of all threads.
-#[derive(Debug, Default)]
-pub(crate) struct Replays {
-    slots: Mutex<HashMap<Tid, Slot>>,
+/// The slots of all threads. `D` is the backend's own record of a deferred call.
+#[derive(Debug)]
+pub(crate) struct Replays<D> {
+    slots: Mutex<HashMap<Tid, Slot<D>>>,
 }
 
-impl Replays {
+impl<D> Default for Replays<D> {
+    fn default() -> Self {
+        Self { slots: Mutex::default() }
+    }
+}
+
+impl<D> Replays<D> {
     /// Looks up a call, and takes its answer out.
-    pub(crate) fn find(&self, tid: Tid, syscall: &Syscall) -> Found {
+    pub(crate) fn find(&self, tid: Tid, syscall: &Syscall) -> Found<D> {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get(&tid) else { return Found::Nothing };
         let (Slot::Answered(known, _) | Slot::Deferred(known, _)) = slot;
@@ -77,7 +80,7 @@ impl Replays {
     }
 
     /// Remembers a call that is answered later.
-    pub(crate) fn defer(&self, tid: Tid, syscall: Syscall, deferred: &Arc<Deferred>) {
+    pub(crate) fn defer(&self, tid: Tid, syscall: Syscall, deferred: &Arc<D>) {
         self.slots.lock().insert(tid, Slot::Deferred(syscall, Arc::downgrade(deferred)));
     }
 
@@ -94,5 +97,53 @@ impl Replays {
     /// Forgets a thread: it has ended, or runs another program.
     pub(crate) fn forget(&self, tid: Tid) {
         self.slots.lock().remove(&tid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use umvu_abi::Errno;
+
+    use super::*;
+
+    const TID: Tid = Tid(7);
+
+    fn call(number: i64, first: u64) -> Syscall {
+        Syscall { number, args: [first, 0, 0, 0, 0, 0] }
+    }
+
+    #[test]
+    fn a_restarted_call_gets_its_answer_once() {
+        let replays = Replays::<()>::default();
+        replays.keep(TID, call(1, 5), Action::error(Errno::EAGAIN));
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Answer(_)));
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Nothing));
+    }
+
+    #[test]
+    fn calls_of_a_signal_handler_leave_the_answer_alone() {
+        let replays = Replays::<()>::default();
+        replays.keep(TID, call(1, 5), Action::value(3));
+        assert!(matches!(replays.find(TID, &call(2, 0)), Found::Nothing));
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Answer(_)));
+    }
+
+    #[test]
+    fn the_same_call_with_other_arguments_is_a_new_one() {
+        let replays = Replays::<()>::default();
+        replays.keep(TID, call(1, 5), Action::value(3));
+        assert!(matches!(replays.find(TID, &call(1, 6)), Found::Nothing));
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Nothing));
+    }
+
+    #[test]
+    fn a_restarted_call_finds_the_one_that_is_deferred() {
+        let replays = Replays::default();
+        let deferred = Arc::new(());
+        replays.defer(TID, call(1, 5), &deferred);
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Deferred(_)));
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Deferred(_)));
+        drop(deferred);
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Nothing));
     }
 }

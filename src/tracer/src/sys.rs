@@ -284,3 +284,20 @@ fn ptrace_signal(request: libc::c_uint, tid: Pid, signal: i32) {
     // SAFETY: these requests take a number where others take a pointer.
     let _ = unsafe { libc::ptrace(request, tid.as_raw(), null, i64::from(signal)) };
 }
+
+/// Lets a stopped guest run to its next system call.
+pub(crate) fn resume_to_call(tid: Pid, signal: i32) {
+    ptrace_signal(libc::PTRACE_SYSCALL, tid, signal);
+}
+
+/// Whether a system-call stop is the entry. Errors: `ESRCH`.
+pub(crate) fn is_entry(tid: Pid) -> io::Result<bool> {
+    // SAFETY: all-zero is a valid value of this plain C struct.
+    let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::ptrace_syscall_info>();
+    // SAFETY: the kernel writes at most `size` bytes to `info`.
+    check(unsafe {
+        libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, tid.as_raw(), size, &raw mut info)
+    })?;
+    Ok(info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+}

@@ -28,15 +28,18 @@ use crate::{
     arm::{self, Reach},
     filter::{self, Instruction},
     notify::{Backend, Listener},
-    options::{Options, Program},
+    options::{Mode, Options, Program},
     registers::Registers,
     replay::Replays,
     signals,
+    stops::Stops,
     sys::{self, Wait},
     tasks::{Task, Tasks},
 };
 
 /// The kernel's own error numbers for interrupted calls (include/linux/errno.h).
+/// How PTRACE_O_TRACESYSGOOD marks a system-call stop.
+const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 const ERESTARTSYS: i64 = -512;
 const ERESTARTNOINTR: i64 = -513;
 /// How long after arming the filters of new processes are counted, since their creation may have
@@ -84,6 +87,8 @@ pub struct Tracer {
     armed_at: Option<Instant>,
     interrupted: bool,
     listeners: HashMap<usize, Arc<Listener>>,
+    /// The pure ptrace backend, when it is in use.
+    stops: Option<Stops>,
 }
 
 impl Tracer {
@@ -98,6 +103,8 @@ impl Tracer {
     ) -> io::Result<Self> {
         let rows = options.subscriptions;
         let never_interrupted = rows.iter().filter(|row| !row.interruptible);
+        let stops =
+            (options.mode == Mode::Ptrace).then(|| Stops::new(Arc::clone(&supervisor), &rows));
         let mut tracer = Self {
             backend: Arc::new(Backend {
                 supervisor,
@@ -116,6 +123,7 @@ impl Tracer {
             armed_at: None,
             interrupted: false,
             listeners: HashMap::new(),
+            stops,
         };
         tracer.launch_next()?;
         Ok(tracer)
@@ -133,6 +141,9 @@ impl Tracer {
         self.open_gate();
         loop {
             self.arm_if_wanted();
+            if let Some(stops) = &mut self.stops {
+                stops.deliver();
+            }
             match sys::wait(-1, libc::WNOHANG) {
                 Ok(Wait::Nothing) => self.wait_for_signal(),
                 Ok(status) => self.handle(status),
@@ -163,7 +174,7 @@ impl Tracer {
                     .iter()
                     .map(OsString::as_os_str),
             )?,
-            filter: filter::base(),
+            filter: if self.stops.is_some() { Vec::new() } else { filter::base() },
             mask: self.mask,
         };
         let pid = sys::fork_exec(&launch, &gate)?;
@@ -172,6 +183,7 @@ impl Tracer {
             | PtraceOptions::PTRACE_O_TRACECLONE
             | PtraceOptions::PTRACE_O_TRACEEXEC
             | PtraceOptions::PTRACE_O_TRACESECCOMP
+            | PtraceOptions::PTRACE_O_TRACESYSGOOD
             | PtraceOptions::PTRACE_O_EXITKILL;
         if let Err(errno) = ptrace::seize(pid, options) {
             let _ = kill(pid, Signal::SIGKILL);
@@ -214,6 +226,7 @@ impl Tracer {
                 self.ended(tid, 128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
             }
             Wait::Event(tid, signal, event) => self.event(tid, signal, event),
+            Wait::Signal(tid, SYSCALL_STOP) => self.syscall_stop(tid),
             Wait::Signal(tid, signal) => self.signalled(tid, signal),
             Wait::Nothing => {}
         }
@@ -223,12 +236,12 @@ impl Tracer {
         match event {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 self.created(tid, event);
-                sys::resume(tid, 0);
+                self.resume(tid, 0);
             }
             libc::PTRACE_EVENT_EXEC => self.executed(tid),
             libc::PTRACE_EVENT_SECCOMP => self.trapped(tid),
             libc::PTRACE_EVENT_STOP => self.stopped(tid, signal),
-            _ => sys::resume(tid, 0),
+            _ => self.resume(tid, 0),
         }
     }
 
@@ -250,7 +263,7 @@ impl Tracer {
         let child = Pid::from_raw(child);
         if self.early.remove(&child) {
             self.stopped(child, libc::SIGTRAP);
-        } else if unarmed && self.control.is_armed() {
+        } else if unarmed && self.control.is_armed() && self.stops.is_none() {
             let _ = ptrace::interrupt(child);
         }
     }
@@ -266,10 +279,13 @@ impl Tracer {
         let listener = self.backend.tasks.get(former).and_then(|task| task.listener);
         self.backend.tasks.remove(former);
         self.backend.tasks.insert(leader, Task::new(leader, tid.as_raw(), listener));
+        if let Some(stops) = &mut self.stops {
+            stops.forget(Pid::from_raw(former.0));
+        }
         self.backend.replays.forget(former);
         self.backend.replays.forget(leader);
         self.backend.supervisor.executed(leader, former);
-        sys::resume(tid, 0);
+        self.resume(tid, 0);
     }
 
     /// A stop that no signal caused: a new task, our interrupt, a group-stop.
@@ -283,10 +299,10 @@ impl Tracer {
             sys::listen(tid);
             return;
         }
-        if self.control.is_armed() && task.listener.is_none() {
+        if self.control.is_armed() && task.listener.is_none() && self.stops.is_none() {
             self.arm(tid, &task);
         }
-        sys::resume(tid, 0);
+        self.resume(tid, 0);
     }
 
     /// A signal is about to be delivered.
@@ -300,13 +316,16 @@ impl Tracer {
             registers.set_result(ERESTARTNOINTR);
             let _ = registers.write(tid);
         }
-        sys::resume(tid, signal);
+        self.resume(tid, signal);
     }
 
     fn ended(&mut self, tid: Pid, status: u8) {
         self.early.remove(&tid);
         let id = Tid(tid.as_raw());
         self.backend.replays.forget(id);
+        if let Some(stops) = &mut self.stops {
+            stops.forget(tid);
+        }
         if let Some(task) = self.backend.tasks.remove(id) {
             let last = !self.backend.tasks.has_group(task.group);
             self.backend.supervisor.ended(id, umvu_abi::Pid(task.group), last);
@@ -331,10 +350,28 @@ impl Tracer {
         }
     }
 
+    /// Lets a stopped guest run, delivering a signal (0: none).
+    fn resume(&self, tid: Pid, signal: i32) {
+        if self.stops.is_some() {
+            sys::resume_to_call(tid, signal);
+        } else {
+            sys::resume(tid, signal);
+        }
+    }
+
+    fn syscall_stop(&mut self, tid: Pid) {
+        if let Some(task) = self.backend.tasks.get(Tid(tid.as_raw()))
+            && let Some(stops) = &mut self.stops
+        {
+            stops.stop(tid, &task.guest, task.group, self.control.is_armed());
+        }
+        self.resume(tid, 0);
+    }
+
     /// A call that the base filter hands to us: a VU call of a view that is not armed, or a clone
     /// that would hide its child.
     fn trapped(&mut self, tid: Pid) {
-        let Ok(mut registers) = Registers::read(tid) else { return sys::resume(tid, 0) };
+        let Ok(mut registers) = Registers::read(tid) else { return self.resume(tid, 0) };
         let number = registers.number();
         if number == libc::SYS_clone {
             let mut args = registers.args();
@@ -345,7 +382,7 @@ impl Tracer {
             registers.skip(result);
         }
         let _ = registers.write(tid);
-        sys::resume(tid, 0);
+        self.resume(tid, 0);
     }
 
     fn answer(&self, tid: Tid, syscall: Syscall) -> i64 {
@@ -375,6 +412,9 @@ impl Tracer {
         }
         self.interrupted = true;
         self.armed_at = Some(Instant::now());
+        if self.stops.is_some() {
+            return;
+        }
         for tid in self.backend.tasks.ids() {
             let _ = ptrace::interrupt(Pid::from_raw(tid.0));
         }

@@ -1,0 +1,316 @@
+//! The pure ptrace backend (`umvu -S`): every system call stops at its entry and at its exit.
+//!
+//! A call that is answered is skipped and gets its result at the exit stop. A call that waits for
+//! a later answer is parked in a ppoll(2) for nothing, which signals interrupt as they would the
+//! call itself; the answer interrupts it too.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use nix::{sys::ptrace, unistd::Pid};
+use parking_lot::Mutex;
+use umvu_abi::{Errno, Tid};
+
+use crate::{
+    api::{
+        Action, Answer, Call, Completer, FdReply, Guest, Subscription, Supervisor, Syscall, Trap,
+    },
+    filter,
+    guest::TaskGuest,
+    handover,
+    registers::Registers,
+    remote::Remote,
+    replay::{Found, Replays},
+    sys,
+};
+
+const ERESTARTSYS: i64 = -512;
+
+/// What a thread is in the middle of.
+enum Inside {
+    /// A call that the kernel performs.
+    Native,
+    /// A call that was skipped: its result.
+    Answered(i64),
+    /// A call that was skipped: it returns a descriptor.
+    Descriptor(FdReply),
+    /// A call whose answer comes later, and what the registers were.
+    Parked(Arc<Parked>, Registers),
+}
+
+/// A call that waits for its answer.
+pub(crate) struct Parked {
+    tid: Tid,
+    syscall: Syscall,
+    answer: Mutex<Option<Action>>,
+    taken_back: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+impl fmt::Debug for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parked({:?})", self.syscall)
+    }
+}
+
+/// The threads whose answers have come.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    queue: Mutex<VecDeque<Tid>>,
+    tracer: Pid,
+}
+
+struct Later(Arc<Parked>);
+
+impl Answer for Later {
+    fn answer(self: Box<Self>, action: Action) {
+        let parked = &self.0;
+        *parked.answer.lock() = Some(action);
+        parked.ready.queue.lock().push_back(parked.tid);
+        sys::tgkill(nix::unistd::getpid().as_raw(), parked.ready.tracer.as_raw(), libc::SIGUSR1);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.taken_back.load(Ordering::SeqCst)
+    }
+}
+
+/// The state of the backend; all on the tracer's thread but [`Parked`] and [`Ready`].
+pub(crate) struct Stops {
+    supervisor: Arc<dyn Supervisor>,
+    rows: HashMap<i64, Subscription>,
+    inside: HashMap<Pid, Inside>,
+    replays: Replays<Parked>,
+    /// Parked calls whose guests are gone for good keep their record until their answer.
+    kept: HashMap<Tid, Arc<Parked>>,
+    ready: Arc<Ready>,
+}
+
+impl fmt::Debug for Stops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stops")
+    }
+}
+
+impl Stops {
+    pub(crate) fn new(supervisor: Arc<dyn Supervisor>, rows: &[Subscription]) -> Self {
+        let tracer = nix::unistd::gettid();
+        Self {
+            supervisor,
+            rows: rows.iter().map(|row| (row.number, *row)).collect(),
+            inside: HashMap::new(),
+            replays: Replays::default(),
+            kept: HashMap::new(),
+            ready: Arc::new(Ready { queue: Mutex::default(), tracer }),
+        }
+    }
+
+    /// Forgets a thread that has ended or executes another program.
+    pub(crate) fn forget(&mut self, tid: Pid) {
+        if let Some(Inside::Parked(parked, _)) = self.inside.remove(&tid) {
+            parked.taken_back.store(true, Ordering::SeqCst);
+        }
+        self.replays.forget(Tid(tid.as_raw()));
+        self.kept.remove(&Tid(tid.as_raw()));
+    }
+
+    /// Interrupts the threads whose answers have come.
+    pub(crate) fn deliver(&mut self) {
+        for tid in std::mem::take(&mut *self.ready.queue.lock()) {
+            let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+        }
+    }
+
+    /// A thread is at the entry or at the exit of a call.
+    pub(crate) fn stop(&mut self, tid: Pid, guest: &Arc<TaskGuest>, group: i32, armed: bool) {
+        let Ok(entry) = sys::is_entry(tid) else { return };
+        let Ok(registers) = Registers::read(tid) else { return };
+        let outcome = if entry {
+            self.enter(tid, guest, registers, armed)
+        } else {
+            self.leave(tid, guest, group, registers)
+        };
+        if let Err(error) = outcome {
+            tracing::debug!("task {tid}: {error}");
+        }
+    }
+
+    fn enter(
+        &mut self,
+        tid: Pid,
+        guest: &Arc<TaskGuest>,
+        mut registers: Registers,
+        armed: bool,
+    ) -> io::Result<()> {
+        let syscall = Syscall { number: registers.number(), args: registers.args() };
+        if syscall.number == libc::SYS_clone {
+            let mut args = syscall.args;
+            args[0] &= !u64::from(libc::CLONE_UNTRACED.cast_unsigned());
+            registers.set_args(args);
+            registers.write(tid)?;
+        }
+        let row = self.rows.get(&syscall.number).filter(|_| armed);
+        let action = match row.map(|row| row.trap) {
+            _ if syscall.number < 0 => self.ask(guest, syscall),
+            Some(Trap::Refuse(errno)) => Action::error(errno),
+            Some(trap) if filter::traps(trap, &syscall.args) => self.ask(guest, syscall),
+            _ => {
+                self.inside.insert(tid, Inside::Native);
+                return Ok(());
+            }
+        };
+        let inside = match action {
+            Action::Forward if syscall.number < 0 => Inside::Answered(Errno::ENOSYS.to_return()),
+            Action::Forward => Inside::Native,
+            Action::Pending | Action::Slow(_) => {
+                let parked = self.parked(guest, syscall, action);
+                parked.taken_back.store(false, Ordering::SeqCst);
+                let before = registers;
+                registers.park();
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Parked(Arc::clone(&parked), before));
+                if parked.answer.lock().is_some() {
+                    let _ = ptrace::interrupt(tid);
+                }
+                return Ok(());
+            }
+            answered => answer(guest, answered),
+        };
+        if !matches!(inside, Inside::Native) {
+            registers.skip(0);
+            registers.write(tid)?;
+        }
+        self.inside.insert(tid, inside);
+        Ok(())
+    }
+
+    fn leave(
+        &mut self,
+        tid: Pid,
+        guest: &Arc<TaskGuest>,
+        group: i32,
+        mut registers: Registers,
+    ) -> io::Result<()> {
+        let inside = match self.inside.remove(&tid) {
+            None | Some(Inside::Native) => return Ok(()),
+            Some(Inside::Parked(parked, before)) => {
+                let Some(action) = parked.answer.lock().take() else {
+                    // A signal: the call is taken back, and made again as the handler's flags say.
+                    parked.taken_back.store(true, Ordering::SeqCst);
+                    let mut again = before;
+                    again.set_result(ERESTARTSYS);
+                    return again.write(tid);
+                };
+                self.replays.settle(parked.tid, &parked.syscall);
+                self.kept.remove(&parked.tid);
+                registers = before;
+                answer(guest, action)
+            }
+            Some(other) => other,
+        };
+        match inside {
+            Inside::Answered(result) => {
+                registers.set_result(result);
+                registers.write(tid)
+            }
+            Inside::Descriptor(reply) => {
+                registers.set_result(0);
+                registers.write(tid)?;
+                let memory = guest.memory().map_err(io::Error::from)?;
+                let mut remote = Remote::begin(tid, group, memory)?;
+                let given = handover::give(&mut remote, group, &reply.fd, reply.close_on_exec);
+                let result = given.unwrap_or_else(|error| Errno::from(error).to_return());
+                remote.end()?;
+                registers.set_result(result);
+                registers.write(tid)
+            }
+            Inside::Native | Inside::Parked(..) => Ok(()),
+        }
+    }
+
+    /// Runs the handler, unless this is a call that a signal took back.
+    fn ask(&mut self, guest: &Arc<TaskGuest>, syscall: Syscall) -> Action {
+        match self.replays.find(guest.tid(), &syscall) {
+            Found::Answer(action) => return action,
+            Found::Deferred(parked) => {
+                self.kept.insert(guest.tid(), parked);
+                return Action::Pending;
+            }
+            Found::Nothing => {}
+        }
+        self.kept.remove(&guest.tid());
+        let tid = guest.tid();
+        let parked = Arc::new(Parked {
+            tid,
+            syscall,
+            answer: Mutex::new(None),
+            taken_back: AtomicBool::new(false),
+            ready: Arc::clone(&self.ready),
+        });
+        let later = Arc::clone(&parked);
+        let call = Call {
+            syscall,
+            guest: Arc::clone(guest) as Arc<dyn Guest>,
+            defer: Arc::new(move || Completer::new(Box::new(Later(Arc::clone(&later))))),
+        };
+        let supervisor = &self.supervisor;
+        let action = catch_unwind(AssertUnwindSafe(|| supervisor.handle(&call)));
+        let action = action.unwrap_or_else(|_| Action::error(Errno::EIO));
+        if matches!(action, Action::Pending | Action::Slow(_)) {
+            self.replays.defer(tid, syscall, &parked);
+            self.kept.insert(tid, parked);
+        }
+        action
+    }
+
+    /// The record of a call that has been deferred; starts the work of a slow one.
+    fn parked(&mut self, guest: &TaskGuest, syscall: Syscall, action: Action) -> Arc<Parked> {
+        let parked = Arc::clone(self.kept.entry(guest.tid()).or_insert_with(|| {
+            Arc::new(Parked {
+                tid: guest.tid(),
+                syscall,
+                answer: Mutex::new(None),
+                taken_back: AtomicBool::new(false),
+                ready: Arc::clone(&self.ready),
+            })
+        }));
+        if let Action::Slow(slow) = action {
+            let later = Box::new(Later(Arc::clone(&parked)));
+            let work = move || {
+                let result = catch_unwind(AssertUnwindSafe(slow.0));
+                later.answer(result.unwrap_or_else(|_| Action::error(Errno::EIO)));
+            };
+            if let Err(error) = std::thread::Builder::new().name("umvu-slow".into()).spawn(work) {
+                tracing::warn!("no thread for a slow call: {error}");
+            }
+        }
+        parked
+    }
+}
+
+/// Performs the writes of an answer and tells what the call returns.
+fn answer(guest: &TaskGuest, action: Action) -> Inside {
+    let (writes, inside) = match action {
+        Action::Return(reply) => {
+            let result = reply.result.unwrap_or_else(Errno::to_return);
+            (reply.writes, Inside::Answered(result))
+        }
+        Action::ReturnFd(mut reply) => {
+            (std::mem::take(&mut reply.writes), Inside::Descriptor(reply))
+        }
+        _ => (Vec::new(), Inside::Answered(Errno::EIO.to_return())),
+    };
+    for (at, data) in &writes {
+        if let Err(errno) = guest.write(*at, data) {
+            return Inside::Answered(errno.to_return());
+        }
+    }
+    inside
+}
