@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::unistd::{Gid, Uid};
-use umvu_abi::{Tid, tree::Entry};
+use umvu_abi::{Tid, tree::Entry, vu::S_IFSTACK};
 
 use super::{
     layout::Attributes,
@@ -15,8 +15,6 @@ use super::{
 };
 use crate::view::Mount;
 
-/// `st_mode` type of a mounted stack.
-pub(super) const S_IFSTACK: u32 = 0o160_000;
 const BLOCK_SIZE: i32 = 4096;
 
 /// What stat(2) tells about a virtual place; None for one that is the kernel's or is missing.
