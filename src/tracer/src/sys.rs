@@ -178,9 +178,9 @@ pub(crate) struct Launch {
     pub(crate) mask: SigSet,
 }
 
-/// Forks a child that waits for a byte (or the end) of `gate`, installs the filter and executes
+/// Forks a child that waits for a byte from `gate` (`opener` is its other end), installs the filter and executes
 /// the program. Errors: those of fork(2).
-pub(crate) fn fork_exec(launch: &Launch, gate: &OwnedFd) -> io::Result<Pid> {
+pub(crate) fn fork_exec(launch: &Launch, gate: &OwnedFd, opener: &OwnedFd) -> io::Result<Pid> {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
@@ -197,7 +197,11 @@ pub(crate) fn fork_exec(launch: &Launch, gate: &OwnedFd) -> io::Result<Pid> {
     let mut byte = 0_u8;
     // SAFETY: as above; pointers stay valid since nothing has been freed.
     unsafe {
-        while libc::read(gate.as_raw_fd(), (&raw mut byte).cast(), 1) < 0 {}
+        // Without the hypervisor the gate ends instead of opening.
+        libc::close(opener.as_raw_fd());
+        if libc::read(gate.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
+            libc::_exit(1);
+        }
         for signal in [libc::SIGPIPE, libc::SIGINT, libc::SIGQUIT, libc::SIGTTIN, libc::SIGTTOU] {
             libc::signal(signal, libc::SIG_DFL);
         }

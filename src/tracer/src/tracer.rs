@@ -161,7 +161,7 @@ impl Tracer {
     fn launch_next(&mut self) -> io::Result<bool> {
         let Some(program) = self.waiting.pop_front() else { return Ok(false) };
         let (reader, writer) = io::pipe()?;
-        let gate = OwnedFd::from(reader);
+        let (gate, opener) = (OwnedFd::from(reader), OwnedFd::from(writer));
         let launch = sys::Launch {
             paths: candidates(&program)?,
             arguments: c_strings(program.command.iter().map(OsString::as_os_str))?,
@@ -177,7 +177,7 @@ impl Tracer {
             filter: if self.stops.is_some() { Vec::new() } else { filter::base() },
             mask: self.mask,
         };
-        let pid = sys::fork_exec(&launch, &gate)?;
+        let pid = sys::fork_exec(&launch, &gate, &opener)?;
         let options = PtraceOptions::PTRACE_O_TRACEFORK
             | PtraceOptions::PTRACE_O_TRACEVFORK
             | PtraceOptions::PTRACE_O_TRACECLONE
@@ -194,7 +194,7 @@ impl Tracer {
         self.backend.tasks.insert(tid, Task::new(tid, pid.as_raw(), None));
         self.backend.supervisor.started(tid);
         self.current = pid;
-        self.gate = Some(OwnedFd::from(writer));
+        self.gate = Some(opener);
         Ok(true)
     }
 
