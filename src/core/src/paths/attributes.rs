@@ -114,6 +114,11 @@ impl Caller {
         Some(Self { uid: id("Uid:")?, groups })
     }
 
+    /// Whether the caller is the hypervisor's user.
+    pub(super) fn is_us(&self) -> bool {
+        self.uid == Uid::effective().as_raw()
+    }
+
     /// Whether the mode bits allow `wanted` (`R_OK`, `W_OK`, `X_OK`).
     pub(super) fn may(&self, file: &Attributes, wanted: u32) -> bool {
         let is_directory = file.mode & libc::S_IFMT == libc::S_IFDIR;

@@ -90,17 +90,8 @@ impl Directories {
             listing.pop_last();
         }
         let mut kept = self.kept.lock();
-        kept.clock += 1;
-        let clock = kept.clock;
-        if !kept.by_path.contains_key(path) {
-            self.evict(&mut kept);
-            let number = self.make(&mut kept)?;
-            kept.paths.insert(number, path.to_vec());
-            let fresh = Materialised { number, shown: Listing::new(), used: clock };
-            kept.by_path.insert(path.to_vec(), fresh);
-        }
+        self.obtain(&mut kept, path)?;
         let Some(directory) = kept.by_path.get_mut(path) else { return Err(Errno::EIO) };
-        directory.used = clock;
         let place = self.place(directory.number);
         if let Err(error) = update(&place, &directory.shown, &listing) {
             // Nothing is known about its content now: the next open starts anew.
@@ -114,13 +105,34 @@ impl Directories {
         Ok(place)
     }
 
+    /// Where the directory that stands for `path` is, or will be shown; its entries stay as they
+    /// are. Errors: those of mkdir(2).
+    pub(super) fn promise(&self, path: &[u8]) -> Result<PathBuf, Errno> {
+        Ok(self.place(self.obtain(&mut self.kept.lock(), path)?))
+    }
+
+    fn obtain(&self, kept: &mut Kept, path: &[u8]) -> Result<u64, Errno> {
+        kept.clock += 1;
+        let clock = kept.clock;
+        if let Some(directory) = kept.by_path.get_mut(path) {
+            directory.used = clock;
+            return Ok(directory.number);
+        }
+        self.evict(kept);
+        let number = self.make(kept)?;
+        kept.paths.insert(number, path.to_vec());
+        let fresh = Materialised { number, shown: Listing::new(), used: clock };
+        kept.by_path.insert(path.to_vec(), fresh);
+        Ok(number)
+    }
+
     /// The virtual path that a kernel path stands for: None when it is not one of ours, an error
     /// (`ENOENT`) when it was and is forgotten.
     pub(super) fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
         if !self.are_used() {
             return None;
         }
-        let rest = below(link, self.root.as_os_str().as_bytes())?;
+        let rest = below(link, self.root())?;
         let rest = rest.strip_suffix(b" (deleted)").unwrap_or(rest);
         let mut parts = components(rest);
         let number = parts.next().and_then(|part| std::str::from_utf8(part).ok()?.parse().ok());
@@ -129,6 +141,11 @@ impl Directories {
             return Some(Err(Errno::ENOENT));
         };
         Some(Ok(parts.fold(path.clone(), |path, part| join(&path, part))))
+    }
+
+    /// Where they are.
+    pub(super) fn root(&self) -> &[u8] {
+        self.root.as_os_str().as_bytes()
     }
 
     /// Whether any was ever made.
@@ -264,7 +281,7 @@ mod tests {
         assert_eq!(directories.stands_for(&inside), Some(Ok(b"/proc/7/net/stat/x".to_vec())));
         let gone = [bytes, b" (deleted)"].concat();
         assert_eq!(directories.stands_for(&gone), Some(Ok(b"/proc/7/net".to_vec())));
-        let unknown = join(directories.root.as_os_str().as_bytes(), b"999");
+        let unknown = join(directories.root(), b"999");
         assert_eq!(directories.stands_for(&unknown), Some(Err(Errno::ENOENT)));
         assert_eq!(directories.stands_for(b"/usr"), None);
     }

@@ -90,7 +90,7 @@ mod tests {
         let root = scratch.path().to_str().expect("UTF-8").to_owned();
         let targets = [format!("{root}/lab"), format!("{root}/deep/er"), format!("{root}/file")];
         let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-        let territory = Territory::of(&fake::view(&targets));
+        let territory = Territory::of(&fake::view(&targets), b"");
         let listing = of(&Place::Merged(root.clone().into_bytes()), &territory).expect("readable");
         let expected = [
             (b"deep".to_vec(), Kind::Directory),

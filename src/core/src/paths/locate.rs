@@ -9,6 +9,7 @@ use umvu_abi::{Errno, Tid};
 use umvu_tracer::api::{Action, Call};
 
 use super::{
+    attributes::{Caller, Ids},
     directories::Directories,
     lexical::{PATH_MAX, climbs, join, normalise},
     resolve::{Last, Place, Resolver, World},
@@ -93,7 +94,14 @@ pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     let world = &Live(core);
     let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader };
     match resolver.resolve(start, &path, last)? {
-        Place::Real(path) | Place::Merged(path) if is_materialised => Ok(Target::Elsewhere(path)),
+        Place::Real(path) | Place::Merged(path) if is_materialised => {
+            // What we do ourselves is done with our own rights.
+            if Caller::of(call.tid(), Ids::Effective).is_us() {
+                Ok(Target::Elsewhere(path))
+            } else {
+                Err(Errno::EACCES)
+            }
+        }
         Place::Real(_) => Ok(Target::Kernel),
         place => Ok(Target::Virtual(place)),
     }

@@ -135,7 +135,7 @@ impl Paths {
         if current.is_current(view) {
             return current;
         }
-        let fresh = Arc::new(Territory::of(view));
+        let fresh = Arc::new(Territory::of(view, self.directories.root()));
         *self.territory.write() = Arc::clone(&fresh);
         fresh
     }

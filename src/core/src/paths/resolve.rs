@@ -175,6 +175,9 @@ impl<W: World> Resolver<'_, W> {
     }
 
     fn step(&self, path: &[u8]) -> Result<Step, Errno> {
+        if self.territory.is_private(path) {
+            return Err(Errno::EACCES);
+        }
         if let Some(located) = self.locate(path) {
             return match located.tree.entry(&located.inner) {
                 Ok(Entry::Directory(_)) => Ok(Step::Onward),
@@ -295,7 +298,7 @@ mod tests {
     use crate::paths::fake::{self, FakeWorld};
 
     fn resolve(world: &FakeWorld, start: &str, path: &str, last: Last) -> Result<Place, Errno> {
-        let territory = Territory::of(&world.view);
+        let territory = Territory::of(&world.view, b"/run/dirs");
         let (caller, leader) = (Tid(11), Tid(10));
         let resolver = Resolver { territory: &territory, world, caller, leader };
         resolver.resolve(start.as_bytes(), path.as_bytes(), last)
@@ -409,7 +412,7 @@ mod tests {
 
     #[test]
     fn links_of_processes_lead_on_by_their_text() {
-        let world = fake::world(&["/dev/net/lab"]).with_links(&[
+        let world = fake::world(&["/dev/net/lab"]).with_dirs(&["/run"]).with_links(&[
             ("/proc/10/cwd", "/dev"),
             ("/proc/10/fd/3", "pipe:[7]"),
             ("/proc/10/fd/4", "/run/dirs/1"),
@@ -420,6 +423,7 @@ mod tests {
                 ("/proc/self/cwd/net/lab", "node /dev/net/lab"),
                 ("/proc/self/fd/3", "real /proc/10/fd/3"),
                 ("/proc/self/fd/4/lab", "node /dev/net/lab"),
+                ("/run/dirs/1/lab", "EACCES"),
             ],
         );
     }
@@ -433,7 +437,7 @@ mod tests {
     #[test]
     fn any_bytes_resolve_to_something() {
         let world = fake::world(&["/dev/net/lab"]).with_network(&[11]);
-        let territory = Territory::of(&world.view);
+        let territory = Territory::of(&world.view, b"/run/dirs");
         let resolver =
             Resolver { territory: &territory, world: &world, caller: Tid(11), leader: Tid(11) };
         for path in [&b"\xff\xff"[..], b"/proc/net/\xff", b"/proc/99999999999/net", b"", b"////"] {

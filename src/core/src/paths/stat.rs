@@ -1,12 +1,14 @@
 //! stat(2), lstat(2), newfstatat(2), statx(2).
 
+use std::path::Path;
+
 use umvu_abi::{Errno, tree::Entry};
 use umvu_tracer::api::{Action, Call, Reply, Trap};
 
 use super::{
     attributes, host,
     layout::{self, Attributes},
-    locate::{self, At, answer},
+    locate::{self, At, Target, locate},
     open,
     resolve::{Last, Place},
 };
@@ -45,16 +47,31 @@ pub(super) fn last(flags: i32) -> Last {
 }
 
 fn stat(core: &Core, call: &Call, at: At, buffer: usize, last: Last) -> Action {
-    let reply = |attributes| give(call, buffer, attributes, layout::stat);
-    let of_place = |place| reply(attributes_of(core, &place));
-    answer(core, call, at, last, of_place, |path| reply(host::stat(&path, last)))
+    look(core, call, at, last, |attributes| give(call, buffer, attributes, layout::stat))
 }
 
 fn statx(core: &Core, call: &Call) -> Action {
     let last = last(call.int(2));
-    let reply = |attributes| give(call, 4, attributes, layout::statx);
-    let of_place = |place| reply(attributes_of(core, &place));
-    answer(core, call, locate::at(0), last, of_place, |path| reply(host::stat(&path, last)))
+    look(core, call, locate::at(0), last, |attributes| give(call, 4, attributes, layout::statx))
+}
+
+fn look(
+    core: &Core,
+    call: &Call,
+    at: At,
+    last: Last,
+    give: impl FnOnce(Result<Attributes, Errno>) -> Action,
+) -> Action {
+    match locate(core, call, at, last) {
+        Ok(Target::Kernel) => Action::Forward,
+        Ok(Target::Virtual(Place::Merged(path))) => give(of_merged(core, &path)),
+        Ok(Target::Virtual(place)) => give(attributes_of(core, &place)),
+        Ok(Target::Elsewhere(path)) => match locate::resolve(core, call.tid(), &path, Last::Keep) {
+            Ok(Place::Merged(path)) => give(of_merged(core, &path)),
+            _ => give(host::stat(&path, last)),
+        },
+        Err(errno) => errno.into(),
+    }
 }
 
 fn give(
@@ -82,11 +99,24 @@ fn attributes_of(core: &Core, place: &Place) -> Result<Attributes, Errno> {
         (attributes.dev, attributes.ino) = core.paths.promises.numbers(entry)?;
     }
     if attributes.mode & libc::S_IFMT == libc::S_IFDIR {
-        let stand_in = open::stand_in(core, place)?;
-        let stand_in = host::stat(stand_in.as_os_str().as_encoded_bytes(), Last::Keep)?;
+        let stand_in = look_at(&open::stand_in(core, place)?)?;
         (attributes.dev, attributes.ino) = (stand_in.dev, stand_in.ino);
         attributes.nlink = stand_in.nlink;
         attributes.times = stand_in.times;
     }
     Ok(attributes)
+}
+
+/// A merged directory is the kernel's, but for the numbers and what is mounted in it.
+fn of_merged(core: &Core, path: &[u8]) -> Result<Attributes, Errno> {
+    let mut attributes = host::stat(path, Last::Follow)?;
+    let stand_in = look_at(&core.paths.directories.promise(path)?)?;
+    (attributes.dev, attributes.ino) = (stand_in.dev, stand_in.ino);
+    // find(1) takes a directory with two links for one without directories in it.
+    attributes.nlink += 1;
+    Ok(attributes)
+}
+
+fn look_at(stand_in: &Path) -> Result<Attributes, Errno> {
+    host::stat(stand_in.as_os_str().as_encoded_bytes(), Last::Keep)
 }

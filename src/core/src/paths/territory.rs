@@ -16,22 +16,21 @@ pub(super) struct Territory {
     nodes: HashMap<Vec<u8>, Arc<Mount>>,
     /// Directories above a mount point, with the names that lead to one.
     ancestors: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// First components of the mount points.
+    /// First components of the mount points, and of the private directory.
     tops: Vec<Vec<u8>>,
+    /// The hypervisor's own: the materialised directories, not to be met by their paths.
+    private: Vec<u8>,
 }
 
 impl Territory {
-    /// Surveys the view.
-    pub(super) fn of(view: &View) -> Self {
+    /// Surveys the view. `private` is where the materialised directories are.
+    pub(super) fn of(view: &View, private: &[u8]) -> Self {
         // The generation is read first: a mount in between makes this survey stale, not wrong.
         let generation = view.generation();
         let mounts = view.mounts();
         let targets = mounts.iter().map(|mount| (mount.target.as_bytes().to_vec(), mount.clone()));
-        Self::new(generation, targets)
-    }
-
-    fn new(generation: u32, targets: impl Iterator<Item = (Vec<u8>, Arc<Mount>)>) -> Self {
-        let mut territory = Self { generation, ..Self::default() };
+        let mut territory = Self { generation, private: private.to_vec(), ..Self::default() };
+        territory.tops.extend(components(private).next().map(<[u8]>::to_vec));
         for (target, mount) in targets {
             territory.claim(&target);
             territory.nodes.insert(target, mount);
@@ -93,9 +92,15 @@ impl Territory {
         if first.is_empty() || self.tops.iter().any(|top| top == first) {
             return self.nodes.contains_key(path)
                 || self.ancestors.contains_key(path)
-                || self.is_below_a_node(path);
+                || self.is_below_a_node(path)
+                || self.is_private(path);
         }
         false
+    }
+
+    /// Whether a path is the hypervisor's own.
+    pub(super) fn is_private(&self, path: &[u8]) -> bool {
+        !self.private.is_empty() && below(path, &self.private).is_some()
     }
 
     fn is_below_a_node(&self, path: &[u8]) -> bool {
@@ -109,7 +114,9 @@ impl Territory {
             return true;
         }
         let above = directory == b"/" || directory == b"/sys" || directory == b"/sys/class";
-        let inside = below(directory, b"/proc").is_some() || self.ancestors.contains_key(directory);
+        let inside = below(directory, b"/proc").is_some()
+            || self.ancestors.contains_key(directory)
+            || below(&self.private, directory).is_some();
         !(above || inside || self.concerns(directory))
     }
 }
@@ -156,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_the_network_and_the_mount_points_concern_the_view() {
-        let territory = Territory::of(&fake::view(&["/dev/net/lab", "/srv/a/b"]));
+        let territory = Territory::of(&fake::view(&["/dev/net/lab", "/srv/a/b"]), b"/run/u/dirs");
         for path in [
             "/",
             "/dev",
@@ -180,6 +187,7 @@ mod tests {
             "/proc/self/root/proc",
             "/proc/self/fd/3/x",
             "/proc/1/task/1/cwd/net",
+            "/run/u/dirs/7",
         ] {
             assert!(territory.concerns(path.as_bytes()), "{path}");
         }
@@ -204,6 +212,8 @@ mod tests {
             "/sys/class/network",
             "/sys/class/block",
             "/proc/12/task",
+            "/run/u",
+            "/run/u/sockets",
         ] {
             assert!(!territory.concerns(path.as_bytes()), "{path}");
         }
@@ -211,18 +221,20 @@ mod tests {
 
     #[test]
     fn nothing_mounted_concerns_nobody() {
-        let territory = Territory::of(&fake::view(&[]));
+        let territory = Territory::of(&fake::view(&[]), b"/run/u/dirs");
         assert!(!territory.concerns(b"/proc/net/dev"));
         assert!(territory.is_boring(b"/"));
     }
 
     #[test]
     fn boring_directories_lead_nowhere_virtual() {
-        let territory = Territory::of(&fake::view(&["/dev/net/lab"]));
+        let territory = Territory::of(&fake::view(&["/dev/net/lab"]), b"/run/u/dirs");
         for path in ["/usr", "/home/u/src", "/sys/class/block", "/dev/pts", "/sys/kernel"] {
             assert!(territory.is_boring(path.as_bytes()), "{path}");
         }
-        for path in ["/", "/dev", "/dev/net", "/proc", "/proc/1", "/sys", "/sys/class/net/lo"] {
+        for path in
+            ["/", "/run/u", "/dev", "/dev/net", "/proc", "/proc/1", "/sys", "/sys/class/net/lo"]
+        {
             assert!(!territory.is_boring(path.as_bytes()), "{path}");
         }
     }
