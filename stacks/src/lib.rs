@@ -6,7 +6,12 @@
 mod ffi;
 mod module;
 mod null;
+mod options;
 mod real;
 mod smoltcp;
+mod vdestack;
 
 pub use module::Vunet;
+
+/// The address families that a stack with a network of its own takes over.
+const FAMILIES: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];

@@ -5,16 +5,39 @@ use std::sync::Arc;
 use umvu_abi::{
     Errno,
     module::{Module, MountError, MountRequest, Mounted},
+    net::NetStack,
 };
 use umvu_reactor::Reactor;
 
-use crate::{null::NullStack, real::RealStack};
+use crate::{
+    null::NullStack,
+    options::{InterfacePlan, StackPlan},
+    real::RealStack,
+    smoltcp::{stack::SmolStack, wire::Transport},
+    vdestack::VdeStack,
+};
 
 /// Virtual networking: mounts stacks at paths such as `/dev/net/lab`.
+///
+/// | type | source | stack |
+/// |---|---|---|
+/// | `vunetioth` | `smoltcp`, `vdestack`, `kernel`, `null` or empty | that one; networks are options |
+/// | `vunetsmoltcp` | a network locator | smoltcp on it |
+/// | `vunetvdestack` | a network locator | a kernel namespace on it |
+/// | `vunetnull` | any | no network |
+/// | `vunetreal` | any | the host's network |
 #[derive(Debug)]
 pub struct Vunet {
-    #[expect(dead_code, reason = "the smoltcp stack runs on it")]
     reactor: Reactor,
+}
+
+/// Which stack a mount asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Smoltcp,
+    Vdestack,
+    Null,
+    Real,
 }
 
 impl Vunet {
@@ -23,7 +46,61 @@ impl Vunet {
     pub fn new(reactor: Reactor) -> Self {
         Self { reactor }
     }
+
+    fn smoltcp(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
+        let mut transports = Vec::new();
+        for link in &plan.interfaces {
+            transports.push((link.clone(), open(link, about)?));
+        }
+        let stack = SmolStack::start(&self.reactor, plan, transports)
+            .map_err(|errno| MountError::new(errno, format!("smoltcp: cannot start: {errno}")))?;
+        Ok(Arc::new(stack))
+    }
+
+    fn vdestack(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
+        let [link] = plan.interfaces.as_slice() else {
+            return Err(MountError::new(
+                Errno::EINVAL,
+                "vdestack: one network is needed, and no more (name a VNL)",
+            ));
+        };
+        let transport = open(link, about)?;
+        Ok(Arc::new(VdeStack::start(&self.reactor, plan, link, transport)?))
+    }
 }
+
+/// Opens the network of an interface.
+fn open(link: &InterfacePlan, about: &str) -> Result<Arc<dyn Transport>, MountError> {
+    vdeplug::open(&link.vnl, about)
+        .map_err(|error| MountError::new(Errno(error.errno()), error.to_string()))
+}
+
+/// What a type and a source ask for: the stack, and the locator that the source names.
+fn select(request: &MountRequest) -> Result<(Kind, Option<&str>), MountError> {
+    let source = request.source.as_str();
+    match request.fstype.as_str() {
+        "vunetsmoltcp" => Ok((Kind::Smoltcp, Some(source).filter(|vnl| *vnl != "none"))),
+        "vunetvdestack" => Ok((Kind::Vdestack, Some(source))),
+        "vunetnull" => Ok((Kind::Null, None)),
+        "vunetreal" => Ok((Kind::Real, None)),
+        "vunetioth" => match source {
+            "" | "none" | "smoltcp" => Ok((Kind::Smoltcp, None)),
+            "vdestack" => Ok((Kind::Vdestack, None)),
+            "kernel" | "real" => Ok((Kind::Real, None)),
+            "null" => Ok((Kind::Null, None)),
+            other => Err(MountError::new(
+                Errno::EINVAL,
+                format!("{other}: no such stack (there are: smoltcp, vdestack, kernel, null)"),
+            )),
+        },
+        other => Err(MountError::new(
+            Errno::ENODEV,
+            format!("{other}: unknown type (vunet mounts {})", FSTYPES.join(", ")),
+        )),
+    }
+}
+
+const FSTYPES: &[&str] = &["vunetioth", "vunetsmoltcp", "vunetvdestack", "vunetnull", "vunetreal"];
 
 impl Module for Vunet {
     fn name(&self) -> &'static str {
@@ -35,17 +112,22 @@ impl Module for Vunet {
     }
 
     fn fstypes(&self) -> &'static [&'static str] {
-        &["vunetioth", "vunetsmoltcp", "vunetvdestack", "vunetnull", "vunetreal"]
+        FSTYPES
     }
 
     fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
-        match request.fstype.as_str() {
-            "vunetnull" => Ok(Mounted::Stack(Arc::new(NullStack))),
-            "vunetreal" => Ok(Mounted::Stack(Arc::new(RealStack))),
-            other => Err(MountError::new(
-                Errno::ENODEV,
-                format!("{other}: unknown type; vunet mounts {}", self.fstypes().join(", ")),
-            )),
-        }
+        let (kind, network) = select(request)?;
+        let about = format!("umvu {}", request.target);
+        let stack: Arc<dyn NetStack> = match kind {
+            Kind::Null => Arc::new(NullStack),
+            Kind::Real => Arc::new(RealStack),
+            Kind::Smoltcp => {
+                self.smoltcp(&StackPlan::parse(request, network)?, about.trim_end())?
+            }
+            Kind::Vdestack => {
+                self.vdestack(&StackPlan::parse(request, network)?, about.trim_end())?
+            }
+        };
+        Ok(Mounted::Stack(stack))
     }
 }

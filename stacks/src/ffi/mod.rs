@@ -1,3 +1,5 @@
 //! The only unsafe code of the crate: system calls that no safe wrapper offers.
 
+pub(crate) mod helper;
+pub(crate) mod interface;
 pub(crate) mod socket;

@@ -19,3 +19,10 @@ pub(crate) fn open(spec: &SocketSpec) -> Result<OwnedFd, Errno> {
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Takes over a descriptor that a message brought.
+pub(crate) fn adopt(fd: std::os::fd::RawFd) -> OwnedFd {
+    // SAFETY: the kernel made the descriptor for this process when the message was received; the
+    // caller takes it from that message once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

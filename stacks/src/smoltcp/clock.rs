@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 
 /// Tells a stack what time it is.
 #[derive(Debug, Clone)]
@@ -43,9 +43,4 @@ impl Clock {
             Self::Manual(_) => std::time::Instant::now() + std::time::Duration::from_secs(3600),
         }
     }
-}
-
-/// A duration in whole seconds.
-pub(crate) const fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
 }

@@ -160,6 +160,18 @@ impl Inner {
         }
     }
 
+    /// Ends everything: connections are reset, links go down.
+    pub(crate) fn stop(&mut self) {
+        self.tcp_stop();
+        self.flush();
+        self.stopped = true;
+        for link in &mut self.links {
+            link.up = false;
+            link.transport = None;
+            link.neighbours.clear();
+        }
+    }
+
     /// When the stack needs time next.
     pub(crate) fn due(&self) -> Option<Instant> {
         let neighbours = self.links.iter().filter_map(|link| link.neighbours.due).min();

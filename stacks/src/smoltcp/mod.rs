@@ -33,6 +33,7 @@ pub(crate) mod segmentation;
 pub(crate) mod shared;
 pub(crate) mod slab;
 pub(crate) mod sockopt;
+pub(crate) mod stack;
 pub(crate) mod tcp;
 pub(crate) mod wire;
 

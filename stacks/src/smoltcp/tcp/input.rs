@@ -19,8 +19,8 @@ use super::{
 
 /// How long a handshake that a peer began may take (`tcp_synack_retries`).
 const HANDSHAKE: Duration = Duration::from_secs(63);
-/// Handshakes under way per listener; beyond, a SYN is dropped and comes again.
-const PENDING: usize = 4096;
+/// Handshakes under way per listener, at least; beyond, a SYN is dropped and comes again.
+const PENDING: usize = 128;
 
 /// A packet as the IP layer hands it up.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +140,9 @@ impl Inner {
         let Some(sock) = self.tcp.socks.get_mut(owner) else { return };
         let Phase::Listening(listener) = &mut sock.phase else { return };
         // Linux lets one more wait than the backlog says.
-        if listener.ready.len() > listener.backlog || listener.pending >= PENDING {
+        if listener.ready.len() > listener.backlog
+            || listener.pending >= listener.backlog.max(PENDING)
+        {
             return;
         }
         listener.pending += 1;

@@ -1,0 +1,172 @@
+//! Two stacks on a wire of memory, with a clock that the test moves.
+
+mod datagrams;
+mod garbage;
+mod routing;
+mod speed;
+mod tcp;
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::IpAddr,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    SockAddr,
+    net::{SocketEvents, SocketSpec},
+};
+
+use super::{
+    clock::Clock,
+    dgram::socket::DgramSocket,
+    link::Link,
+    net::{Address, Route},
+    shared::Shared,
+    sockopt::{Class, Options},
+    stack::{classify, open_datagram},
+    tcp::{sock::Sock, socket::TcpSocket},
+    wire::{Frame, Transport},
+};
+
+type Queue = Arc<Mutex<VecDeque<Frame>>>;
+
+/// One end of a wire.
+#[derive(Debug)]
+struct Wire {
+    out: Queue,
+    inward: Queue,
+    offload: bool,
+}
+
+impl Transport for Wire {
+    fn send(&self, frames: &mut Vec<Frame>) {
+        self.out.lock().extend(frames.drain(..));
+    }
+
+    fn receive(&self, frames: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
+        let mut inward = self.inward.lock();
+        let count = budget.min(inward.len());
+        frames.extend(inward.drain(..count));
+        Ok(count)
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn set_waker(&self, _waker: Arc<dyn Fn() + Send + Sync>) {}
+
+    fn accepts_offload(&self) -> bool {
+        self.offload
+    }
+
+    fn carrier(&self) -> bool {
+        true
+    }
+
+    fn tick(&self, _now: std::time::Instant) -> Option<std::time::Instant> {
+        None
+    }
+}
+
+struct Ignore;
+impl SocketEvents for Ignore {
+    fn changed(&self) {}
+}
+
+/// Two stacks, 10.0.0.1 and 10.0.0.2, fc00::1 and fc00::2.
+struct Lab {
+    time: Arc<AtomicI64>,
+    stacks: [Arc<Shared>; 2],
+    queues: [Queue; 2],
+}
+
+impl Lab {
+    fn new(offload: bool) -> Self {
+        let time = Arc::new(AtomicI64::new(1_000_000));
+        let queues: [Queue; 2] = Default::default();
+        let stacks = [0u8, 1].map(|side| {
+            let shared = Arc::new(Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side)));
+            let wire = Wire {
+                out: Arc::clone(&queues[usize::from(side)]),
+                inward: Arc::clone(&queues[usize::from(1 - side)]),
+                offload,
+            };
+            shared.with(|inner| {
+                inner.links[0].up = true;
+                let mac = [2, 0, 0, 0, 0, side + 1];
+                let mut link = Link::ethernet(2, mac, 1500, Arc::new(wire), 7, inner.now);
+                link.up = true;
+                inner.links.push(link);
+                for (ip, prefix) in [
+                    (IpAddr::from([10, 0, 0, side + 1]), 24),
+                    (IpAddr::from([0xfc00, 0, 0, 0, 0, 0, 0, u16::from(side) + 1]), 64),
+                ] {
+                    inner.net.addresses.push(Address { ip, prefix, link: 1 });
+                }
+            });
+            shared
+        });
+        Self { time, stacks, queues }
+    }
+
+    /// Lets both stacks work until nothing moves.
+    fn run(&self) {
+        for _ in 0..50 {
+            for stack in &self.stacks {
+                stack.with(super::inner::Inner::turn);
+            }
+        }
+    }
+
+    /// Loses the next frames of the first stack.
+    fn lose(&self, count: usize) {
+        self.queues[0].lock().drain(..count);
+    }
+
+    /// Makes the second stack the router of the first.
+    fn gateway(&self) {
+        self.stacks[1].with(|inner| inner.net.forward = true);
+        self.stacks[0].with(|inner| {
+            inner.net.routes.push(Route {
+                destination: [0, 0, 0, 0].into(),
+                prefix: 0,
+                gateway: Some([10, 0, 0, 2].into()),
+                link: 1,
+            });
+            inner.generation += 1;
+        });
+    }
+
+    fn pass(&self, millis: i64) {
+        self.time.fetch_add(millis * 1000, Ordering::SeqCst);
+        self.run();
+    }
+
+    fn datagram(&self, side: usize, family: i32, kind: i32, protocol: i32) -> DgramSocket {
+        let spec = SocketSpec { domain: family, kind, protocol };
+        let class = classify(&spec).expect("supported");
+        let shared = Arc::clone(&self.stacks[side]);
+        let id = open_datagram(&shared, &spec, class, Arc::new(Ignore));
+        DgramSocket::new(shared, id, class)
+    }
+
+    fn socket(&self, side: usize, family: i32) -> TcpSocket {
+        let options = Options::new(Class::Stream, family, libc::SOCK_STREAM, libc::IPPROTO_TCP);
+        let family = u16::try_from(family).expect("small");
+        let sock = Sock::new(family, Arc::new(Ignore), options);
+        let id = self.stacks[side].with(|inner| inner.tcp.socks.insert(sock));
+        TcpSocket::new(Arc::clone(&self.stacks[side]), id)
+    }
+}
+
+fn addr(text: &str) -> SockAddr {
+    text.parse::<std::net::SocketAddr>().expect("literal").into()
+}

@@ -1,0 +1,31 @@
+//! A stack as a router, and what it says about packets it cannot deliver.
+
+use umvu_abi::{
+    Errno,
+    net::{DatagramSocket, SendControl, Socket},
+};
+
+use super::{Lab, addr};
+
+const NONE: SendControl = SendControl { ttl: None, tos: None, ifindex: 0, source: None };
+
+#[test]
+fn an_expired_packet_is_reported_to_its_sender() {
+    let lab = Lab::new(true);
+    lab.gateway();
+    let client = lab.datagram(0, libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let one = 1i32.to_ne_bytes();
+    client.set_option(libc::SOL_IP, libc::IP_RECVERR, &one).expect("known");
+    let short = SendControl { ttl: Some(1), ..NONE };
+    client.send(b"probe", Some(&addr("192.168.1.1:33434")), &short).expect("sent");
+    lab.run();
+    let error = client.receive_error().expect("queued");
+    assert_eq!((error.errno, error.icmp_type), (Errno::EHOSTUNREACH, 11));
+    assert_eq!(error.offender, addr("10.0.0.2:0"));
+    assert_eq!(error.data, b"probe");
+    client.take_error();
+    client.send(b"probe", Some(&addr("192.168.1.1:33434")), &NONE).expect("sent");
+    lab.run();
+    let error = client.receive_error().expect("queued");
+    assert_eq!((error.errno, error.icmp_type, error.icmp_code), (Errno::ENETUNREACH, 3, 0));
+}

@@ -1,0 +1,143 @@
+//! The stack "vdestack": the kernel's own, in a network namespace whose interface is a tap joined
+//! to a virtual Ethernet.
+//!
+//! A helper process lives in the namespace and opens sockets there; guests hold the kernel's
+//! sockets themselves, so nothing but Ethernet frames passes through this process. The namespace
+//! ends with its last socket.
+
+mod helper;
+mod pump;
+mod tree;
+
+use std::{os::fd::AsFd, sync::Arc};
+
+use umvu_abi::{
+    Errno,
+    module::MountError,
+    net::{NetStack, NewSocket, SocketEvents, SocketSpec},
+    tree::Tree,
+};
+use umvu_reactor::{Reactor, Source};
+
+use crate::{
+    ffi::interface,
+    options::{InterfacePlan, StackPlan},
+    smoltcp::wire::Transport,
+};
+use helper::Helper;
+use pump::Pump;
+use tree::NamespaceTree;
+
+/// A namespace and what joins it to its network.
+#[derive(Debug)]
+pub(crate) struct VdeStack {
+    helper: Arc<Helper>,
+    pumps: Vec<Arc<Pump>>,
+    /// How many sockets the namespace has by itself.
+    idle: usize,
+}
+
+impl VdeStack {
+    /// Makes the namespace and its interface, and configures it.
+    pub(crate) fn start(
+        reactor: &Reactor,
+        plan: &StackPlan,
+        link: &InterfacePlan,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, MountError> {
+        let (helper, tap) = Helper::start(&link.name)?;
+        let pump = Arc::new(Pump::new(transport, tap));
+        let source: Arc<dyn Source> = Arc::clone(&pump) as Arc<dyn Source>;
+        pump.attach(reactor.handle(&source)).map_err(|error| {
+            MountError::new(
+                Errno::from_io(&error),
+                format!("vdestack: cannot watch the tap: {error}"),
+            )
+        })?;
+        let stack = Self { helper: Arc::new(helper), pumps: vec![pump], idle: 0 };
+        stack.configure(plan, link)?;
+        let idle = stack.sockets();
+        Ok(Self { idle, ..stack })
+    }
+
+    fn configure(&self, plan: &StackPlan, link: &InterfacePlan) -> Result<(), MountError> {
+        let failed = |what: &str, errno: Errno| {
+            MountError::new(errno, format!("{}: cannot set {what}: {errno}", link.name))
+        };
+        let open = |domain| {
+            let spec = SocketSpec { domain, kind: libc::SOCK_DGRAM, protocol: 0 };
+            self.helper.socket(&spec)
+        };
+        let v4 = open(libc::AF_INET).map_err(|errno| failed("it up", errno))?;
+        let name = link.name.as_str();
+        interface::set_mac(v4.as_fd(), name, link.mac)
+            .map_err(|errno| failed("its hardware address", errno))?;
+        if let Some(mtu) = plan.mtu {
+            interface::set_mtu(v4.as_fd(), name, mtu).map_err(|errno| failed("its MTU", errno))?;
+        }
+        if plan.up {
+            interface::set_up(v4.as_fd(), "lo").map_err(|errno| failed("lo up", errno))?;
+            interface::set_up(v4.as_fd(), name).map_err(|errno| failed("it up", errno))?;
+        }
+        for (ip, prefix) in &plan.addresses {
+            let socket = if ip.is_ipv4() { v4.try_clone().ok() } else { open(libc::AF_INET6).ok() };
+            let socket = socket.ok_or_else(|| failed("an address", Errno::EAFNOSUPPORT))?;
+            interface::add_address(socket.as_fd(), name, *ip, *prefix)
+                .map_err(|errno| failed(&format!("address {ip}/{prefix}"), errno))?;
+        }
+        for gateway in &plan.gateways {
+            let socket =
+                if gateway.is_ipv4() { v4.try_clone().ok() } else { open(libc::AF_INET6).ok() };
+            let socket = socket.ok_or_else(|| failed("a gateway", Errno::EAFNOSUPPORT))?;
+            interface::add_gateway(socket.as_fd(), name, *gateway)
+                .map_err(|errno| failed(&format!("gateway {gateway}"), errno))?;
+        }
+        Ok(())
+    }
+
+    /// How many sockets are open in the namespace.
+    fn sockets(&self) -> usize {
+        let text = self.helper.read("/proc/self/net/sockstat").unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .find_map(|line| line.strip_prefix("sockets: used ")?.trim().parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl NetStack for VdeStack {
+    fn supports(&self, domain: i32) -> bool {
+        crate::FAMILIES.contains(&domain)
+    }
+
+    fn socket(
+        &self,
+        spec: &SocketSpec,
+        _events: Arc<dyn SocketEvents>,
+    ) -> Result<NewSocket, Errno> {
+        self.helper.socket(spec).map(NewSocket::Kernel)
+    }
+
+    fn proc_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(Arc::new(NamespaceTree::new(Arc::clone(&self.helper), "/proc/self/net")))
+    }
+
+    fn proc_sys_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(Arc::new(NamespaceTree::new(Arc::clone(&self.helper), "/proc/sys/net")))
+    }
+
+    fn sys_class_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(Arc::new(NamespaceTree::new(Arc::clone(&self.helper), "/sys/class/net")))
+    }
+
+    fn stop(&self) {
+        for pump in &self.pumps {
+            pump.stop();
+        }
+        self.helper.stop();
+    }
+
+    fn users(&self) -> usize {
+        self.sockets().saturating_sub(self.idle)
+    }
+}

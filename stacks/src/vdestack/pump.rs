@@ -1,0 +1,119 @@
+//! Frames between the tap of a namespace and its virtual Ethernet, on the reactor's thread.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, OnceLock, Weak},
+};
+
+use parking_lot::Mutex;
+use umvu_reactor::{Handle, Interest, Ready, Registration, Source};
+
+use crate::smoltcp::wire::{Frame, Transport};
+
+/// Frames taken from each side in one turn.
+const BURST: usize = 64;
+/// The longest frame of a tap.
+const LONGEST: usize = 65_550;
+
+/// The two sides.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    transport: Arc<dyn Transport>,
+    tap: OwnedFd,
+    handle: OnceLock<Handle>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    watches: Vec<Registration>,
+    to_tap: VecDeque<Frame>,
+    to_net: Vec<Frame>,
+    buffer: Vec<u8>,
+    stopped: bool,
+}
+
+impl Pump {
+    /// Joins a tap, which does not block, to a transport.
+    pub(crate) fn new(transport: Arc<dyn Transport>, tap: OwnedFd) -> Self {
+        let state = State { buffer: vec![0; LONGEST], ..State::default() };
+        Self { transport, tap, handle: OnceLock::new(), state: Mutex::new(state) }
+    }
+
+    /// Has the reactor drive it. Errors: those of epoll_ctl(2).
+    pub(crate) fn attach(self: &Arc<Self>, handle: Handle) -> io::Result<()> {
+        let mut watches = vec![handle.watch(self.tap.as_fd(), Interest::ReadWrite)?];
+        if let Some(fd) = self.transport.poll_fd() {
+            watches.push(handle.watch(fd, Interest::Read)?);
+        }
+        self.state.lock().watches = watches;
+        let _ = self.handle.set(handle.clone());
+        let pump: Weak<Self> = Arc::downgrade(self);
+        self.transport.set_waker(Arc::new(move || {
+            if let Some(handle) = pump.upgrade().and_then(|pump| pump.handle.get().cloned()) {
+                handle.wake();
+            }
+        }));
+        handle.wake();
+        Ok(())
+    }
+
+    /// Stops pumping.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        state.watches.clear();
+    }
+
+    fn from_tap(&self, state: &mut State) -> bool {
+        for _ in 0..BURST {
+            match nix::unistd::read(&self.tap, &mut state.buffer) {
+                Ok(count) if count >= 14 => {
+                    state.to_net.push(Frame::from(state.buffer[..count].to_vec()));
+                }
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                // The interface is down, or there is nothing.
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn to_tap(&self, state: &mut State) -> bool {
+        let more = match self.transport.receive(&mut state.to_tap, BURST) {
+            Ok(count) => count >= BURST,
+            Err(error) => {
+                tracing::debug!(%error, "the network of a namespace is gone");
+                false
+            }
+        };
+        for frame in state.to_tap.drain(..) {
+            // A tap that is down or full loses frames, as a cable does.
+            let _ = nix::unistd::write(&self.tap, &frame.bytes);
+        }
+        more
+    }
+}
+
+impl Source for Pump {
+    fn run(&self, _ready: Ready) {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return;
+        }
+        let more = self.from_tap(&mut state) | self.to_tap(&mut state);
+        if !state.to_net.is_empty() {
+            self.transport.send(&mut state.to_net);
+        }
+        drop(state);
+        let Some(handle) = self.handle.get() else { return };
+        if let Some(at) = self.transport.tick(std::time::Instant::now()) {
+            handle.wake_at(Some(at));
+        }
+        if more {
+            handle.wake();
+        }
+    }
+}
