@@ -1,0 +1,28 @@
+//! What happened to a configuration, for listeners and for the data plane.
+
+use super::{Address, Interface, Neighbour, Route};
+
+/// One change, with the value after it (or, of a removal, before it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An interface is new or has changed.
+    Link(Interface),
+    /// An interface is gone.
+    LinkRemoved(Interface),
+    /// An address is new or has changed.
+    Address(Address),
+    /// An address is gone.
+    AddressRemoved(Address),
+    /// A route is new.
+    Route(Route),
+    /// A route took the place of another.
+    RouteReplaced(Route),
+    /// A route is gone.
+    RouteRemoved(Route),
+    /// A neighbour is new or has changed.
+    Neighbour(Neighbour),
+    /// A neighbour is gone.
+    NeighbourRemoved(Neighbour),
+    /// A sysctl has a new value: name with dots, value.
+    Sysctl(String, String),
+}

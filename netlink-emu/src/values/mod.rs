@@ -1,0 +1,27 @@
+//! Plain values: what a stack tells and what programs ask for. No bytes, no behaviour but names.
+
+pub mod address;
+pub mod change;
+pub mod interface;
+pub mod neighbour;
+pub mod prefix;
+pub mod route;
+pub mod rule;
+pub mod snmp;
+pub mod socket;
+
+pub use address::{Address, AddressFlags, FOREVER, Scope};
+pub use change::Change;
+pub use interface::{
+    Counters, Interface, InterfaceKind, LinkChange, LinkFlags, NewLink, OperState,
+};
+pub use neighbour::{Neighbour, NeighbourFlags, NeighbourState};
+pub use prefix::Prefix;
+pub use route::{
+    Metrics, NextHop, Route, RouteAnswer, RouteKind, RouteMode, RouteQuery, protocol, table,
+};
+pub use rule::Rule;
+pub use snmp::Snmp;
+pub use socket::{
+    Membership, PacketRow, SocketRow, SocketTable, SocketTimer, TcpDetails, TcpState,
+};
