@@ -1,1 +1,17 @@
-//! The assembler.
+//! umvu: a virtual operating system in user space.
+//!
+//! This crate is the assembler: [`modules`] is the one place that names every built-in module;
+//! [`cli`] holds the commands.
+
+pub mod cli;
+
+use std::sync::Arc;
+
+use umvu_abi::module::Module;
+use umvu_reactor::Reactor;
+
+/// Every built-in module; the stacks of vunet run on the given event loop.
+#[must_use]
+pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
+    vec![Arc::new(umvu_stacks::Vunet::new(reactor.clone()))]
+}

@@ -26,6 +26,10 @@ pub struct Config {
     pub modules: ModuleMaker,
     /// Names of modules to load before the command starts.
     pub preload: Vec<String>,
+    /// Debug tags to begin with.
+    pub debug_tags: String,
+    /// Their colours, as `vudebug` takes them.
+    pub debug_colors: String,
     /// Called once the private directory exists.
     pub prepare: Prepare,
 }

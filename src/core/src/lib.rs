@@ -126,6 +126,11 @@ pub fn run(config: Config) -> io::Result<u8> {
         control: Mutex::new(None),
         this: Weak::clone(this),
     });
+    core.view.debug.add(&config.debug_tags).map_err(|_| invalid("-d", &config.debug_tags))?;
+    core.view
+        .debug
+        .set_colors(&config.debug_colors)
+        .map_err(|_| invalid("-D", &config.debug_colors))?;
     let mut environment = config.environment;
     (config.prepare)(run_dir.path(), &mut environment)?;
     let programs: Vec<Program> = config
@@ -153,4 +158,8 @@ fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+fn invalid(option: &str, value: &str) -> io::Error {
+    io::Error::other(format!("{option} {value}: unknown tag or colour (see vudebug)"))
 }

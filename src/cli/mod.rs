@@ -1,0 +1,73 @@
+//! The commands: one clap definition each, used for parsing, help, manual pages and completions.
+//!
+//! [`main`] dispatches by the name the program was called by. Architecture invariant: commands
+//! other than `umvu` speak to the hypervisor only by [`vucalls`].
+
+mod debug;
+mod families;
+mod launch;
+mod logging;
+mod modules;
+mod mounts;
+mod name;
+mod output;
+mod pages;
+mod stack;
+pub mod vucalls;
+mod words;
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use clap::{ArgMatches, Command};
+
+/// What every command prints outside umvu, letter by letter as VUOS does.
+const OUTSIDE: &str = "This is a VUOS command.It works only inside a vuos virtual namespace";
+
+/// One command: its definition and what it does; the result is the exit status.
+struct Entry {
+    define: fn() -> Command,
+    run: fn(&ArgMatches) -> u8,
+    /// The exit status of wrong usage, as VUOS has it.
+    usage: u8,
+}
+
+const COMMANDS: &[Entry] = &[
+    Entry { define: launch::command, run: launch::run, usage: 1 },
+    Entry { define: modules::insmod_command, run: modules::insmod, usage: 2 },
+    Entry { define: modules::rmmod_command, run: modules::rmmod, usage: 2 },
+    Entry { define: modules::lsmod_command, run: modules::lsmod, usage: 2 },
+    Entry { define: mounts::mount_command, run: mounts::mount, usage: 1 },
+    Entry { define: mounts::umount_command, run: mounts::umount, usage: 1 },
+    Entry { define: stack::command, run: stack::run, usage: 1 },
+    Entry { define: name::command, run: name::run, usage: 1 },
+    Entry { define: debug::command, run: debug::run, usage: 1 },
+];
+
+/// The definitions of all commands.
+pub fn commands() -> impl Iterator<Item = Command> {
+    COMMANDS.iter().map(|entry| (entry.define)())
+}
+
+/// Runs the command that `arguments` name; the first one is the program's name.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    let called = called.and_then(|name| name.to_str()).unwrap_or("umvu");
+    let entry = COMMANDS.iter().find(|entry| (entry.define)().get_name() == called);
+    let entry = entry.unwrap_or(&COMMANDS[0]);
+    let command = (entry.define)().version(env!("CARGO_PKG_VERSION"));
+    match command.try_get_matches_from(arguments) {
+        Ok(matches) => ExitCode::from((entry.run)(&matches)),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(entry.usage) } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+/// Says that a command works inside umvu only, with its usage; the exit status is 2.
+fn outside(command: Command) -> u8 {
+    output::complain(OUTSIDE);
+    output::complain(&command.clone().render_usage().to_string());
+    2
+}
