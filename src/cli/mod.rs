@@ -18,7 +18,7 @@ mod words;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// What every command prints outside umvu, letter by letter as VUOS does.
 const OUTSIDE: &str = "This is a VUOS command.It works only inside a vuos virtual namespace";
@@ -45,7 +45,16 @@ const COMMANDS: &[Entry] = &[
 
 /// The definitions of all commands.
 pub fn commands() -> impl Iterator<Item = Command> {
-    COMMANDS.iter().map(|entry| (entry.define)())
+    COMMANDS.iter().map(|entry| complete((entry.define)()))
+}
+
+/// Adds what every command has: `--version`, without a short form since some need `-V`.
+fn complete(command: Command) -> Command {
+    let version = Arg::new("version").long("version").action(ArgAction::Version);
+    command
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .arg(version.help("Print version"))
 }
 
 /// Runs the command that `arguments` name; the first one is the program's name.
@@ -55,8 +64,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let called = called.and_then(|name| name.to_str()).unwrap_or("umvu");
     let entry = COMMANDS.iter().find(|entry| (entry.define)().get_name() == called);
     let entry = entry.unwrap_or(&COMMANDS[0]);
-    let command = (entry.define)().version(env!("CARGO_PKG_VERSION"));
-    match command.try_get_matches_from(arguments) {
+    match complete((entry.define)()).try_get_matches_from(arguments) {
         Ok(matches) => ExitCode::from((entry.run)(&matches)),
         Err(error) => {
             let _ = error.print();
@@ -70,4 +78,14 @@ fn outside(command: Command) -> u8 {
     output::complain(OUTSIDE);
     output::complain(&command.clone().render_usage().to_string());
     2
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definitions_are_consistent() {
+        for command in super::commands() {
+            command.debug_assert();
+        }
+    }
 }

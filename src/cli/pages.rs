@@ -14,7 +14,6 @@ pub(super) fn manuals(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for command in super::commands() {
         let name = command.get_name().to_owned();
-        let command = command.version(env!("CARGO_PKG_VERSION"));
         let mut page = Vec::new();
         clap_mangen::Man::new(command).manual("umvu").render(&mut page)?;
         page.extend_from_slice(SEE_ALSO.as_bytes());
