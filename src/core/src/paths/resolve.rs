@@ -246,8 +246,14 @@ impl<W: World> Resolver<'_, W> {
                     (mount, tree)
                 }
             },
-            b"sys" if parts.next()? == b"class" && parts.next()? == b"net" => {
-                let mount = self.world.network_of(self.caller)?;
+            b"sys" => {
+                let found = match parts.next()? {
+                    b"class" => parts.next()? == b"net",
+                    // Where chdir(2) through a link of the kernel's class directory leads.
+                    b"devices" => parts.next()? == b"virtual" && parts.next()? == b"net",
+                    _ => false,
+                };
+                let mount = self.world.network_of(self.caller).filter(|_| found)?;
                 let tree = mount.stack().sys_class_net()?;
                 (mount, tree)
             }
@@ -404,6 +410,8 @@ mod tests {
                 ("/proc/sys/net/dev", "entry /proc/sys/net/dev"),
                 ("/sys/class/net/dev", "entry /sys/class/net/dev"),
                 ("/sys/class/net/../net", "entry /sys/class/net"),
+                ("/sys/devices/virtual/net/dev", "entry /sys/devices/virtual/net/dev"),
+                ("/sys/devices/system/net", "real /sys/devices/system/net"),
                 ("/proc/self/net/dev", "real /proc/10/net/dev"),
             ],
         );

@@ -8,6 +8,9 @@ use std::{
 use super::lexical::{below, components, number};
 use crate::view::{Mount, View};
 
+/// Where sysfs has the interfaces; those of a stack are all virtual devices.
+const SYSFS: [&[u8]; 2] = [b"/sys/class/net", b"/sys/devices/virtual/net"];
+
 /// The interesting paths of one generation of the view: the mount points, their ancestors, and
 /// the network files of procfs and sysfs.
 #[derive(Debug, Default)]
@@ -86,7 +89,7 @@ impl Territory {
         let first = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
         match first {
             b"proc" if procfs(&rest[4..]) => return true,
-            b"sys" if below(path, b"/sys/class/net").is_some() => return true,
+            b"sys" if SYSFS.iter().any(|net| below(path, net).is_some()) => return true,
             _ => {}
         }
         if first.is_empty() || self.tops.iter().any(|top| top == first) {
@@ -113,7 +116,7 @@ impl Territory {
         if self.is_empty() {
             return true;
         }
-        let above = directory == b"/" || directory == b"/sys" || directory == b"/sys/class";
+        let above = SYSFS.iter().any(|net| below(net, directory).is_some());
         let inside = below(directory, b"/proc").is_some()
             || self.ancestors.contains_key(directory)
             || below(&self.private, directory).is_some();
@@ -210,6 +213,7 @@ mod tests {
             "/sys",
             "/sys/class",
             "/sys/class/network",
+            "/sys/devices/virtual",
             "/sys/class/block",
             "/proc/12/task",
             "/run/u",
@@ -232,9 +236,17 @@ mod tests {
         for path in ["/usr", "/home/u/src", "/sys/class/block", "/dev/pts", "/sys/kernel"] {
             assert!(territory.is_boring(path.as_bytes()), "{path}");
         }
-        for path in
-            ["/", "/run/u", "/dev", "/dev/net", "/proc", "/proc/1", "/sys", "/sys/class/net/lo"]
-        {
+        for path in [
+            "/",
+            "/run/u",
+            "/dev",
+            "/dev/net",
+            "/proc",
+            "/proc/1",
+            "/sys",
+            "/sys/devices",
+            "/sys/class/net/lo",
+        ] {
             assert!(!territory.is_boring(path.as_bytes()), "{path}");
         }
     }
