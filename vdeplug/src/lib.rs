@@ -1,0 +1,63 @@
+//! Plugs for Virtual Distributed Ethernet, in Rust.
+//!
+//! [`open`] turns a virtual network locator ([`Vnl`]) into a [`Transport`]: a thing that sends and
+//! receives Ethernet [`Frame`]s without ever blocking.
+//!
+//! | locator | network |
+//! |---|---|
+//! | `vde://path`, `path`, empty | a port of `vde_switch`, or of a switch as below |
+//! | `switch://path`, `hub://path` | a switch in this process, which others join by `vde://path` |
+//! | `vxvde://group` | a distributed switch on an IP multicast group |
+//! | `tap://name` | a tap interface of the kernel |
+//! | `udp://port->host:port` | a cable through UDP |
+//! | `ptp://path` | a cable between two processes |
+//! | `null://` | nothing |
+//!
+//! Two plugs of one switch exchange a frame:
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! # let place = format!("switch://{}/sw", directory.path().display());
+//! use std::collections::VecDeque;
+//!
+//! let left = vdeplug::open(&place, "left")?;
+//! let right = vdeplug::open(&place, "right")?;
+//! let frame = vdeplug::Frame::from(vec![0xff; 60]);
+//! left.send(&mut vec![frame.clone()]);
+//! let mut received = VecDeque::new();
+//! right.receive(&mut received, 64)?;
+//! assert_eq!(received, [frame]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Code map
+//! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
+//! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
+//! `vde/`, `switch/`, `vxvde/`, `tap.rs`, `udp.rs`, `ptp/`, `null.rs`. They share `batch.rs` (many
+//! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
+//!
+//! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
+//! [`Transport`] blocks.
+
+mod batch;
+mod complete;
+mod error;
+mod frame;
+mod mac_table;
+mod null;
+mod open;
+mod outlet;
+mod ptp;
+mod switch;
+mod tap;
+mod transport;
+mod udp;
+mod vde;
+mod vnl;
+mod vxvde;
+
+pub use error::OpenError;
+pub use frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload};
+pub use open::open;
+pub use transport::{Transport, Waker};
+pub use vnl::{Parameter, Parameters, Resolved, Vnl, VnlError};

@@ -1,0 +1,102 @@
+//! [`open`]: from a locator to its transport.
+
+use std::{env, process, sync::Arc};
+
+use nix::unistd::{User, geteuid};
+
+use crate::{
+    error::OpenError, null, ptp, switch, tap, transport::Transport, udp, vde, vnl::Vnl, vxvde,
+};
+
+/// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
+const LONGEST_DESCRIPTION: usize = 128;
+
+type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
+
+/// The native transports.
+const TRANSPORTS: [(&str, Open); 8] = [
+    ("vde", vde::open),
+    ("switch", switch::open_switch),
+    ("hub", switch::open_hub),
+    ("vxvde", vxvde::open),
+    ("tap", tap::open),
+    ("udp", udp::open),
+    ("ptp", ptp::open),
+    ("null", null::open),
+];
+
+/// Opens a plug in the network that the locator `vnl` names.
+///
+/// A locator without `://` is the path of a switch; the empty one is the default network: what
+/// `~/.vdeplug/default` says, or a switch at `~/.vde2/default.switch`, `/var/run/vde.ctl` or
+/// `/tmp/vde.ctl`. The `description` is what the other side shows to people; ` user=.. pid=..` is
+/// appended.
+///
+/// # Errors
+/// [`OpenError`], whose message says what would be right.
+pub fn open(vnl: &str, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    let mut vnl: Vnl = vnl.parse()?;
+    if vnl.scheme == "vde" && vnl.path.is_empty() {
+        let found = vde::search::default_network().ok_or_else(|| OpenError::Absent {
+            place: vnl.to_string(),
+            problem: "no default network".to_owned(),
+            remedy: "write a locator into ~/.vdeplug/default or start `vde_switch -s /tmp/vde.ctl`"
+                .to_owned(),
+        })?;
+        let parameters = std::mem::take(&mut vnl.parameters);
+        vnl = found;
+        vnl.parameters.0.extend(parameters.0);
+    }
+    match TRANSPORTS.iter().find(|(scheme, _)| *scheme == vnl.scheme) {
+        Some((_, open)) => open(&vnl, &describe(description)),
+        None => {
+            let known: Vec<_> = TRANSPORTS.iter().map(|(s, _)| format!("{s}://")).collect();
+            Err(OpenError::UnknownScheme { scheme: vnl.scheme, known: known.join(" ") })
+        }
+    }
+}
+
+/// Appends who we are.
+fn describe(description: &str) -> String {
+    let uid = geteuid();
+    let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name);
+    let remote = env::var("SSH_CLIENT").ok();
+    let remote = remote.as_deref().and_then(|client| client.split(' ').next());
+    let remote = remote.map(|ip| format!(" SSH={ip}")).unwrap_or_default();
+    let mut text = format!("{description} user={user} pid={}{remote}", process::id());
+    let mut end = text.len().min(LONGEST_DESCRIPTION);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_scheme_lists_the_known_ones() {
+        let error = open("nosuch://x", "test").expect_err("no such transport");
+        let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// vxvde:// \
+                        tap:// udp:// ptp:// null://)";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
+    }
+
+    #[test]
+    fn an_absent_switch_says_how_to_start_one() {
+        let error = open("/nonexistent/sw", "test").expect_err("no switch");
+        let expected = "vde:///nonexistent/sw: no switch there (start one with `vde_switch -s \
+                        /nonexistent/sw` or use switch:///nonexistent/sw)";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.errno(), libc::ENOENT);
+    }
+
+    #[test]
+    fn descriptions_are_bounded() {
+        assert!(describe("lab:").starts_with("lab: user="));
+        assert!(describe(&"é".repeat(200)).len() <= LONGEST_DESCRIPTION);
+    }
+}

@@ -1,0 +1,92 @@
+//! [`Outlet`]: a connected datagram socket that does not lose bursts.
+//!
+//! A Unix datagram socket takes ten datagrams (`net.unix.max_dgram_qlen`) before it makes the
+//! sender wait, fewer than one TCP window. An outlet keeps what does not fit in a bounded backlog
+//! and asks the epoll instance it belongs to for writability; whoever waits there calls
+//! [`Outlet::flush`].
+//!
+//! Locks: the backlog, held during the system call, so that frames stay in order. Nothing else is
+//! locked under it.
+
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use parking_lot::Mutex;
+
+use crate::{batch, transport::Drops};
+
+/// How many frames may wait for a slow peer.
+const LONGEST_BACKLOG: usize = 1024;
+
+/// A connected datagram socket with a backlog, registered in an epoll instance.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    socket: OwnedFd,
+    epoll: Arc<Epoll>,
+    token: u64,
+    backlog: Mutex<VecDeque<Vec<u8>>>,
+}
+
+impl Outlet {
+    /// Registers `socket` for input in `epoll` under `token`.
+    pub(crate) fn new(socket: OwnedFd, epoll: Arc<Epoll>, token: u64) -> nix::Result<Self> {
+        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        Ok(Self { socket, epoll, token, backlog: Mutex::default() })
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Sends frames, or keeps them for [`Self::flush`]; beyond the backlog they are dropped.
+    pub(crate) fn send(&self, mut packets: Vec<Vec<u8>>, drops: &Drops) {
+        let mut backlog = self.backlog.lock();
+        if backlog.is_empty() {
+            let done = self.transmit(packets.iter(), drops);
+            if done < packets.len() {
+                self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT);
+            }
+            packets.drain(..done);
+        }
+        let room = LONGEST_BACKLOG - backlog.len();
+        drops.add(packets.len().saturating_sub(room));
+        backlog.extend(packets.into_iter().take(room));
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&self, drops: &Drops) {
+        let mut backlog = self.backlog.lock();
+        if !backlog.is_empty() {
+            let done = self.transmit(backlog.iter(), drops);
+            backlog.drain(..done);
+            if backlog.is_empty() {
+                self.watch(EpollFlags::EPOLLIN);
+            }
+        }
+    }
+
+    fn transmit<'a>(&self, packets: impl Iterator<Item = &'a Vec<u8>>, drops: &Drops) -> usize {
+        let slices: Vec<_> = packets.map(|bytes| [IoSlice::new(bytes)]).collect();
+        let to: Vec<Option<()>> = vec![None; slices.len()];
+        batch::send(self.socket(), &slices, &to, drops)
+    }
+
+    fn watch(&self, interest: EpollFlags) {
+        let mut event = EpollEvent::new(interest, self.token);
+        if let Err(error) = self.epoll.modify(&self.socket, &mut event) {
+            tracing::debug!(%error, "cannot watch a socket for writability");
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        // The descriptor would leave the instance when closed, unless a child shares it.
+        let _ = self.epoll.delete(&self.socket);
+    }
+}

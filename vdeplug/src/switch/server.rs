@@ -1,0 +1,302 @@
+//! [`Server`]: the control directory of a switch, where other processes join.
+//!
+//! One thread per switch waits on an epoll instance for new clients, their requests, their frames
+//! and room for their backlog. A client is a stream (open while it is joined) and a datagram
+//! socket `fdN` in the directory, connected to the socket that the client named in its request.
+//! See `vde/wire.rs` for the bytes.
+
+use std::{
+    collections::HashMap,
+    fs::{self, Permissions},
+    io::{self, Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        eventfd::{EfdFlags, EventFd},
+        signal::SigSet,
+        socket::{setsockopt, sockopt},
+    },
+    unistd::{Gid, chown},
+};
+
+use crate::{
+    batch,
+    outlet::Outlet,
+    switch::{
+        fabric::{Fabric, Run, Slot},
+        port::Port,
+    },
+    vde::{
+        handshake::{BoundPath, is_transient},
+        wire::{LONGEST_REQUEST, Malformed, Request, encode_address},
+    },
+};
+
+const LISTENER: u64 = 0;
+const STOP: u64 = 1;
+/// Frames that are read from one client before the others have their turn.
+const TURN: usize = 256;
+/// Room for bursts towards a client; the system may grant less.
+const SEND_BUFFER: usize = 1 << 20;
+/// The pause after a failure that waiting may cure, such as a lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Who may join.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    pub(crate) group: Option<Gid>,
+}
+
+impl Access {
+    /// Sets the permissions of a socket in the file system.
+    pub(crate) fn apply(self, path: &std::path::Path) -> io::Result<()> {
+        if self.group.is_some() {
+            chown(path, None, self.group)?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(self.mode))
+    }
+}
+
+/// The thread that serves clients; dropping it makes them leave.
+#[derive(Debug)]
+pub(crate) struct Server {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts to serve the clients of `fabric` that come to `listener` in `directory`.
+    pub(crate) fn start(
+        fabric: Arc<Fabric>,
+        listener: UnixListener,
+        directory: PathBuf,
+        access: Access,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let worker = Worker {
+            fabric,
+            listener,
+            directory,
+            access,
+            epoll,
+            stop: Arc::clone(&stop),
+            clients: HashMap::new(),
+            next: 0,
+            runs: Vec::new(),
+        };
+        let thread = thread::Builder::new().name("vde-switch".into()).spawn(|| worker.run())?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let stopped = self.stop.write(1).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| stopped) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    fabric: Arc<Fabric>,
+    listener: UnixListener,
+    directory: PathBuf,
+    access: Access,
+    epoll: Arc<Epoll>,
+    /// Kept open until the thread ends.
+    stop: Arc<EventFd>,
+    clients: HashMap<u64, Client>,
+    next: u64,
+    runs: Vec<Run>,
+}
+
+struct Client {
+    stream: UnixStream,
+    stage: Stage,
+}
+
+enum Stage {
+    /// So much of the request has come.
+    Asking(Vec<u8>),
+    Joined(Joined),
+}
+
+struct Joined {
+    slot: Slot,
+    port: Arc<Port>,
+    _path: BoundPath,
+}
+
+/// The client is to be forgotten.
+struct Gone;
+
+impl Worker {
+    fn run(mut self) {
+        // Signals are the business of the program's own threads.
+        let _ = SigSet::all().thread_block();
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "the switch no longer serves other processes");
+                    break;
+                }
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    LISTENER => self.accept(),
+                    STOP => return self.close(),
+                    token => self.serve(token),
+                }
+            }
+        }
+        self.close();
+    }
+
+    fn close(mut self) {
+        let ids: Vec<_> = self.clients.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.forget(id));
+        drop(self.stop);
+    }
+
+    fn accept(&mut self) {
+        let accepted = match self.listener.accept() {
+            Ok((stream, _)) => stream.set_nonblocking(true).map(|()| stream),
+            Err(error) if is_transient(&error) => return,
+            Err(error) => Err(error),
+        };
+        let watched = accepted.and_then(|stream| {
+            self.next += 1;
+            let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+            self.epoll.add(&stream, EpollEvent::new(interest, stream_token(self.next)))?;
+            Ok(stream)
+        });
+        match watched {
+            Ok(stream) => {
+                let stage = Stage::Asking(Vec::new());
+                self.clients.insert(self.next, Client { stream, stage });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client");
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    fn serve(&mut self, token: u64) {
+        let id = token / 2;
+        // An earlier event of the same round may have removed the client.
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let done = match &mut client.stage {
+            Stage::Joined(joined) if token == data_token(id) => {
+                transfer(&self.fabric, joined, &mut self.runs)
+            }
+            Stage::Joined(_) => discard(&mut client.stream),
+            Stage::Asking(request) => match read_request(&mut client.stream, request) {
+                Ok(None) => Ok(()),
+                Ok(Some(request)) => self.join(id, &request).map_err(|error| {
+                    tracing::warn!(client = request.description, %error, "cannot admit a client");
+                    Gone
+                }),
+                Err(Gone) => Err(Gone),
+            },
+        };
+        if let Err(Gone) = done {
+            self.forget(id);
+        }
+    }
+
+    fn join(&mut self, id: u64, request: &Request) -> io::Result<()> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let path = self.directory.join(format!("fd{id}"));
+        let reply = encode_address(&path).ok_or(Errno::ENAMETOOLONG)?;
+        // A former owner of the directory may have died without removing its sockets.
+        let _ = fs::remove_file(&path);
+        let data = UnixDatagram::bind(&path)?;
+        let path = BoundPath(path);
+        self.access.apply(&path.0)?;
+        data.connect(&request.address)?;
+        data.set_nonblocking(true)?;
+        let _ = setsockopt(&data, sockopt::SndBuf, &SEND_BUFFER);
+        let outlet = Outlet::new(data.into(), Arc::clone(&self.epoll), data_token(id))?;
+        let port = Arc::new(Port::remote(outlet));
+        let slot = self.fabric.attach(Arc::clone(&port));
+        client.stage = Stage::Joined(Joined { slot, port, _path: path });
+        client.stream.write_all(&reply)?;
+        tracing::debug!(client = request.description, slot, "a client joined the switch");
+        Ok(())
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(client) = self.clients.remove(&id) {
+            let _ = self.epoll.delete(&client.stream);
+            if let Stage::Joined(joined) = client.stage {
+                self.fabric.detach(joined.slot);
+            }
+        }
+    }
+}
+
+fn stream_token(id: u64) -> u64 {
+    id * 2
+}
+
+fn data_token(id: u64) -> u64 {
+    id * 2 + 1
+}
+
+fn read_request(stream: &mut UnixStream, request: &mut Vec<u8>) -> Result<Option<Request>, Gone> {
+    let mut bytes = [0; LONGEST_REQUEST];
+    match stream.read(&mut bytes) {
+        Ok(0) => return Err(Gone),
+        Ok(count) => request.extend_from_slice(&bytes[..count]),
+        Err(error) if is_transient(&error) => return Ok(None),
+        Err(_) => return Err(Gone),
+    }
+    match Request::decode(request) {
+        Ok(request) => Ok(Some(request)),
+        Err(Malformed::Short) if request.len() < LONGEST_REQUEST => Ok(None),
+        Err(Malformed::Short | Malformed::Foreign) => Err(Gone),
+    }
+}
+
+/// Reads what nobody expects; the end of the stream is the end of the client.
+fn discard(stream: &mut UnixStream) -> Result<(), Gone> {
+    match stream.read(&mut [0; 256]) {
+        Ok(0) => Err(Gone),
+        Ok(_) => Ok(()),
+        Err(error) if is_transient(&error) => Ok(()),
+        Err(_) => Err(Gone),
+    }
+}
+
+/// Moves frames from and to a client.
+fn transfer(fabric: &Fabric, joined: &Joined, runs: &mut Vec<Run>) -> Result<(), Gone> {
+    let drops = &joined.port.drops;
+    let Some(outlet) = joined.port.outlet() else { return Err(Gone) };
+    outlet.flush(drops);
+    let mut frames = Vec::new();
+    let received =
+        batch::receive_frames(outlet.socket(), TURN, drops, &mut |frame| frames.push(frame));
+    fabric.forward(joined.slot, &mut frames, runs, drops);
+    received.map(|_| ()).map_err(|_| Gone)
+}

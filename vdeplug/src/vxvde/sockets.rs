@@ -1,0 +1,100 @@
+//! The two sockets of a distributed switch.
+//!
+//! One listens to the group, at a port that all members share. The other has an ephemeral port,
+//! sends everything and receives what is for this member alone; its address is the member's name.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+
+use crate::{error::OpenError, vxvde::options::Options};
+
+/// The sockets, non-blocking.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) group: UdpSocket,
+    pub(crate) own: UdpSocket,
+    pub(crate) own_port: u16,
+}
+
+impl Sockets {
+    /// Joins the group.
+    pub(crate) fn open(place: &str, options: &Options) -> Result<Self, OpenError> {
+        let failed = |action| {
+            let no_route = absent(place, options.group);
+            move |error: io::Error| match error.raw_os_error() {
+                Some(libc::ENETUNREACH | libc::ENODEV | libc::EHOSTUNREACH) => no_route,
+                _ => OpenError::system(place, action)(error),
+            }
+        };
+        let group = listen(options).map_err(failed("joining the multicast group"))?;
+        let own = speak(options).map_err(failed("making a socket to send with"))?;
+        let probe = speak(options).and_then(|probe| probe.connect(options.group));
+        probe.map_err(failed("finding a route to the group"))?;
+        let address = own.local_addr().map_err(failed("reading the own address"))?;
+        Ok(Self { group, own, own_port: address.port() })
+    }
+}
+
+fn absent(place: &str, group: SocketAddr) -> OpenError {
+    let route = if group.is_ipv4() {
+        "ip route add 239.0.0.0/8 dev lo"
+    } else {
+        "ip -6 route add ff05::/16 dev lo table local"
+    };
+    OpenError::Absent {
+        place: place.to_owned(),
+        problem: "no multicast route".to_owned(),
+        remedy: format!("{route}, or run in a namespace of its own"),
+    }
+}
+
+fn socket(options: &Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(options.group), Type::DGRAM, Some(Protocol::UDP))?;
+    if let Some(size) = options.receive_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listen(options: &Options) -> io::Result<UdpSocket> {
+    let socket = socket(options)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&options.group.into())?;
+    let index = options.interface.map_or(0, |interface| interface.index);
+    match options.group {
+        SocketAddr::V4(group) => {
+            socket.join_multicast_v4_n(group.ip(), &InterfaceIndexOrAddress::Index(index))?;
+        }
+        SocketAddr::V6(group) => socket.join_multicast_v6(group.ip(), index)?,
+    }
+    Ok(socket.into())
+}
+
+fn speak(options: &Options) -> io::Result<UdpSocket> {
+    let socket = socket(options)?;
+    let any = match options.group {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    match options.group {
+        SocketAddr::V4(_) => {
+            // Zero is not a TTL that unicast datagrams can have.
+            socket.set_ttl_v4(options.ttl.max(1))?;
+            socket.set_multicast_ttl_v4(options.ttl)?;
+            if let Some(interface) = options.interface {
+                socket.set_multicast_if_v4(&interface.v4)?;
+            }
+        }
+        SocketAddr::V6(_) => {
+            socket.set_multicast_hops_v6(options.ttl)?;
+            socket.set_multicast_if_v6(options.interface.map_or(0, |i| i.index))?;
+        }
+    }
+    socket.bind(&SocketAddr::new(options.bind.unwrap_or(any), 0).into())?;
+    Ok(socket.into())
+}

@@ -1,0 +1,215 @@
+//! What the tests share: waiting without sleeping, frames, child processes, private networks.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
+
+use std::{
+    collections::VecDeque,
+    io::{Read, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use vdeplug::{Frame, Transport};
+
+/// The end of all waiting; reached only when a test fails.
+const FOREVER: Duration = Duration::from_secs(30);
+
+/// A frame from station `from` to station `to` (255: all) with a payload.
+pub fn frame(to: u8, from: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![if to == 255 { 0xff } else { 2 }; 6];
+    bytes[1..].fill(if to == 255 { 0xff } else { to });
+    bytes.extend([2, from, from, from, from, from, 0x88, 0xb5]);
+    bytes.extend(payload);
+    bytes.resize(bytes.len().max(60), 0);
+    bytes
+}
+
+/// Waits until `condition` gives something, polling the plug meanwhile.
+pub fn wait_for<T>(
+    plug: &Arc<dyn Transport>,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + FOREVER;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < end, "still waiting for {what}");
+        let due = plug.tick(Instant::now());
+        let left = due.map_or(10, |due| due.saturating_duration_since(Instant::now()).as_millis());
+        let timeout = PollTimeout::from(u16::try_from(left.min(10)).unwrap_or(10));
+        match plug.poll_fd() {
+            Some(fd) => drop(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout)),
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+/// Receives one frame.
+pub fn receive(plug: &Arc<dyn Transport>) -> Vec<u8> {
+    let mut frames = VecDeque::new();
+    wait_for(plug, "a frame", || {
+        plug.receive(&mut frames, 1).expect("a live plug");
+        frames.pop_front().map(|frame| frame.bytes)
+    })
+}
+
+/// Receives frames until the one that ends a test's traffic; returns those before it.
+pub fn receive_until(plug: &Arc<dyn Transport>, last: &[u8]) -> Vec<Vec<u8>> {
+    let mut before = Vec::new();
+    loop {
+        match receive(plug) {
+            bytes if bytes == last => return before,
+            bytes => before.push(bytes),
+        }
+    }
+}
+
+pub fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
+    plug.send(&mut vec![Frame::from(bytes.to_vec())]);
+}
+
+pub fn open(vnl: &str) -> Arc<dyn Transport> {
+    vdeplug::open(vnl, "test").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Whether a program is installed; says so if not.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|dir| dir.join(program).exists());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Waits until a path exists.
+pub fn wait_for_path(path: &Path) {
+    let end = Instant::now() + FOREVER;
+    while !path.exists() {
+        assert!(Instant::now() < end, "{} does not appear", path.display());
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until a path is gone.
+pub fn wait_for_removal(path: &Path) {
+    let end = Instant::now() + FOREVER;
+    while path.exists() {
+        assert!(Instant::now() < end, "{} does not disappear", path.display());
+        std::thread::yield_now();
+    }
+}
+
+/// A child process, killed with this value.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A directory for sockets with a short path.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("vp").tempdir_in("/tmp").expect("a directory")
+}
+
+/// `vde_switch` on a directory of its own.
+pub fn vde_switch(path: &Path) -> Running {
+    let mut command = Command::new("vde_switch");
+    // With a daemon's input it would end at once: it reads commands there.
+    command.args(["-s".as_ref(), path.as_os_str()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let running = Running::start(&mut command);
+    wait_for_path(&path.join("ctl"));
+    running
+}
+
+/// `vde_plug`, whose standard streams carry frames with a length before each.
+pub struct VdePlug {
+    pub process: Running,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl VdePlug {
+    pub fn start(vnl: &str) -> Self {
+        let mut command = Command::new("vde_plug");
+        command.arg(vnl).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Running::start(&mut command);
+        let input = process.0.stdin.take().expect("a pipe");
+        let output = process.0.stdout.take().expect("a pipe");
+        Self { process, input, output }
+    }
+
+    pub fn send(&mut self, frame: &[u8]) {
+        let length = u16::try_from(frame.len()).expect("a frame's length");
+        let mut bytes = length.to_be_bytes().to_vec();
+        bytes.extend(frame);
+        self.input.write_all(&bytes).expect("a running vde_plug");
+    }
+
+    pub fn receive(&mut self) -> Vec<u8> {
+        let mut length = [0; 2];
+        self.output.read_exact(&mut length).expect("a running vde_plug");
+        let mut frame = vec![0; usize::from(u16::from_be_bytes(length))];
+        self.output.read_exact(&mut frame).expect("a running vde_plug");
+        frame
+    }
+
+    /// Sends a frame again and again until `plug` receives it: then both are connected.
+    pub fn greet(&mut self, plug: &Arc<dyn Transport>, hello: &[u8]) {
+        let mut frames = VecDeque::new();
+        wait_for(plug, "a greeting", || {
+            self.send(hello);
+            plug.receive(&mut frames, 64).expect("a live plug");
+            frames.iter().any(|frame| frame.bytes == hello).then_some(())
+        });
+    }
+
+    /// Whether frames wait to be received.
+    pub fn is_readable(&self) -> bool {
+        let mut descriptors = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
+        poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// Runs one test of this program again in a private network with the loopback up; returns
+/// whether this is already that run.
+pub fn in_private_network(test: &str, setup: &str) -> bool {
+    const MARK: &str = "VDEPLUG_TEST_IN_PRIVATE_NETWORK";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().expect("the test program");
+    let script = format!("ip link set lo up; {setup}; exec \"$0\" --exact {test} --nocapture");
+    let probe = Command::new("unshare").args(["-Urn", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) || !installed("ip") {
+        eprintln!("skipped: no private network can be made here");
+        return false;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-Urn", "sh", "-c", &script]).arg(program).env(MARK, "1");
+    let status = command.status().expect("unshare");
+    assert!(status.success(), "{test} failed in its private network");
+    false
+}
+
+pub fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+pub fn beside(directory: &tempfile::TempDir, name: &str) -> PathBuf {
+    directory.path().join(name)
+}

@@ -1,0 +1,253 @@
+//! `switch://` and `hub://`: plugs of this process and clients of others.
+
+mod common;
+
+use std::{collections::VecDeque, os::unix::net::UnixListener, process::Command, sync::Arc};
+
+use common::{
+    Running, VdePlug, beside, directory, frame, installed, open, path_text, receive, receive_until,
+    send, vde_switch, wait_for, wait_for_removal,
+};
+use vdeplug::{Frame, Transport};
+
+#[test]
+fn plugs_of_one_process_exchange_frames_by_any_name_of_the_path() {
+    let directory = directory();
+    let path = path_text(&beside(&directory, "sw"));
+    let left = open(&format!("switch://{path}"));
+    let right = open(&format!("switch://{}/./sw", path_text(directory.path())));
+    assert!(left.poll_fd().is_none() && left.accepts_offload());
+    send(&left, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&right), frame(255, 1, b"hello"));
+}
+
+#[test]
+fn offloaded_frames_pass_between_plugs_as_they_are_and_complete_to_clients() {
+    let directory = directory();
+    let path = path_text(&beside(&directory, "sw"));
+    let left = open(&format!("switch://{path}"));
+    let right = open(&format!("switch://{path}"));
+    let client = open(&format!("vde://{path}"));
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [0xff; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 3, 4)
+        .write(&mut bytes, &[7; 30_000])
+        .expect("a packet");
+    let segment_size = std::num::NonZeroU16::new(1000);
+    let large = Frame { bytes, offload: vdeplug::Offload { checksum_pending: true, segment_size } };
+    left.send(&mut vec![large.clone()]);
+    let mut received = VecDeque::new();
+    right.receive(&mut received, 2).expect("a live plug");
+    assert_eq!(received, [large]);
+    send(&left, &frame(255, 1, b"last"));
+    let parts = receive_until(&client, &frame(255, 1, b"last"));
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1054; 30]);
+}
+
+#[test]
+fn the_directory_lives_as_long_as_a_plug() {
+    let directory = directory();
+    let path = beside(&directory, "sw");
+    let first = open(&format!("switch://{}", path_text(&path)));
+    let second = open(&format!("switch://{}", path_text(&path)));
+    let client = open(&format!("vde://{}", path_text(&path)));
+    drop(first);
+    assert!(path.join("ctl").exists() && client.carrier());
+    drop(second);
+    assert!(!path.exists());
+    let mut frames = VecDeque::new();
+    wait_for(&client, "the loss of the carrier", || {
+        client.receive(&mut frames, 1).expect("a plug that reconnects");
+        (!client.carrier()).then_some(())
+    });
+}
+
+#[test]
+fn clients_reconnect_to_a_new_switch() {
+    let directory = directory();
+    let path = path_text(&beside(&directory, "sw"));
+    let first = open(&format!("switch://{path}"));
+    let client = open(&format!("vde://{path}"));
+    drop(first);
+    let second = open(&format!("switch://{path}"));
+    let mut frames = VecDeque::new();
+    let mut lost = false;
+    wait_for(&client, "the new carrier", || {
+        client.receive(&mut frames, 1).expect("a plug that reconnects");
+        lost |= !client.carrier();
+        (lost && client.carrier()).then_some(())
+    });
+    send(&client, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&second), frame(255, 1, b"hello"));
+}
+
+#[test]
+fn debian_programs_join() {
+    if !installed("vde_plug") {
+        return;
+    }
+    let directory = directory();
+    for scheme in ["switch", "hub"] {
+        let path = path_text(&beside(&directory, scheme));
+        let plug = open(&format!("{scheme}://{path}"));
+        let mut debian = VdePlug::start(&format!("vde://{path}"));
+        debian.greet(&plug, &frame(255, 9, b"hello"));
+        send(&plug, &frame(9, 1, b"answer"));
+        assert_eq!(debian.receive(), frame(9, 1, b"answer"));
+        let mut second = VdePlug::start(&path);
+        second.greet(&plug, &frame(1, 8, b"to us only"));
+        // Two clients meet as well.
+        debian.send(&frame(8, 9, b"neighbour"));
+        assert_eq!(second.receive(), frame(8, 9, b"neighbour"));
+        // A client that leaves takes its socket with it.
+        let sockets = |name: &str| {
+            let entries = std::fs::read_dir(&path).expect("a directory").flatten();
+            entries.filter(|e| e.file_name().to_string_lossy().starts_with(name)).count()
+        };
+        assert_eq!((sockets("fd"), sockets(".")), (2, 0));
+        drop(second);
+        wait_for(&plug, "the client to leave", || (sockets("fd") == 1).then_some(()));
+    }
+}
+
+#[test]
+fn a_switch_of_another_program_is_joined() {
+    if !installed("vde_switch") || !installed("vde_plug") {
+        return;
+    }
+    let directory = directory();
+    let path = beside(&directory, "sw");
+    let _switch = vde_switch(&path);
+    let left = open(&format!("switch://{}", path_text(&path)));
+    let right = open(&format!("hub://{}", path_text(&path)));
+    assert!(left.poll_fd().is_some());
+    send(&left, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&right), frame(255, 1, b"hello"));
+
+    // The same kind of switch, made by the C library.
+    let path = path_text(&beside(&directory, "node"));
+    let mut debian = VdePlug::start(&format!("switch://{path}"));
+    common::wait_for_path(std::path::Path::new(&path).join("ctl").as_path());
+    let plug = open(&format!("switch://{path}"));
+    debian.greet(&plug, &frame(255, 9, b"hello"));
+    send(&plug, &frame(9, 1, b"answer"));
+    assert_eq!(debian.receive(), frame(9, 1, b"answer"));
+}
+
+#[test]
+fn what_a_dead_process_left_is_replaced() {
+    let directory = directory();
+    let path = beside(&directory, "sw");
+    std::fs::create_dir(&path).expect("a directory");
+    drop(UnixListener::bind(path.join("ctl")).expect("a socket"));
+    let plug = open(&format!("switch://{}", path_text(&path)));
+    let client = open(&format!("vde://{}", path_text(&path)));
+    send(&client, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&plug), frame(255, 1, b"hello"));
+    drop(plug);
+    assert!(!path.exists());
+}
+
+#[test]
+fn another_process_joins_and_takes_over() {
+    // The helper below, run as a process of its own, makes the switch and is killed.
+    let directory = directory();
+    let path = beside(&directory, "sw");
+    let program = std::env::current_exe().expect("the test program");
+    let mut command = Command::new(program);
+    command.args(["--exact", "helper_that_keeps_a_switch", "--nocapture"]);
+    command.env("VDEPLUG_TEST_SWITCH", &path).stdout(std::process::Stdio::null());
+    let maker = Running::start(&mut command);
+    common::wait_for_path(&path.join("ctl"));
+    let joined = open(&format!("switch://{}", path_text(&path)));
+    assert!(joined.poll_fd().is_some(), "a client of the other process");
+    send(&joined, &frame(255, 1, b"echo"));
+    assert_eq!(receive(&joined), frame(255, 2, b"echo"));
+    drop(maker);
+    let taken = open(&format!("switch://{}", path_text(&path)));
+    assert!(taken.poll_fd().is_none(), "the new maker");
+    let mut frames = VecDeque::new();
+    let mut lost = false;
+    wait_for(&joined, "the new carrier", || {
+        joined.receive(&mut frames, 1).expect("a plug that reconnects");
+        lost |= !joined.carrier();
+        (lost && joined.carrier()).then_some(())
+    });
+    send(&taken, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&joined), frame(255, 1, b"hello"));
+    drop(taken);
+    wait_for_removal(&path);
+}
+
+#[test]
+fn helper_that_keeps_a_switch() {
+    let Some(path) = std::env::var_os("VDEPLUG_TEST_SWITCH") else { return };
+    let plug = open(&format!("switch://{}", path.to_string_lossy()));
+    loop {
+        let _ = receive(&plug);
+        send(&plug, &frame(255, 2, b"echo"));
+    }
+}
+
+#[test]
+fn a_thousand_ports_reach_each_other() {
+    let directory = directory();
+    let path = format!("hub://{}", path_text(&beside(&directory, "hub")));
+    let hub: Vec<_> = (0..1000).map(|_| open(&path)).collect();
+    send(&hub[0], &frame(255, 1, b"all"));
+    for plug in &hub[1..] {
+        let mut received = VecDeque::new();
+        assert_eq!(plug.receive(&mut received, 9).ok(), Some(1));
+    }
+    drop(hub);
+    let path = format!("switch://{}", path_text(&beside(&directory, "sw")));
+    let ports: Vec<_> = (0..1000_u16).map(|_| open(&path)).collect();
+    let address = |n: u16| [[2, 0, 0, 0], [0, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]].concat();
+    let bytes = |to: u16, from: u16| {
+        let mut bytes = address(to)[2..].to_vec();
+        bytes[0] = 2;
+        bytes.extend(&address(from)[2..]);
+        bytes[6] = 2;
+        bytes.resize(60, 0);
+        Frame::from(bytes)
+    };
+    let drain = |plug: &Arc<dyn Transport>| {
+        let mut received = VecDeque::new();
+        plug.receive(&mut received, usize::MAX).expect("a live plug")
+    };
+    for n in 0..1000_u16 {
+        // Addressed to itself: learned, and flooded only because nobody knew it before.
+        ports[usize::from(n)].send(&mut vec![bytes(n, n)]);
+    }
+    ports.iter().for_each(|plug| drop(drain(plug)));
+    for n in 0..1000_u16 {
+        ports[usize::from(n)].send(&mut vec![bytes((n + 7) % 1000, n)]);
+    }
+    assert!(ports.iter().all(|plug| drain(plug) == 1), "each frame went to its port only");
+}
+
+#[test]
+fn wakers_tell_of_the_first_frame_only() {
+    let directory = directory();
+    let path = format!("switch://{}", path_text(&beside(&directory, "sw")));
+    let (left, right) = (open(&path), open(&path));
+    let (sender, woken) = std::sync::mpsc::channel();
+    right.set_waker(Arc::new(move || drop(sender.send(()))));
+    send(&left, &frame(255, 1, b"1"));
+    send(&left, &frame(255, 1, b"2"));
+    assert_eq!(woken.try_iter().count(), 1);
+    let mut received = VecDeque::new();
+    assert_eq!(right.receive(&mut received, 9).ok(), Some(2));
+    send(&left, &frame(255, 1, b"3"));
+    assert_eq!(woken.try_iter().count(), 1);
+}
+
+#[test]
+fn a_path_that_cannot_be_a_switch_says_so() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let place = format!("switch://{}", path_text(file.path()));
+    let error = vdeplug::open(&place, "test").expect_err("a file");
+    assert_eq!(error.errno(), libc::ENOTDIR);
+    assert!(error.to_string().ends_with("(the path must be a directory or not exist)"), "{error}");
+}
