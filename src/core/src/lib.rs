@@ -75,6 +75,7 @@ impl Core {
 
 impl Supervisor for Core {
     fn handle(&self, call: &Call) -> Action {
+        self.paths.settle();
         match self.table.handler(call.syscall.number) {
             Some(handler) => handler(self, call),
             None => Action::Forward,

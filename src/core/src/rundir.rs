@@ -1,6 +1,6 @@
 //! The private directory of one hypervisor, and the removal of those that a killed one left.
 //!
-//! It is `umvu-UID/PID.START.N` under `$XDG_RUNTIME_DIR` or `/tmp`, mode 0700; START is the start
+//! It is `umvu-UID/PID.START.N` under `$XDG_RUNTIME_DIR`, `/dev/shm` or `/tmp`, mode 0700; START is the start
 //! time of the process (proc(5), field 22), so that a reused pid is not taken for a living owner; N counts
 //! the hypervisors of one process.
 
@@ -25,8 +25,9 @@ impl RunDir {
     /// Creates the directory with its `sockets` folder. Errors: those of mkdir(2), `EPERM` when
     /// the parent exists but belongs to somebody else.
     pub fn create() -> io::Result<Self> {
-        let parent = parent();
-        make_private(&parent)?;
+        let places = places();
+        let parent = places.first().ok_or(io::ErrorKind::ReadOnlyFilesystem)?;
+        make_private(parent)?;
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -62,9 +63,8 @@ impl Drop for RunDir {
 
 /// Removes the directories of hypervisors of this user that no longer live.
 pub fn remove_stale() {
-    let parent = parent();
-    let Ok(entries) = fs::read_dir(&parent) else { return };
-    for entry in entries.flatten() {
+    let folders = places().into_iter().filter_map(|place| fs::read_dir(place).ok());
+    for entry in folders.flatten().flatten() {
         let name = entry.file_name();
         let Some(owner) = name.to_str().and_then(parse) else { continue };
         if start_time(owner.0) != Some(owner.1) {
@@ -73,12 +73,15 @@ pub fn remove_stale() {
     }
 }
 
-fn parent() -> PathBuf {
-    let base = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute() && writable(dir))
-        .unwrap_or_else(|| PathBuf::from("/tmp"));
-    base.join(format!("umvu-{}", Uid::effective()))
+/// Where private directories may be, the best place first: a tmpfs where there is one, since names
+/// are made and removed with each datagram socket, and an ordinary file system lists a directory's
+/// `.` and `..` anywhere.
+fn places() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let bases = [runtime, Some(PathBuf::from("/dev/shm")), Some(PathBuf::from("/tmp"))];
+    let usable = |base: &PathBuf| base.is_absolute() && writable(base);
+    let folder = format!("umvu-{}", Uid::effective());
+    bases.into_iter().flatten().filter(usable).map(|base| base.join(&folder)).collect()
 }
 
 fn writable(dir: &Path) -> bool {

@@ -1,17 +1,48 @@
 //! Which of the guests' sockets some descriptor still refers to.
 //!
-//! A fresh, bound or datagram socket gives no event when its last descriptor is closed; the
-//! kernel's list of AF_UNIX sockets (proc(5), `/proc/net/unix`) tells which inodes are left.
+//! A fresh, bound or datagram socket gives no event when its last descriptor is closed. The
+//! kernel's list of AF_UNIX sockets (proc(5), `/proc/net/unix`) names the inodes that are left;
+//! since reading it is no snapshot, a missing one is asked for by itself (sock_diag(7)).
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
-/// The inodes of `asked` that are still open somewhere; all of them when the list cannot be read.
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
+
+const NLMSG_ERROR: u16 = 2;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+/// How often the list is read when the kernel has no unix_diag.
+const READINGS: usize = 3;
+
+/// The inodes of `asked` that are still open somewhere; all of them when the kernel cannot tell.
 pub(crate) fn living(asked: &[u64]) -> HashSet<u64> {
-    let asked: HashSet<u64> = asked.iter().copied().collect();
-    match std::fs::read_to_string("/proc/self/net/unix") {
-        Ok(list) => list.lines().filter_map(inode_of).filter(|it| asked.contains(it)).collect(),
-        Err(_) => asked,
+    let mut found = HashSet::new();
+    let mut missing: HashSet<u64> = asked.iter().copied().collect();
+    if !look(&mut missing, &mut found) || missing.is_empty() {
+        found.extend(missing);
+        return found;
     }
+    match Diag::open() {
+        Some(diag) => found.extend(missing.into_iter().filter(|inode| diag.is_open(*inode))),
+        None => {
+            for _ in 1..READINGS {
+                look(&mut missing, &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Moves what the list names from `missing` to `found`; false when there is no list.
+fn look(missing: &mut HashSet<u64>, found: &mut HashSet<u64>) -> bool {
+    let Ok(list) = std::fs::read_to_string("/proc/self/net/unix") else { return false };
+    found.extend(list.lines().filter_map(inode_of).filter(|inode| missing.remove(inode)));
+    true
 }
 
 /// The inode of a line: `Num RefCount Protocol Flags Type St Inode [Path]`.
@@ -19,18 +50,78 @@ fn inode_of(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
+/// A socket for questions about single inodes.
+struct Diag(OwnedFd);
+
+impl Diag {
+    fn open() -> Option<Self> {
+        let protocol = SockProtocol::NetlinkSockDiag;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).ok()?;
+        Some(Self(fd))
+    }
+
+    /// Whether a socket has this inode; true when the kernel does not say.
+    fn is_open(&self, inode: u64) -> bool {
+        let Ok(inode) = u32::try_from(inode) else { return true };
+        let request = request(inode);
+        if send(self.0.as_raw_fd(), &request, MsgFlags::empty()).is_err() {
+            return true;
+        }
+        let mut answer = [0; 1024];
+        match recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+            Ok(length) if length >= 20 => {
+                let kind = u16::from_ne_bytes([answer[4], answer[5]]);
+                let error =
+                    answer[16..].first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
+                kind != NLMSG_ERROR || error != -libc::ENOENT
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A `struct nlmsghdr` and a `struct unix_diag_req` for one inode.
+fn request(inode: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(40);
+    bytes.extend_from_slice(&40_u32.to_ne_bytes());
+    bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    // Family AF_UNIX, protocol 0, padding; all states; the inode; nothing to show; any cookie.
+    bytes.extend_from_slice(&[1, 0, 0, 0]);
+    bytes.extend_from_slice(&u32::MAX.to_ne_bytes());
+    bytes.extend_from_slice(&inode.to_ne_bytes());
+    bytes.extend_from_slice(&0_u32.to_ne_bytes());
+    bytes.extend_from_slice(&[0xff; 8]);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    fn inode(socket: &UnixStream) -> u64 {
+        nix::sys::stat::fstat(socket).expect("an open descriptor").st_ino
+    }
 
     #[test]
     fn an_open_socket_lives_and_a_closed_one_does_not() {
-        let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let inode = |socket: &std::os::unix::net::UnixStream| {
-            nix::sys::stat::fstat(socket).expect("an open descriptor").st_ino
-        };
+        let (one, other) = UnixStream::pair().expect("a pair");
         let (kept, closed) = (inode(&one), inode(&other));
         drop(other);
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
+    }
+
+    #[test]
+    fn a_single_inode_can_be_asked_for() {
+        let Some(diag) = Diag::open() else { return };
+        let (one, other) = UnixStream::pair().expect("a pair");
+        let (kept, closed) = (inode(&one), inode(&other));
+        drop(other);
+        assert!(diag.is_open(kept));
+        assert!(!diag.is_open(closed));
     }
 }
