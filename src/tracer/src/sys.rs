@@ -197,6 +197,8 @@ pub(crate) fn fork_exec(launch: &Launch, gate: &OwnedFd, opener: &OwnedFd) -> io
     let mut byte = 0_u8;
     // SAFETY: as above; pointers stay valid since nothing has been freed.
     unsafe {
+        // Before the gate: the view may be armed while the child waits at it.
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         // Without the hypervisor the gate ends instead of opening.
         libc::close(opener.as_raw_fd());
         if libc::read(gate.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
@@ -207,7 +209,6 @@ pub(crate) fn fork_exec(launch: &Launch, gate: &OwnedFd, opener: &OwnedFd) -> io
         }
         let mask = *launch.mask.as_ref();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         if !code.is_empty() {
             let program = libc::sock_fprog {
                 len: u16::try_from(code.len()).unwrap_or(0),
