@@ -8,6 +8,8 @@
 use std::hash::{BuildHasher, RandomState};
 
 const WAYS: usize = 4;
+/// An odd number without pattern: the golden ratio.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// An address and what tells apart equal addresses: the VLAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +86,9 @@ impl<V: Copy + Default + PartialEq> MacTable<V> {
     }
 
     fn set(&mut self, key: Key) -> &mut [Entry<V>] {
-        // Multiply and take the high half: every bit of the key reaches the index.
-        let wide = u128::from(key.0 ^ self.seed) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        let hash = u64::try_from(wide >> 64 & u128::from(u64::MAX)).unwrap_or(0);
+        // Every bit of the key reaches both halves of the product.
+        let wide = u128::from(key.0 ^ self.seed) * u128::from(MULTIPLIER);
+        let hash = (wide >> 64) ^ (wide & u128::from(u64::MAX));
         let sets = self.slots.len() / WAYS;
         let index = usize::try_from(hash).unwrap_or(0) & (sets - 1);
         &mut self.slots[index * WAYS..][..WAYS]

@@ -94,12 +94,12 @@ fn debian_programs_join() {
         let mut debian = VdePlug::start(&format!("vde://{path}"));
         debian.greet(&plug, &frame(255, 9, b"hello"));
         send(&plug, &frame(9, 1, b"answer"));
-        assert_eq!(debian.receive(), frame(9, 1, b"answer"));
+        debian.expect(&frame(9, 1, b"answer"));
         let mut second = VdePlug::start(&path);
         second.greet(&plug, &frame(1, 8, b"to us only"));
         // Two clients meet as well.
         debian.send(&frame(8, 9, b"neighbour"));
-        assert_eq!(second.receive(), frame(8, 9, b"neighbour"));
+        second.expect(&frame(8, 9, b"neighbour"));
         // A client that leaves takes its socket with it.
         let sockets = |name: &str| {
             let entries = std::fs::read_dir(&path).expect("a directory").flatten();
@@ -132,7 +132,7 @@ fn a_switch_of_another_program_is_joined() {
     let plug = open(&format!("switch://{path}"));
     debian.greet(&plug, &frame(255, 9, b"hello"));
     send(&plug, &frame(9, 1, b"answer"));
-    assert_eq!(debian.receive(), frame(9, 1, b"answer"));
+    debian.expect(&frame(9, 1, b"answer"));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -42,6 +42,7 @@ impl Directory {
             let Some(listener) = bind(&control)? else { return Ok(None) };
             let directory = Self { path: path.to_owned() };
             access.apply(&control)?;
+            remove_stale(path);
             // The permissions of a directory that was there before are not ours to change.
             if created {
                 chown(path, None, access.group)?;
@@ -109,6 +110,18 @@ fn bind(control: &Path) -> io::Result<Option<UnixListener>> {
     }
 }
 
+/// Removes the data sockets that a process which died left behind: they refuse connections.
+fn remove_stale(path: &Path) {
+    let Ok(probe) = UnixDatagram::unbound() else { return };
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if is_socket && probe.connect(entry.path()).is_err_and(refuses) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,10 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_socket_is_replaced() {
+    fn stale_sockets_are_replaced_and_live_ones_stay() {
         let root = tempfile::tempdir().expect("a directory");
         drop(UnixListener::bind(root.path().join(CONTROL)).expect("a socket"));
-        assert!(Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim").is_some());
+        drop(UnixDatagram::bind(root.path().join("fd1")).expect("a socket"));
+        let _live = UnixDatagram::bind(root.path().join("fd2")).expect("a socket");
+        let claimed = Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim");
+        assert!(claimed.is_some());
+        let exists = |name| root.path().join(name).exists();
+        assert_eq!(["ctl", "fd1", "fd2"].map(exists), [true, false, true]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use vdeplug::{Frame, Transport};
 const FOREVER: Duration = Duration::from_secs(30);
 
 /// A frame from station `from` to station `to` (255: all) with a payload.
-pub fn frame(to: u8, from: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(to: u8, from: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![if to == 255 { 0xff } else { 2 }; 6];
     bytes[1..].fill(if to == 255 { 0xff } else { to });
     bytes.extend([2, from, from, from, from, from, 0x88, 0xb5]);
@@ -28,7 +28,7 @@ pub fn frame(to: u8, from: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Waits until `condition` gives something, polling the plug meanwhile.
-pub fn wait_for<T>(
+pub(crate) fn wait_for<T>(
     plug: &Arc<dyn Transport>,
     what: &str,
     mut condition: impl FnMut() -> Option<T>,
@@ -50,7 +50,7 @@ pub fn wait_for<T>(
 }
 
 /// Receives one frame.
-pub fn receive(plug: &Arc<dyn Transport>) -> Vec<u8> {
+pub(crate) fn receive(plug: &Arc<dyn Transport>) -> Vec<u8> {
     let mut frames = VecDeque::new();
     wait_for(plug, "a frame", || {
         plug.receive(&mut frames, 1).expect("a live plug");
@@ -59,7 +59,7 @@ pub fn receive(plug: &Arc<dyn Transport>) -> Vec<u8> {
 }
 
 /// Receives frames until the one that ends a test's traffic; returns those before it.
-pub fn receive_until(plug: &Arc<dyn Transport>, last: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn receive_until(plug: &Arc<dyn Transport>, last: &[u8]) -> Vec<Vec<u8>> {
     let mut before = Vec::new();
     loop {
         match receive(plug) {
@@ -69,16 +69,16 @@ pub fn receive_until(plug: &Arc<dyn Transport>, last: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-pub fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
+pub(crate) fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
     plug.send(&mut vec![Frame::from(bytes.to_vec())]);
 }
 
-pub fn open(vnl: &str) -> Arc<dyn Transport> {
+pub(crate) fn open(vnl: &str) -> Arc<dyn Transport> {
     vdeplug::open(vnl, "test").unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Whether a program is installed; says so if not.
-pub fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(program).exists());
     if !found {
@@ -88,7 +88,7 @@ pub fn installed(program: &str) -> bool {
 }
 
 /// Waits until a path exists.
-pub fn wait_for_path(path: &Path) {
+pub(crate) fn wait_for_path(path: &Path) {
     let end = Instant::now() + FOREVER;
     while !path.exists() {
         assert!(Instant::now() < end, "{} does not appear", path.display());
@@ -97,7 +97,7 @@ pub fn wait_for_path(path: &Path) {
 }
 
 /// Waits until a path is gone.
-pub fn wait_for_removal(path: &Path) {
+pub(crate) fn wait_for_removal(path: &Path) {
     let end = Instant::now() + FOREVER;
     while path.exists() {
         assert!(Instant::now() < end, "{} does not disappear", path.display());
@@ -106,10 +106,10 @@ pub fn wait_for_removal(path: &Path) {
 }
 
 /// A child process, killed with this value.
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 }
@@ -122,12 +122,12 @@ impl Drop for Running {
 }
 
 /// A directory for sockets with a short path.
-pub fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("vp").tempdir_in("/tmp").expect("a directory")
 }
 
 /// `vde_switch` on a directory of its own.
-pub fn vde_switch(path: &Path) -> Running {
+pub(crate) fn vde_switch(path: &Path) -> Running {
     let mut command = Command::new("vde_switch");
     // With a daemon's input it would end at once: it reads commands there.
     command.args(["-s".as_ref(), path.as_os_str()]).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -137,14 +137,14 @@ pub fn vde_switch(path: &Path) -> Running {
 }
 
 /// `vde_plug`, whose standard streams carry frames with a length before each.
-pub struct VdePlug {
-    pub process: Running,
+pub(crate) struct VdePlug {
+    pub(crate) process: Running,
     input: ChildStdin,
     output: ChildStdout,
 }
 
 impl VdePlug {
-    pub fn start(vnl: &str) -> Self {
+    pub(crate) fn start(vnl: &str) -> Self {
         let mut command = Command::new("vde_plug");
         command.arg(vnl).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Running::start(&mut command);
@@ -153,14 +153,17 @@ impl VdePlug {
         Self { process, input, output }
     }
 
-    pub fn send(&mut self, frame: &[u8]) {
+    pub(crate) fn send(&mut self, frame: &[u8]) {
         let length = u16::try_from(frame.len()).expect("a frame's length");
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.extend(frame);
         self.input.write_all(&bytes).expect("a running vde_plug");
     }
 
-    pub fn receive(&mut self) -> Vec<u8> {
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
+        let mut descriptors = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut descriptors, PollTimeout::from(30_000_u16));
+        assert_eq!(ready, Ok(1), "vde_plug is silent");
         let mut length = [0; 2];
         self.output.read_exact(&mut length).expect("a running vde_plug");
         let mut frame = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -168,8 +171,13 @@ impl VdePlug {
         frame
     }
 
+    /// Receives until a certain frame comes.
+    pub(crate) fn expect(&mut self, frame: &[u8]) {
+        while self.receive() != frame {}
+    }
+
     /// Sends a frame again and again until `plug` receives it: then both are connected.
-    pub fn greet(&mut self, plug: &Arc<dyn Transport>, hello: &[u8]) {
+    pub(crate) fn greet(&mut self, plug: &Arc<dyn Transport>, hello: &[u8]) {
         let mut frames = VecDeque::new();
         wait_for(plug, "a greeting", || {
             self.send(hello);
@@ -179,7 +187,7 @@ impl VdePlug {
     }
 
     /// Whether frames wait to be received.
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         let mut descriptors = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
         poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
@@ -187,7 +195,7 @@ impl VdePlug {
 
 /// Runs one test of this program again in a private network with the loopback up; returns
 /// whether this is already that run.
-pub fn in_private_network(test: &str, setup: &str) -> bool {
+pub(crate) fn in_private_network(test: &str, setup: &str) -> bool {
     const MARK: &str = "VDEPLUG_TEST_IN_PRIVATE_NETWORK";
     if std::env::var_os(MARK).is_some() {
         return true;
@@ -206,10 +214,10 @@ pub fn in_private_network(test: &str, setup: &str) -> bool {
     false
 }
 
-pub fn path_text(path: &Path) -> String {
+pub(crate) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-pub fn beside(directory: &tempfile::TempDir, name: &str) -> PathBuf {
+pub(crate) fn beside(directory: &tempfile::TempDir, name: &str) -> PathBuf {
     directory.path().join(name)
 }

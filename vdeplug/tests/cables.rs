@@ -1,0 +1,150 @@
+//! `udp://`, `ptp://` and `tap://`.
+
+mod common;
+
+use std::{collections::VecDeque, fs, os::unix::net::UnixDatagram};
+
+use common::{
+    VdePlug, beside, directory, frame, in_private_network, installed, open, path_text, receive,
+    send, wait_for,
+};
+
+#[test]
+fn udp_cables_join_two_hosts() {
+    if !in_private_network("udp_cables_join_two_hosts", "true") {
+        return;
+    }
+    for (left, right) in [
+        ("udp://2000->127.0.0.1:3000", "udp://127.0.0.1:3000->127.0.0.1:2000"),
+        ("udp://2000->[::1]:3000", "udp://[::1]:3000->[::1]:2000"),
+    ] {
+        let left = open(left);
+        // Refused for want of a peer; the cable does not break by that.
+        send(&left, &frame(255, 1, b"early"));
+        let right = open(right);
+        let mut frames = VecDeque::new();
+        left.receive(&mut frames, 9).expect("a live plug");
+        send(&left, &frame(255, 1, b"hello"));
+        assert_eq!(receive(&right), frame(255, 1, b"hello"));
+        send(&right, &frame(1, 2, b"answer"));
+        assert_eq!(receive(&left), frame(1, 2, b"answer"));
+    }
+    if installed("vde_plug") {
+        let plug = open("udp://4000->127.0.0.1:5000");
+        let mut debian = VdePlug::start("udp://127.0.0.1:5000->127.0.0.1:4000");
+        debian.greet(&plug, &frame(255, 9, b"hello"));
+        send(&plug, &frame(9, 1, b"answer"));
+        debian.expect(&frame(9, 1, b"answer"));
+    }
+}
+
+#[test]
+fn ptp_cables_have_two_ends() {
+    let directory = directory();
+    let path = beside(&directory, "cable");
+    let place = format!("ptp://{}", path_text(&path));
+    let first = open(&place);
+    assert!(!first.carrier());
+    // The second end waits for an answer, which the first gives when it is looked at.
+    let opening = std::thread::spawn({
+        let place = place.clone();
+        move || open(&place)
+    });
+    let mut frames = VecDeque::new();
+    wait_for(&first, "the other end", || {
+        first.receive(&mut frames, 1).expect("a live plug");
+        first.carrier().then_some(())
+    });
+    let second = opening.join().expect("the second end");
+    assert!(second.carrier());
+    send(&first, &frame(255, 1, b"hello"));
+    assert_eq!(receive(&second), frame(255, 1, b"hello"));
+    send(&second, &frame(1, 2, b"answer"));
+    assert_eq!(receive(&first), frame(1, 2, b"answer"));
+
+    let third = std::thread::spawn(move || vdeplug::open(&place, "test"));
+    wait_for(&first, "the third end", || {
+        first.receive(&mut frames, 1).expect("a live plug");
+        third.is_finished().then_some(())
+    });
+    let error = third.join().expect("an answer").expect_err("a third end");
+    assert_eq!(error.errno(), libc::EISCONN);
+    assert!(error.to_string().contains("both ends of the cable are taken"), "{error}");
+
+    // The second takes over listening when the first goes.
+    drop(first);
+    wait_for(&second, "the loss of the carrier", || {
+        second.receive(&mut frames, 1).expect("a live plug");
+        (!second.carrier()).then_some(())
+    });
+    assert!(path.exists());
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_a_dead_end_left_is_replaced() {
+    let directory = directory();
+    let path = beside(&directory, "cable");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    drop(open(&format!("ptp://{}", path_text(&path))));
+    assert!(!path.exists());
+    drop(UnixDatagram::bind(&path).expect("a socket"));
+    drop(open(&format!("ptp://{}", path_text(&path))));
+    assert!(!path.exists());
+}
+
+#[test]
+fn ptp_ends_of_older_releases_are_joined() {
+    if !installed("vde_plug") {
+        return;
+    }
+    let directory = directory();
+    let path = beside(&directory, "cable");
+    let place = format!("ptp://{}", path_text(&path));
+    let mut debian = VdePlug::start(&place);
+    common::wait_for_path(&path);
+    if UnixDatagram::unbound().expect("a socket").connect(&path).is_err() {
+        eprintln!("skipped: the vde_plug installed is not of an older release");
+        return;
+    }
+    let plug = open(&place);
+    debian.greet(&plug, &frame(255, 9, b"hello"));
+    send(&plug, &frame(9, 1, b"answer"));
+    debian.expect(&frame(9, 1, b"answer"));
+    drop(plug);
+    assert!(!fs::exists(beside(&directory, "cable+")).expect("a directory"));
+}
+
+#[test]
+fn tap_frames_reach_the_kernel_and_come_back() {
+    if !in_private_network("tap_frames_reach_the_kernel_and_come_back", "true") {
+        return;
+    }
+    let plug = match vdeplug::open("tap://test0", "test") {
+        Ok(plug) => plug,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    let ip = |arguments: &str| {
+        let done = std::process::Command::new("ip").args(arguments.split(' ')).status();
+        assert!(done.expect("ip").success(), "ip {arguments}");
+    };
+    ip("address add 10.9.9.1/24 dev test0");
+    ip("link set test0 up");
+    // Who has 10.9.9.1? Tell 10.9.9.2.
+    let mut question = vec![0xff; 6];
+    question
+        .extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2]);
+    question.extend([0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
+    send(&plug, &question);
+    let answer = wait_for(&plug, "an ARP reply", || {
+        let bytes = receive(&plug);
+        (bytes[..6] == [2, 0, 0, 0, 0, 9] && bytes[12..14] == [8, 6]).then_some(bytes)
+    });
+    assert_eq!((answer[21], &answer[28..32]), (2, &[10, 9, 9, 1][..]));
+    let error = vdeplug::open("tap://test0", "test").expect_err("a second owner");
+    assert_eq!(error.errno(), libc::EBUSY);
+}
