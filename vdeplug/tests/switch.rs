@@ -220,7 +220,7 @@ fn a_thousand_ports_reach_each_other() {
         // Addressed to itself: learned, and flooded only because nobody knew it before.
         ports[usize::from(n)].send(&mut vec![bytes(n, n)]);
     }
-    ports.iter().for_each(|plug| drop(drain(plug)));
+    assert!(ports.iter().all(|plug| drain(plug) > 0));
     for n in 0..1000_u16 {
         ports[usize::from(n)].send(&mut vec![bytes((n + 7) % 1000, n)]);
     }
@@ -233,7 +233,7 @@ fn wakers_tell_of_the_first_frame_only() {
     let path = format!("switch://{}", path_text(&beside(&directory, "sw")));
     let (left, right) = (open(&path), open(&path));
     let (sender, woken) = std::sync::mpsc::channel();
-    right.set_waker(Arc::new(move || drop(sender.send(()))));
+    right.set_waker(Arc::new(move || sender.send(()).unwrap_or_default()));
     send(&left, &frame(255, 1, b"1"));
     send(&left, &frame(255, 1, b"2"));
     assert_eq!(woken.try_iter().count(), 1);

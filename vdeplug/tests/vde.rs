@@ -90,7 +90,7 @@ fn the_carrier_follows_the_switch_and_the_descriptor_stays() {
     };
     let before = descriptor(&plug);
     let (sender, changes) = std::sync::mpsc::channel();
-    plug.set_waker(std::sync::Arc::new(move || drop(sender.send(()))));
+    plug.set_waker(std::sync::Arc::new(move || sender.send(()).unwrap_or_default()));
     drop(switch);
     let mut frames = std::collections::VecDeque::new();
     wait_for(&plug, "the loss of the carrier", || {

@@ -43,7 +43,7 @@ fn absent(place: &str, group: SocketAddr) -> OpenError {
     let route = if group.is_ipv4() {
         "ip route add 239.0.0.0/8 dev lo"
     } else {
-        "ip -6 route add ff05::/16 dev lo table local"
+        "ip -6 route add local ff05::/16 dev lo"
     };
     OpenError::Absent {
         place: place.to_owned(),
