@@ -44,6 +44,7 @@ impl Vunet {
     /// Makes the module; its stacks run on `reactor`.
     #[must_use]
     pub fn new(reactor: Reactor) -> Self {
+        crate::ffi::memory::prefer_fresh_pages();
         Self { reactor }
     }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod helper;
 pub(crate) mod interface;
+pub(crate) mod memory;
 pub(crate) mod socket;

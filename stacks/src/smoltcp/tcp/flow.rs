@@ -1,5 +1,6 @@
 //! One TCP connection: a smoltcp socket alone in its set, and what the stack keeps beside it.
 
+use parking_lot::Mutex;
 use smoltcp::{
     iface::{SocketHandle, SocketSet, SocketStorage},
     socket::tcp::{CongestionControl, Socket, SocketBuffer, State},
@@ -131,6 +132,25 @@ pub(crate) struct Statistics {
     pub(crate) retransmits: u32,
 }
 
+/// Sockets of ended connections, with their buffers: to make these anew costs more than all the
+/// rest of a connection. smoltcp forgets the old connection when it listens or connects.
+static SPARE: Mutex<Vec<(SocketSet<'static>, SocketHandle)>> = Mutex::new(Vec::new());
+/// How many are kept by the process.
+const SPARES: usize = 64;
+
+fn engine(receive: usize, send: usize) -> (SocketSet<'static>, SocketHandle) {
+    if (receive, send) == (BUFFER, BUFFER)
+        && let Some(spare) = SPARE.lock().pop()
+    {
+        return spare;
+    }
+    let receive = SocketBuffer::new(vec![0; receive]);
+    let send = SocketBuffer::new(vec![0; send]);
+    let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
+    let handle = set.add(Socket::new(receive, send));
+    (set, handle)
+}
+
 impl Flow {
     /// Makes a connection that has neither sent nor received anything.
     pub(crate) fn new(
@@ -140,10 +160,7 @@ impl Flow {
         tuning: Tuning,
         now: Instant,
     ) -> Self {
-        let receive = SocketBuffer::new(vec![0; tuning.receive]);
-        let send = SocketBuffer::new(vec![0; tuning.send]);
-        let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
-        let handle = set.add(Socket::new(receive, send));
+        let (set, handle) = engine(tuning.receive, tuning.send);
         let mut flow = Self {
             key,
             set,
@@ -169,6 +186,17 @@ impl Flow {
         flow.socket().set_congestion_control(tuning.congestion);
         flow.tune(tuning);
         flow
+    }
+
+    /// Ends a connection, keeping what can be used again.
+    pub(crate) fn recycle(mut self) {
+        self.socket().abort();
+        if (self.tuning.receive, self.tuning.send) == (BUFFER, BUFFER) {
+            let mut spare = SPARE.lock();
+            if spare.len() < SPARES {
+                spare.push((self.set, self.handle));
+            }
+        }
     }
 
     /// The smoltcp socket.

@@ -76,7 +76,9 @@ impl Inner {
                 if matches!(sock.phase, Phase::Connecting(_)) {
                     sock.phase = Phase::Refused(errno);
                     sock.ends = None;
-                    self.tcp.flows.remove(id);
+                    if let Some(flow) = self.tcp.flows.remove(id) {
+                        flow.recycle();
+                    }
                 } else {
                     sock.phase = Phase::Broken(errno, id);
                 }
@@ -155,6 +157,7 @@ impl Inner {
                 listener.pending = listener.pending.saturating_sub(1);
             }
         }
+        flow.recycle();
     }
 
     /// Tells the owner of a connection what it does not know yet.

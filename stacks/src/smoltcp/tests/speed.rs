@@ -48,7 +48,7 @@ fn connection_speed() {
         let client = lab.socket(0, libc::AF_INET);
         client.connect(&addr("10.0.0.2:80")).expect("routed");
         lab.time.fetch_add(20, Ordering::SeqCst);
-        for stack in [1, 0, 1, 0] {
+        for stack in [1, 0, 1, 0, 1] {
             lab.stacks[stack].with(Inner::turn);
         }
         let accepted = server.accept(&mut || Arc::new(Ignore)).expect("waiting");
