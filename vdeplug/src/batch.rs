@@ -156,8 +156,12 @@ pub(crate) fn wire_ready(frames: &mut Vec<Frame>, drops: &Drops) -> Vec<Vec<u8>>
 }
 
 /// Sends whole frames through a connected socket; returns how many are done with.
-pub(crate) fn send_all(socket: BorrowedFd<'_>, packets: &[Vec<u8>], drops: &Drops) -> usize {
-    let slices: Vec<_> = packets.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
+pub(crate) fn send_all<'a>(
+    socket: BorrowedFd<'_>,
+    packets: impl Iterator<Item = &'a Vec<u8>>,
+    drops: &Drops,
+) -> usize {
+    let slices: Vec<_> = packets.map(|bytes| [IoSlice::new(bytes)]).collect();
     let to: Vec<Option<()>> = vec![None; slices.len()];
     send(socket, &slices, &to, drops)
 }

@@ -10,7 +10,6 @@
 
 use std::{
     collections::VecDeque,
-    io::IoSlice,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
@@ -46,6 +45,7 @@ impl Outlet {
     /// Sends frames, or keeps them for [`Self::flush`]; beyond the backlog they are dropped.
     pub(crate) fn send(&self, mut packets: Vec<Vec<u8>>, drops: &Drops) {
         let mut backlog = self.backlog.lock();
+        self.drain(&mut backlog, drops);
         if backlog.is_empty() {
             let done = self.transmit(packets.iter(), drops);
             if done < packets.len() {
@@ -60,7 +60,10 @@ impl Outlet {
 
     /// Sends what waits, as far as the socket takes it.
     pub(crate) fn flush(&self, drops: &Drops) {
-        let mut backlog = self.backlog.lock();
+        self.drain(&mut self.backlog.lock(), drops);
+    }
+
+    fn drain(&self, backlog: &mut VecDeque<Vec<u8>>, drops: &Drops) {
         if !backlog.is_empty() {
             let done = self.transmit(backlog.iter(), drops);
             backlog.drain(..done);
@@ -71,9 +74,7 @@ impl Outlet {
     }
 
     fn transmit<'a>(&self, packets: impl Iterator<Item = &'a Vec<u8>>, drops: &Drops) -> usize {
-        let slices: Vec<_> = packets.map(|bytes| [IoSlice::new(bytes)]).collect();
-        let to: Vec<Option<()>> = vec![None; slices.len()];
-        batch::send(self.socket(), &slices, &to, drops)
+        batch::send_all(self.socket(), packets, drops)
     }
 
     fn watch(&self, interest: EpollFlags) {

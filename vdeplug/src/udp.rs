@@ -79,7 +79,7 @@ struct UdpCable {
 impl Transport for UdpCable {
     fn send(&self, frames: &mut Vec<Frame>) {
         let packets = batch::wire_ready(frames, &self.drops);
-        let done = batch::send_all(self.socket.as_fd(), &packets, &self.drops);
+        let done = batch::send_all(self.socket.as_fd(), packets.iter(), &self.drops);
         self.drops.add(packets.len() - done);
     }
 
