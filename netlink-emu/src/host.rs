@@ -89,6 +89,17 @@ pub trait HostNet: Send + Sync {
         Err(REFUSED)
     }
 
+    /// Adds or, with `present` false, removes an alternative name of an interface.
+    /// Errors: `ENODEV`, `EEXIST`, `ENOENT`, `EINVAL`.
+    fn set_alternative_name(
+        &self,
+        _index: IfIndex,
+        _name: &str,
+        _present: bool,
+    ) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
     /// Adds an address, or with [`RouteMode::replace`] changes its lifetimes and flags.
     /// Errors: `EEXIST`, `ENODEV`, `EINVAL`.
     fn add_address(&self, _address: &Address, _mode: RouteMode) -> Result<(), Failure> {
@@ -163,6 +174,11 @@ pub trait HostNet: Send + Sync {
     /// The value of a sysctl, without a newline.
     fn sysctl(&self, _name: &str) -> Option<String> {
         None
+    }
+
+    /// Whether a sysctl can be written, by its permission bits.
+    fn sysctl_is_writable(&self, _name: &str) -> bool {
+        false
     }
 
     /// Sets a sysctl. Errors: `ENOENT`, `EINVAL`, `EACCES` when it cannot be written.

@@ -14,8 +14,10 @@
 //! Lock order: a stack's lock, then the hub's ([`netlink::NetlinkHub`]), then a socket's queue. No
 //! lock of this crate is held while a method of [`HostNet`] runs.
 
+pub mod config;
 pub mod host;
 pub mod text;
 pub mod values;
 
+pub use config::{ConfigHost, NetConfig};
 pub use host::{Failure, HostNet};
