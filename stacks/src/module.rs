@@ -53,8 +53,7 @@ impl Vunet {
         for link in &plan.interfaces {
             transports.push((link.clone(), open(link, about)?));
         }
-        let stack = SmolStack::start(&self.reactor, plan, transports)
-            .map_err(|errno| MountError::new(errno, format!("smoltcp: cannot start: {errno}")))?;
+        let stack = SmolStack::start(&self.reactor, plan, transports)?;
         Ok(Arc::new(stack))
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 
 use super::{
     device::Produced,
@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     arrived: VecDeque<Frame>,
     /// ICMP errors sent in the current second, and when it began.
     pub(crate) complaints: (Instant, u32),
+    /// When a transport wants housekeeping.
+    pub(crate) ticks: Option<Instant>,
     /// More to do at once.
     pub(crate) again: bool,
     /// The stack has ended.
@@ -68,7 +70,7 @@ impl Inner {
             now,
             rng,
             net: Net::default(),
-            generation: 1,
+            generation: 0,
             links: vec![lo],
             looped: VecDeque::new(),
             lost: Vec::new(),
@@ -78,6 +80,7 @@ impl Inner {
             produced: Vec::new(),
             arrived: VecDeque::new(),
             complaints: (now, 0),
+            ticks: None,
             again: false,
             stopped: false,
         }
@@ -109,6 +112,41 @@ impl Inner {
         self.expire_flows();
         self.expire_neighbours();
         self.reassembly.expire(self.now);
+        if self
+            .net
+            .config
+            .due()
+            .is_some_and(|due| i64::try_from(due).is_ok_and(|due| due <= self.now.total_millis()))
+        {
+            self.tell_time();
+        }
+        self.tick_transports();
+    }
+
+    /// Has the transports do their housekeeping when it is due.
+    fn tick_transports(&mut self) {
+        if self.ticks.is_some_and(|due| due > self.now) {
+            return;
+        }
+        let host_now = std::time::Instant::now();
+        let next = self
+            .links
+            .iter()
+            .filter_map(|link| link.transport.as_ref()?.tick(host_now))
+            .min()
+            .map(|at| at.saturating_duration_since(host_now));
+        self.ticks = next.map(|delay| {
+            let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+            self.now + Duration::from_micros(micros.max(1000))
+        });
+        let carriers: Vec<(u32, bool)> = self
+            .links
+            .iter()
+            .filter_map(|link| Some((link.index, link.transport.as_ref()?.carrier())))
+            .collect();
+        for (index, carrier) in carriers {
+            self.net.config.set_carrier(umvu_abi::IfIndex(index), carrier);
+        }
     }
 
     /// Delivers, sends and flushes until nothing is left or the turn is long enough.
@@ -175,6 +213,11 @@ impl Inner {
     /// When the stack needs time next.
     pub(crate) fn due(&self) -> Option<Instant> {
         let neighbours = self.links.iter().filter_map(|link| link.neighbours.due).min();
-        [self.flows_due(), neighbours, self.reassembly.due()].into_iter().flatten().min()
+        let lifetimes =
+            self.net.config.due().and_then(|due| i64::try_from(due).ok()).map(Instant::from_millis);
+        [self.flows_due(), neighbours, self.reassembly.due(), self.ticks, lifetimes]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

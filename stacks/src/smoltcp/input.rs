@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use umvu_abi::IfIndex;
+
 use super::{
     icmp::Trouble,
     inner::Inner,
@@ -185,11 +187,12 @@ impl Inner {
                 let octets = group.octets();
                 group.octets()[..2] == [0xff, 0x01]
                     || octets == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-                    || self.net.addresses.iter().any(|address| match address.ip {
-                        IpAddr::V6(ip) => {
-                            address.link == index && super::ndp::solicited_node(ip) == group
-                        }
-                        IpAddr::V4(_) => false,
+                    || self.links.get(index).is_some_and(|link| {
+                        let own = self.net.config.addresses_of(IfIndex(link.index));
+                        own.map(netlink_emu::values::Address::ip).any(|ip| match ip {
+                            IpAddr::V6(ip) => super::ndp::solicited_node(ip) == group,
+                            IpAddr::V4(_) => false,
+                        })
                     })
             }
         }

@@ -84,16 +84,16 @@ impl Link {
         Self::new(index, Kind::Loopback, [0; 6], 65_536, None, seed, now)
     }
 
-    /// Makes an Ethernet interface on a transport.
+    /// Makes an Ethernet interface on a transport; without one, frames are lost.
     pub(crate) fn ethernet(
         index: u32,
         mac: Mac,
         mtu: usize,
-        transport: Arc<dyn Transport>,
+        transport: Option<Arc<dyn Transport>>,
         seed: u64,
         now: Instant,
     ) -> Self {
-        Self::new(index, Kind::Ethernet, mac, mtu, Some(transport), seed, now)
+        Self::new(index, Kind::Ethernet, mac, mtu, transport, seed, now)
     }
 
     fn new(

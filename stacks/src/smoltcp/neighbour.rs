@@ -227,6 +227,11 @@ impl Neighbours {
         self.due = None;
     }
 
+    /// The addresses of all entries.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.table.keys().copied()
+    }
+
     /// An entry, for listing.
     pub(crate) fn get(&self, ip: IpAddr) -> Option<&Neighbour> {
         self.table.get(&ip)

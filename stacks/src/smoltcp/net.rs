@@ -1,21 +1,33 @@
 //! Addresses and routes of a stack, and the question of where a packet goes.
+//!
+//! The configuration itself is netlink-emu's [`NetConfig`]; here is what the data plane asks of it,
+//! with the answers it needs for each packet kept in tables that follow every change.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use umvu_abi::Errno;
+use netlink_emu::{
+    config::{Flow, HopKind as Kind, NetConfig},
+    values::{Prefix, RouteKind, Scope, table},
+};
+use umvu_abi::{Errno, IfIndex};
 
-use super::{inner::Inner, link::Kind};
+use super::{hash::Map, inner::Inner};
 
 /// What kind of receiver a packet has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HopKind {
+    /// Another host.
     Unicast,
+    /// This host.
     Local,
+    /// All on a link.
     Broadcast,
+    /// A group.
     Multicast,
 }
 
 impl HopKind {
+    /// Whether there is one receiver.
     pub(crate) fn is_unicast(self) -> bool {
         matches!(self, Self::Unicast | Self::Local)
     }
@@ -24,163 +36,171 @@ impl HopKind {
 /// Where a packet goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hop {
+    /// The link, as an index into the stack's.
     pub(crate) link: usize,
+    /// Whose hardware address to send it to.
     pub(crate) next: IpAddr,
+    /// The source for packets that have none.
     pub(crate) source: IpAddr,
+    /// The kind of receiver.
     pub(crate) kind: HopKind,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    pub(crate) ip: IpAddr,
-    pub(crate) prefix: u8,
-    pub(crate) link: usize,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Route {
-    pub(crate) destination: IpAddr,
-    pub(crate) prefix: u8,
-    pub(crate) gateway: Option<IpAddr>,
-    pub(crate) link: usize,
-}
-
+/// The configuration, and what is looked up in it for each packet.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) routes: Vec<Route>,
-    pub(crate) forward: bool,
+    /// Interfaces, addresses, routes, sysctls.
+    pub(crate) config: NetConfig,
+    /// This host's addresses and their interfaces.
+    own: Map<IpAddr, IfIndex>,
+    /// Networks that are all this host's: 127.0.0.0/8.
+    own_networks: Vec<Prefix>,
+    /// Broadcast addresses of interfaces.
+    broadcasts: Vec<(IfIndex, IpAddr)>,
+    /// What the tables were made from.
+    generation: u64,
 }
 
 impl Net {
+    /// Brings the tables up to date; tells whether they were not.
+    pub(crate) fn refresh(&mut self) -> bool {
+        if self.generation == self.config.generation() {
+            return false;
+        }
+        self.generation = self.config.generation();
+        self.own.clear();
+        self.own_networks.clear();
+        self.broadcasts.clear();
+        for address in self.config.addresses() {
+            self.own.insert(address.ip(), address.interface);
+        }
+        for route in self.config.routes() {
+            if route.table != table::LOCAL {
+                continue;
+            }
+            match (route.kind, route.oif) {
+                (RouteKind::Local, _) if !route.destination.is_host() => {
+                    self.own_networks.push(route.destination);
+                }
+                (RouteKind::Broadcast, Some(oif)) => {
+                    self.broadcasts.push((oif, route.destination.ip));
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    /// The ports for sockets that want any (`ip_local_port_range`).
     pub(crate) fn port_range(&self) -> (u16, u16) {
-        (32_768, 60_999)
+        let (low, high) =
+            self.config.sysctl_pair("ipv4.ip_local_port_range").unwrap_or((32_768, 60_999));
+        (u16::try_from(low).unwrap_or(1).max(1), u16::try_from(high).unwrap_or(u16::MAX))
     }
 
+    /// The longest accept queue (`somaxconn`).
     pub(crate) fn somaxconn(&self) -> usize {
-        4096
+        self.number("core.somaxconn").and_then(|most| usize::try_from(most).ok()).unwrap_or(4096)
     }
 
-    pub(crate) fn forwards(&self, _v6: bool) -> bool {
-        self.forward
+    /// A sysctl that is a number.
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        self.config.sysctl_number(name)
     }
-}
 
-fn matches(ip: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    match (ip, network) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            let shift = 32 - u32::from(prefix.min(32));
-            (a.to_bits() ^ b.to_bits()).checked_shr(shift).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            let shift = 128 - u32::from(prefix.min(128));
-            (a.to_bits() ^ b.to_bits()).checked_shr(shift).unwrap_or(0) == 0
-        }
-        _ => false,
+    /// Whether packets of others are passed on.
+    pub(crate) fn forwards(&self, v6: bool) -> bool {
+        self.config.forwards(v6)
     }
 }
 
 impl Inner {
+    /// Whether an address is this host's.
     pub(crate) fn is_local(&self, ip: IpAddr) -> bool {
-        self.net.addresses.iter().any(|address| address.ip == ip)
-            || (matches!(ip, IpAddr::V4(v4) if v4.is_loopback()) && self.links[0].up)
+        self.net.own.contains_key(&ip)
+            || self.net.own_networks.iter().any(|network| network.contains(ip))
     }
 
+    /// Whether an address means all hosts of a link.
     pub(crate) fn is_broadcast(&self, ip: IpAddr, link: usize) -> bool {
         let IpAddr::V4(v4) = ip else { return false };
-        v4.is_broadcast()
-            || self.net.addresses.iter().any(|address| match address.ip {
-                IpAddr::V4(own) if address.link == link && address.prefix < 31 => {
-                    let mask = u32::MAX >> address.prefix;
-                    own.to_bits() | mask == v4.to_bits()
-                }
-                _ => false,
-            })
+        let Some(entry) = self.links.get(link) else { return false };
+        v4.is_broadcast() || self.net.broadcasts.contains(&(IfIndex(entry.index), ip))
     }
 
+    /// Whether a socket may be bound to an address.
     pub(crate) fn may_bind(&self, ip: IpAddr) -> bool {
         self.is_local(ip)
             || ip.is_multicast()
+            || self.net.number("ipv4.ip_nonlocal_bind") == Some(1)
             || (0..self.links.len()).any(|link| self.is_broadcast(ip, link))
     }
 
+    /// The source address for packets of the host's own by a link.
     pub(crate) fn source_for(&self, link: usize, to: IpAddr) -> Option<IpAddr> {
-        let on_link = self
-            .net
-            .addresses
-            .iter()
-            .filter(|address| address.ip.is_ipv4() == to.is_ipv4() && address.link == link);
-        on_link
-            .clone()
-            .find(|address| matches(to, address.ip, address.prefix))
-            .or_else(|| on_link.clone().next())
-            .map(|address| address.ip)
+        let index = self.links.get(link)?.index;
+        self.net.config.source_for(IfIndex(index), to, Scope::LINK)
     }
 
+    /// The link of an interface index.
+    pub(crate) fn link_at(&self, index: u32) -> Option<usize> {
+        self.links.iter().position(|link| link.index == index)
+    }
+
+    /// The link that has an address.
     pub(crate) fn link_of(&self, ip: IpAddr) -> Option<usize> {
-        self.net.addresses.iter().find(|address| address.ip == ip).map(|address| address.link)
+        let index = self.net.config.owner_of(ip)?;
+        self.link_at(index.0)
     }
 
+    /// Finds where a packet with a known source goes. Errors: see [`Self::route`].
     pub(crate) fn route_from(&self, to: IpAddr, from: IpAddr, device: u32) -> Result<Hop, Errno> {
         self.route(to, Some(from), device)
     }
 
+    /// Finds where a packet goes. Errors: `ENETUNREACH`, `EHOSTUNREACH`, `EACCES`, `EINVAL`.
     pub(crate) fn route(
         &self,
         to: IpAddr,
         from: Option<IpAddr>,
         device: u32,
     ) -> Result<Hop, Errno> {
-        let from = from.filter(|ip| !ip.is_unspecified());
-        if self.is_local(to) {
-            return Ok(Hop { link: 0, next: to, source: from.unwrap_or(to), kind: HopKind::Local });
+        let mut flow = Flow::to(to).by(IfIndex(device));
+        if let Some(from) = from {
+            flow = flow.from(from);
         }
-        let fits = |link: usize| {
-            self.links
-                .get(link)
-                .is_some_and(|entry| entry.up && (device == 0 || entry.index == device))
+        let hop = self.net.config.lookup(&flow)?;
+        let kind = match hop.kind {
+            Kind::Unicast => HopKind::Unicast,
+            Kind::Local => HopKind::Local,
+            Kind::Broadcast => HopKind::Broadcast,
+            Kind::Multicast => HopKind::Multicast,
         };
-        let special = to.is_multicast() || (0..self.links.len()).any(|l| self.is_broadcast(to, l));
-        if special {
-            let link = (0..self.links.len())
-                .find(|l| {
-                    fits(*l) && self.is_broadcast(to, *l) && to.to_string() != "255.255.255.255"
-                })
-                .or_else(|| {
-                    (0..self.links.len())
-                        .find(|l| fits(*l) && self.links[*l].kind == Kind::Ethernet)
-                })
-                .ok_or(Errno::ENETUNREACH)?;
-            let kind = if to.is_multicast() { HopKind::Multicast } else { HopKind::Broadcast };
-            let source = from.or_else(|| self.source_for(link, to)).ok_or(Errno::ENETUNREACH)?;
-            return Ok(Hop { link, next: to, source, kind });
-        }
-        let connected = self.net.addresses.iter().map(|address| Route {
-            destination: address.ip,
-            prefix: address.prefix,
-            gateway: None,
-            link: address.link,
-        });
-        let best = connected
-            .chain(self.net.routes.iter().cloned())
-            .filter(|route| fits(route.link) && matches(to, route.destination, route.prefix))
-            .max_by_key(|route| route.prefix)
-            .ok_or(Errno::ENETUNREACH)?;
-        let next = best.gateway.unwrap_or(to);
-        let source =
-            from.or_else(|| self.source_for(best.link, next)).ok_or(Errno::EADDRNOTAVAIL)?;
-        Ok(Hop { link: best.link, next, source, kind: HopKind::Unicast })
+        let link = match kind {
+            HopKind::Local => 0,
+            _ => self.link_at(hop.oif.0).ok_or(Errno::ENETUNREACH)?,
+        };
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Ok(Hop { link, next: hop.next(to), source: hop.source.unwrap_or(any), kind })
     }
 
+    /// The interface that SO_BINDTODEVICE names, 0 for none. Errors: `ENODEV`.
     pub(crate) fn device_option(
         &self,
         level: i32,
         name: i32,
-        _value: &[u8],
+        value: &[u8],
     ) -> Result<Option<u32>, Errno> {
-        if (level, name) == (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) {
+        if (level, name) != (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) {
+            return Ok(None);
+        }
+        let wanted = value.split(|byte| *byte == 0).next().unwrap_or_default();
+        if wanted.is_empty() {
             return Ok(Some(0));
         }
-        Ok(None)
+        let wanted = std::str::from_utf8(wanted).map_err(|_| Errno::ENODEV)?;
+        let link = self.net.config.link_named(wanted).ok_or(Errno::ENODEV)?;
+        Ok(Some(link.index.0))
     }
 }

@@ -5,20 +5,26 @@
 
 use std::{
     fmt,
-    sync::{OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
+use netlink_emu::values::Change;
 use parking_lot::Mutex;
 use smoltcp::time::Instant;
-use umvu_reactor::{Handle, Ready, Source};
+use umvu_abi::Errno;
+use umvu_reactor::{Handle, Interest, Ready, Registration, Source};
 
-use super::{clock::Clock, inner::Inner};
+use super::{clock::Clock, inner::Inner, wire::Transport};
 
 /// A stack, as its sockets hold it.
 pub(crate) struct Shared {
+    /// Itself, for the wakers it gives out.
+    this: Weak<Self>,
     inner: Mutex<Inner>,
     clock: Clock,
     handle: OnceLock<Handle>,
+    /// The descriptors of transports that the reactor watches, by interface.
+    watches: Mutex<Vec<(u32, Registration)>>,
     /// The deadline the reactor knows.
     armed: Mutex<Option<Instant>>,
 }
@@ -31,9 +37,15 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// Makes a stack that nobody drives yet.
-    pub(crate) fn new(clock: Clock, seed: u64) -> Self {
-        let inner = Mutex::new(Inner::new(seed, clock.now()));
-        Self { inner, clock, handle: OnceLock::new(), armed: Mutex::new(None) }
+    pub(crate) fn new(clock: Clock, seed: u64) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            inner: Mutex::new(Inner::new(seed, clock.now())),
+            this: Weak::clone(this),
+            clock,
+            handle: OnceLock::new(),
+            watches: Mutex::default(),
+            armed: Mutex::new(None),
+        })
     }
 
     /// Gives it to a reactor.
@@ -42,9 +54,9 @@ impl Shared {
     }
 
     /// The function that a transport calls when it has frames, or room for frames.
-    pub(crate) fn waker(shared: &Weak<Self>) -> std::sync::Arc<dyn Fn() + Send + Sync> {
-        let shared = Weak::clone(shared);
-        std::sync::Arc::new(move || {
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let shared = Weak::clone(&self.this);
+        Arc::new(move || {
             if let Some(shared) = shared.upgrade() {
                 shared.wake();
             }
@@ -58,9 +70,31 @@ impl Shared {
         }
     }
 
-    /// The reactor's handle, to watch descriptors with.
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.get()
+    /// Has the reactor watch a transport for the interface `index`. Errors: those of epoll_ctl(2).
+    pub(crate) fn watch(&self, index: u32, transport: &Arc<dyn Transport>) -> Result<(), Errno> {
+        if let (Some(fd), Some(handle)) = (transport.poll_fd(), self.handle.get()) {
+            self.watches.lock().push((index, handle.watch(fd, Interest::Read)?));
+        }
+        transport.set_waker(self.waker());
+        self.wake();
+        Ok(())
+    }
+
+    /// Stops watching all transports.
+    pub(crate) fn unwatch(&self) {
+        self.watches.lock().clear();
+    }
+
+    /// Tells listeners what changed.
+    fn publish(&self, inner: &mut Inner, changes: Vec<Change>) {
+        for change in &changes {
+            if let Change::LinkRemoved(link) = change {
+                self.watches.lock().retain(|(index, _)| *index != link.index.0);
+            }
+        }
+        for link in &mut inner.links {
+            link.neighbours.changed.clear();
+        }
     }
 
     /// Looks at, or changes, what makes nothing happen.
@@ -75,7 +109,9 @@ impl Shared {
         let mut inner = self.inner.lock();
         inner.now = self.clock.now();
         let result = action(&mut inner);
+        let changes = inner.follow();
         inner.settle();
+        self.publish(&mut inner, changes);
         let again = std::mem::take(&mut inner.again);
         let due = inner.due();
         drop(inner);

@@ -7,18 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use netlink_emu::{
+    Failure,
+    config::{ConfigHost, NetConfig},
+    values::{Address, Interface, LinkChange, Route, RouteMode},
+};
 use umvu_abi::{
-    Errno,
+    Errno, IfIndex,
+    module::MountError,
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
-use umvu_reactor::{Interest, Reactor, Registration, Source};
+use umvu_reactor::{Reactor, Source};
 
 use super::{
     clock::Clock,
     dgram::{Dgram, DgramId, PacketBinding, socket::DgramSocket},
-    link::Link,
-    net::{Address, Route},
     shared::Shared,
     sockopt::{Class, Options},
     tcp::{sock::Sock, socket::TcpSocket},
@@ -26,12 +29,9 @@ use super::{
 };
 use crate::options::{InterfacePlan, StackPlan};
 
-const DEFAULT_MTU: usize = 1500;
-
 /// A network stack in this process.
 pub(crate) struct SmolStack {
     shared: Arc<Shared>,
-    watches: Mutex<Vec<Registration>>,
 }
 
 impl fmt::Debug for SmolStack {
@@ -41,21 +41,22 @@ impl fmt::Debug for SmolStack {
 }
 
 impl SmolStack {
-    /// Makes the stack that a mount asks for, on opened transports. Errors: those of epoll_ctl(2).
+    /// Makes the stack that a mount asks for, on opened transports. Errors: those of epoll_ctl(2),
+    /// and of the configuration: a bad address, a gateway that cannot be reached.
     pub(crate) fn start(
         reactor: &Reactor,
         plan: &StackPlan,
         transports: Vec<(InterfacePlan, Arc<dyn Transport>)>,
-    ) -> Result<Self, Errno> {
+    ) -> Result<Self, MountError> {
         let seed = RandomState::new().hash_one(0u8);
-        let shared = Arc::new(Shared::new(Clock::real(), seed));
+        let shared = Shared::new(Clock::real(), seed);
         let source: Arc<dyn Source> = Arc::clone(&shared) as Arc<dyn Source>;
         shared.attach(reactor.handle(&source));
-        let stack = Self { shared, watches: Mutex::default() };
+        let stack = Self { shared };
         for (link, transport) in transports {
-            stack.add_link(&link, transport, plan.mtu)?;
+            stack.add_link(&link, transport, plan)?;
         }
-        stack.shared.with(|inner| configure(inner, plan));
+        stack.shared.with_config(|config| configure(config, plan)).map_err(refused)?;
         Ok(stack)
     }
 
@@ -63,47 +64,51 @@ impl SmolStack {
         &self,
         plan: &InterfacePlan,
         transport: Arc<dyn Transport>,
-        mtu: Option<u32>,
-    ) -> Result<(), Errno> {
-        let mtu = mtu.and_then(|mtu| usize::try_from(mtu).ok()).unwrap_or(DEFAULT_MTU);
-        if let (Some(fd), Some(handle)) = (transport.poll_fd(), self.shared.handle()) {
-            self.watches.lock().push(handle.watch(fd, Interest::Read)?);
-        }
-        transport.set_waker(Shared::waker(&Arc::downgrade(&self.shared)));
-        self.shared.with(|inner| {
-            let index = inner.links.last().map_or(1, |link| link.index + 1);
-            let seed = inner.rng.next();
-            let now = inner.now;
-            inner.links.push(Link::ethernet(index, plan.mac, mtu, transport, seed, now));
-        });
-        self.shared.wake();
-        Ok(())
+        stack: &StackPlan,
+    ) -> Result<(), MountError> {
+        let mtu = stack.mtu.unwrap_or(1500);
+        let watched = Arc::clone(&transport);
+        let index = self.shared.with(|inner| {
+            let index = inner.net.config.next_index();
+            let mut link = Interface::ethernet(index, &plan.name, "vde", plan.mac);
+            link.mtu = mtu;
+            link.vnl = Some(plan.vnl.clone());
+            link.carrier = transport.carrier();
+            let size = usize::try_from(mtu).unwrap_or(1500);
+            inner.add_link(index.0, plan.mac, size, Some(transport));
+            inner.net.config.insert_link(link).map_err(refused)?;
+            Ok::<u32, MountError>(index.0)
+        })?;
+        self.shared.watch(index, &watched).map_err(MountError::from)
     }
 }
 
-fn configure(inner: &mut super::inner::Inner, plan: &StackPlan) {
+fn refused(failure: Failure) -> MountError {
+    MountError::new(failure.errno, failure.to_string())
+}
+
+/// Brings up what the options ask for.
+fn configure(config: &mut NetConfig, plan: &StackPlan) -> Result<(), Failure> {
     if plan.up {
-        for link in &mut inner.links {
-            link.up = true;
+        let all: Vec<IfIndex> = config.links().iter().map(|link| link.index).collect();
+        for index in all {
+            config.set_link(index, &LinkChange::admin(true))?;
         }
     }
+    let first = IfIndex(2);
     for (ip, prefix) in &plan.addresses {
-        inner.net.addresses.push(Address { ip: *ip, prefix: *prefix, link: 1 });
-        match ip {
-            IpAddr::V4(ip) => inner.announce_v4(1, *ip),
-            IpAddr::V6(ip) => inner.announce_v6(1, *ip),
+        let mut address = Address::new(first, *ip, *prefix);
+        if let (IpAddr::V4(_), IpAddr::V4(last)) = (ip, address.prefix.last())
+            && *prefix < 31
+        {
+            address.broadcast = Some(last);
         }
+        config.add_address(&address, RouteMode::ADD)?;
     }
     for gateway in &plan.gateways {
-        let destination: IpAddr = if gateway.is_ipv4() {
-            std::net::Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            std::net::Ipv6Addr::UNSPECIFIED.into()
-        };
-        let route = Route { destination, prefix: 0, gateway: Some(*gateway), link: 1 };
-        inner.net.routes.push(route);
+        config.add_route(&Route::default_by(*gateway), RouteMode::ADD)?;
     }
-    inner.generation += 1;
+    Ok(())
 }
 
 impl NetStack for SmolStack {
@@ -127,7 +132,7 @@ impl NetStack for SmolStack {
     }
 
     fn stop(&self) {
-        self.watches.lock().clear();
+        self.shared.unwatch();
         self.shared.with(super::inner::Inner::stop);
     }
 }

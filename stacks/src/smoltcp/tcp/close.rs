@@ -78,6 +78,15 @@ impl Inner {
         self.flow_remove(id);
     }
 
+    /// Aborts a connection for the administrator: its socket learns of it (`ECONNABORTED`).
+    pub(crate) fn flow_kill(&mut self, id: FlowId) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        flow.socket().abort();
+        flow.seen = State::Closed;
+        self.flow_send(id);
+        self.flow_fail(id, Errno::ECONNABORTED);
+    }
+
     /// Drops the connection of a socket with RST; the socket stays.
     pub(crate) fn tcp_reset(&mut self, id: SockId) {
         let Some(sock) = self.tcp.socks.get_mut(id) else { return };

@@ -139,7 +139,8 @@ pub(crate) fn state_number(state: State) -> u8 {
     }
 }
 
-fn maximum_segment(flow: &Flow, mtu: usize) -> u16 {
+/// The largest segment of a connection.
+pub(crate) fn maximum_segment(flow: &Flow, mtu: usize) -> u16 {
     let header = if flow.key.local().is_ipv4() { 40 } else { 60 };
     let own = u16::try_from(mtu.saturating_sub(header)).unwrap_or(u16::MAX);
     match flow.statistics.peer_mss {

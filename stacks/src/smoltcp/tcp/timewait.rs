@@ -25,7 +25,8 @@ pub(crate) struct TimeWait {
     pub(crate) receive_next: u32,
     /// Whether the local port may be bound again (SO_REUSEADDR).
     pub(crate) reuse: bool,
-    until: Instant,
+    /// When it ends.
+    pub(crate) until: Instant,
 }
 
 /// What to do with a segment for a remembered connection.

@@ -66,6 +66,8 @@ fn a_connected_socket_learns_of_closed_ports_and_hears_its_peer_only() {
 #[test]
 fn broadcast_needs_permission_and_reaches_everybody() {
     let lab = Lab::new(true);
+    // As on Linux, both need a route.
+    lab.gateway();
     let client = lab.datagram(0, libc::AF_INET, libc::SOCK_DGRAM, 0);
     let everybody = addr("10.0.0.255:67");
     assert_eq!(client.send(b"x", Some(&everybody), &NONE), Err(Errno::EACCES));
@@ -88,6 +90,8 @@ fn broadcast_needs_permission_and_reaches_everybody() {
 #[test]
 fn a_group_is_heard_by_those_who_joined() {
     let lab = Lab::new(true);
+    // As on Linux, both need a route.
+    lab.gateway();
     let server = lab.datagram(1, libc::AF_INET, libc::SOCK_DGRAM, 0);
     server.bind(&addr("0.0.0.0:5353")).expect("free");
     let client = lab.datagram(0, libc::AF_INET, libc::SOCK_DGRAM, 0);

@@ -17,17 +17,16 @@ use std::{
     },
 };
 
+use netlink_emu::values::{Address, Interface, LinkChange, Route, RouteMode};
 use parking_lot::Mutex;
 use umvu_abi::{
-    SockAddr,
+    IfIndex, SockAddr,
     net::{SocketEvents, SocketSpec},
 };
 
 use super::{
     clock::Clock,
     dgram::socket::DgramSocket,
-    link::Link,
-    net::{Address, Route},
     shared::Shared,
     sockopt::{Class, Options},
     stack::{classify, open_datagram},
@@ -93,23 +92,30 @@ impl Lab {
         let time = Arc::new(AtomicI64::new(1_000_000));
         let queues: [Queue; 2] = Default::default();
         let stacks = [0u8, 1].map(|side| {
-            let shared = Arc::new(Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side)));
+            let shared = Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side));
             let wire = Wire {
                 out: Arc::clone(&queues[usize::from(side)]),
                 inward: Arc::clone(&queues[usize::from(1 - side)]),
                 offload,
             };
             shared.with(|inner| {
-                inner.links[0].up = true;
                 let mac = [2, 0, 0, 0, 0, side + 1];
-                let mut link = Link::ethernet(2, mac, 1500, Arc::new(wire), 7, inner.now);
-                link.up = true;
-                inner.links.push(link);
-                for (ip, prefix) in [
-                    (IpAddr::from([10, 0, 0, side + 1]), 24),
-                    (IpAddr::from([0xfc00, 0, 0, 0, 0, 0, 0, u16::from(side) + 1]), 64),
-                ] {
-                    inner.net.addresses.push(Address { ip, prefix, link: 1 });
+                inner.add_link(2, mac, 1500, Some(Arc::new(wire)));
+                let config = &mut inner.net.config;
+                let link = Interface::ethernet(IfIndex(2), "vde0", "vde", mac);
+                config.insert_link(link).expect("a new link");
+                for index in [1, 2] {
+                    let up = LinkChange::admin(true);
+                    config.set_link(IfIndex(index), &up).expect("it exists");
+                }
+                let v4 = IpAddr::from([10, 0, 0, side + 1]);
+                let v6 = IpAddr::from([0xfc00, 0, 0, 0, 0, 0, 0, u16::from(side) + 1]);
+                for (ip, prefix) in [(v4, 24), (v6, 64)] {
+                    let mut address = Address::new(IfIndex(2), ip, prefix);
+                    if ip.is_ipv4() {
+                        address.broadcast = Some([10, 0, 0, 255].into());
+                    }
+                    config.add_address(&address, RouteMode::ADD).expect("a new address");
                 }
             });
             shared
@@ -133,15 +139,12 @@ impl Lab {
 
     /// Makes the second stack the router of the first.
     fn gateway(&self) {
-        self.stacks[1].with(|inner| inner.net.forward = true);
+        self.stacks[1].with(|inner| {
+            inner.net.config.set_sysctl("ipv4.ip_forward", "1").expect("a number");
+        });
         self.stacks[0].with(|inner| {
-            inner.net.routes.push(Route {
-                destination: [0, 0, 0, 0].into(),
-                prefix: 0,
-                gateway: Some([10, 0, 0, 2].into()),
-                link: 1,
-            });
-            inner.generation += 1;
+            let route = Route::default_by([10, 0, 0, 2].into());
+            inner.net.config.add_route(&route, RouteMode::ADD).expect("on the link");
         });
     }
 

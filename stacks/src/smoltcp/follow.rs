@@ -1,0 +1,99 @@
+//! The data plane follows the configuration: links go up and down, addresses are announced.
+
+use std::{net::IpAddr, sync::Arc};
+
+use netlink_emu::values::{Change, Interface};
+
+use super::{
+    inner::Inner,
+    link::{Kind, Link},
+    wire::Transport,
+};
+
+impl Inner {
+    /// Sets the clock of the configuration.
+    pub(crate) fn tell_time(&mut self) {
+        let millis = u64::try_from(self.now.total_millis()).unwrap_or(0);
+        self.net.config.set_now(millis);
+    }
+
+    /// Takes the changes of the configuration, follows them, and returns them for listeners.
+    pub(crate) fn follow(&mut self) -> Vec<Change> {
+        let changes = self.net.config.take_changes();
+        if self.net.refresh() {
+            self.generation = self.net.config.generation();
+        }
+        for change in &changes {
+            match change {
+                Change::Link(link) => self.link_changed(link),
+                Change::LinkRemoved(link) => self.link_removed(link.index.0),
+                Change::Address(address) => {
+                    if let Some(link) = self.link_at(address.interface.0) {
+                        self.announce(link, address.ip());
+                    }
+                }
+                _ => {}
+            }
+        }
+        changes
+    }
+
+    fn link_changed(&mut self, interface: &Interface) {
+        let Some(at) = self.link_at(interface.index.0) else { return };
+        let (seed, now) = (self.rng.next(), self.now);
+        let Some(link) = self.links.get_mut(at) else { return };
+        let mtu = usize::try_from(interface.mtu).unwrap_or(1500);
+        if link.mtu != mtu {
+            link.set_mtu(mtu, seed, now);
+        }
+        let rises = interface.is_up() && !link.up;
+        if link.mac != interface.mac || link.up != interface.is_up() {
+            link.neighbours.clear();
+        }
+        link.mac = interface.mac;
+        link.up = interface.is_up();
+        if rises {
+            let own: Vec<IpAddr> =
+                self.net.config.addresses_of(interface.index).map(|address| address.ip()).collect();
+            for ip in own {
+                self.announce(at, ip);
+            }
+        }
+    }
+
+    fn link_removed(&mut self, index: u32) {
+        let Some(at) = self.link_at(index) else { return };
+        if let Some(link) = self.links.get_mut(at) {
+            // Its place stays: others are known by theirs.
+            link.index = 0;
+            link.up = false;
+            link.transport = None;
+            link.queue.clear();
+            link.neighbours.clear();
+        }
+    }
+
+    /// Tells the neighbours about an address of ours.
+    fn announce(&mut self, at: usize, ip: IpAddr) {
+        let Some(link) = self.links.get(at) else { return };
+        if link.kind == Kind::Loopback || !link.up {
+            return;
+        }
+        match ip {
+            IpAddr::V4(ip) => self.announce_v4(at, ip),
+            IpAddr::V6(ip) => self.announce_v6(at, ip),
+        }
+    }
+
+    /// Adds the data plane of an interface that the configuration is about to take in.
+    pub(crate) fn add_link(
+        &mut self,
+        index: u32,
+        mac: super::neighbour::Mac,
+        mtu: usize,
+        transport: Option<Arc<dyn Transport>>,
+    ) {
+        let (seed, now) = (self.rng.next(), self.now);
+        self.links.push(Link::ethernet(index, mac, mtu, transport, seed, now));
+    }
+}

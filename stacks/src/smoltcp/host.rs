@@ -1,0 +1,197 @@
+//! What the stack tells of itself, and how its configuration is changed: netlink-emu's
+//! [`ConfigHost`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_emu::{
+    Failure,
+    config::{ConfigHost, NetConfig},
+    text,
+    values::{
+        Counters, Interface, Membership, Neighbour, NeighbourState, NewLink, PacketRow, RouteMode,
+        SocketRow, SocketTable,
+    },
+};
+use umvu_abi::{Errno, IfIndex};
+
+use super::{inner::Inner, neighbour::State, rows, shared::Shared};
+
+impl ConfigHost for Shared {
+    fn with_config<R>(&self, f: impl FnOnce(&mut NetConfig) -> R) -> R {
+        self.with(|inner| {
+            inner.tell_time();
+            f(&mut inner.net.config)
+        })
+    }
+
+    fn counters(&self, index: IfIndex) -> Option<Counters> {
+        self.look(|inner| {
+            let link = inner.links.get(inner.link_at(index.0)?)?;
+            let counters = link.counters;
+            Some(Counters {
+                rx_packets: counters.received.0,
+                rx_bytes: counters.received.1,
+                tx_packets: counters.sent.0,
+                tx_bytes: counters.sent.1,
+                tx_dropped: counters.dropped,
+                ..Counters::default()
+            })
+        })
+    }
+
+    fn open_link(&self, link: &NewLink, name: &str, index: IfIndex) -> Result<Interface, Failure> {
+        let transport = match (link.kind.as_str(), &link.vnl) {
+            ("dummy", _) => None,
+            ("vde", Some(vnl)) => Some(
+                vdeplug::open(vnl, &format!("umvu {name}"))
+                    .map_err(|error| Failure::new(Errno(error.errno()), error.to_string()))?,
+            ),
+            ("vde", None) => return Err(Failure::new(Errno::EINVAL, "vde: name a network (vnl)")),
+            _ => return Err(text::LINK_UNKNOWN_KIND),
+        };
+        let mac = link.properties.mac.unwrap_or_else(|| self.look(random_mac));
+        let mut made = Interface::ethernet(index, name, &link.kind, mac);
+        made.vnl.clone_from(&link.vnl);
+        if let Some(transport) = &transport {
+            made.carrier = transport.carrier();
+            self.watch(index.0, transport)?;
+        }
+        self.look(|inner| inner.add_link(index.0, mac, 1500, transport));
+        Ok(made)
+    }
+
+    fn own_neighbours(&self) -> Option<Vec<Neighbour>> {
+        Some(self.look(|inner| neighbours(inner)))
+    }
+
+    fn add_own_neighbour(
+        &self,
+        neighbour: &Neighbour,
+        mode: RouteMode,
+    ) -> Option<Result<(), Failure>> {
+        Some(self.with(|inner| add_neighbour(inner, neighbour, mode)))
+    }
+
+    fn del_own_neighbour(&self, index: IfIndex, ip: IpAddr) -> Option<Result<(), Failure>> {
+        Some(self.with(|inner| {
+            let at = inner.link_at(index.0).ok_or(Errno::ENODEV)?;
+            let table = &mut inner.links[at].neighbours;
+            if table.get(ip).is_none() {
+                return Err(Errno::ENOENT.into());
+            }
+            table.forget(ip);
+            Ok(())
+        }))
+    }
+
+    fn sockets(&self, table: SocketTable) -> Vec<SocketRow> {
+        self.look(|inner| match table {
+            SocketTable::Tcp => rows::tcp(inner),
+            SocketTable::Udp => rows::datagrams(inner, super::sockopt::Class::Udp),
+            SocketTable::Raw => rows::datagrams(inner, super::sockopt::Class::Raw),
+            SocketTable::Icmp => rows::datagrams(inner, super::sockopt::Class::Ping),
+        })
+    }
+
+    fn packet_sockets(&self) -> Vec<PacketRow> {
+        self.look(|inner| rows::packet(inner))
+    }
+
+    fn kill_socket(&self, table: SocketTable, cookie: u64) -> Result<(), Errno> {
+        if table != SocketTable::Tcp {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.with(|inner| {
+            let found = inner.tcp.flows.ids().into_iter().find(|id| id.number() == cookie);
+            inner.flow_kill(found.ok_or(Errno::ENOENT)?);
+            Ok(())
+        })
+    }
+
+    fn memberships(&self) -> Vec<Membership> {
+        self.look(|inner| {
+            inner
+                .dgrams
+                .groups
+                .iter()
+                .filter_map(|((link, group), users)| {
+                    Some(Membership {
+                        interface: IfIndex(inner.links.get(*link)?.index),
+                        group: *group,
+                        users: u32::try_from(*users).unwrap_or(u32::MAX),
+                    })
+                })
+                .collect()
+        })
+    }
+}
+
+/// A random hardware address, locally administered.
+fn random_mac(inner: &mut Inner) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = inner.rng.next().to_be_bytes();
+    [(a & 0xfc) | 2, b, c, d, e, f]
+}
+
+/// The state as netlink names it.
+fn state(state: State) -> NeighbourState {
+    match state {
+        State::Incomplete => NeighbourState::Incomplete,
+        State::Reachable => NeighbourState::Reachable,
+        State::Stale => NeighbourState::Stale,
+        State::Delay => NeighbourState::Delay,
+        State::Probe => NeighbourState::Probe,
+        State::Failed => NeighbourState::Failed,
+        State::Permanent => NeighbourState::Permanent,
+    }
+}
+
+/// One neighbour as a value.
+pub(crate) fn neighbour(inner: &Inner, link: usize, ip: IpAddr) -> Option<Neighbour> {
+    let link = inner.links.get(link)?;
+    let entry = link.neighbours.get(ip)?;
+    let state = state(entry.state);
+    let value = Neighbour::permanent(IfIndex(link.index), ip, entry.mac);
+    Some(Neighbour { state, mac: state.is_valid().then_some(entry.mac), ..value })
+}
+
+fn neighbours(inner: &Inner) -> Vec<Neighbour> {
+    let mut found = Vec::new();
+    for (at, link) in inner.links.iter().enumerate() {
+        let mut ips: Vec<IpAddr> = link.neighbours.addresses().collect();
+        ips.sort_unstable();
+        found.extend(ips.into_iter().filter_map(|ip| neighbour(inner, at, ip)));
+    }
+    found
+}
+
+fn add_neighbour(inner: &mut Inner, wanted: &Neighbour, mode: RouteMode) -> Result<(), Failure> {
+    let at = inner.link_at(wanted.interface.0).ok_or(Errno::ENODEV)?;
+    let now = inner.now;
+    let table = &mut inner.links[at].neighbours;
+    let exists = table.get(wanted.ip).is_some();
+    if exists && mode.exclusive {
+        return Err(Errno::EEXIST.into());
+    }
+    if !exists && !mode.create {
+        return Err(Errno::ENOENT.into());
+    }
+    let mac = wanted.mac.ok_or(Errno::EINVAL)?;
+    let state = match wanted.state {
+        NeighbourState::Permanent | NeighbourState::NoArp => State::Permanent,
+        NeighbourState::Reachable => State::Reachable,
+        NeighbourState::Delay => State::Delay,
+        NeighbourState::Failed => State::Failed,
+        _ => State::Stale,
+    };
+    table.set(wanted.ip, mac, state, now);
+    Ok(())
+}
+
+/// An end that is not there.
+pub(crate) fn nowhere(v6: bool) -> SocketAddr {
+    if v6 {
+        SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0)
+    } else {
+        SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0)
+    }
+}
