@@ -3,6 +3,7 @@
 mod ioctl;
 mod mount;
 mod msocket;
+mod process;
 mod sockets;
 pub(crate) mod vu;
 mod vuctl;
@@ -14,6 +15,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = sockets::rows();
     rows.extend(mount::rows());
     rows.extend(ioctl::rows());
+    rows.extend(process::rows());
     rows.extend([
         refused("io_uring_setup", "rings bypass interception"),
         refused("io_uring_enter", "rings bypass interception"),
