@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::{IoSliceMut, Read},
+    io::{IoSliceMut, Read, Write},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -52,6 +52,12 @@ impl Helper {
         let mut content = Vec::new();
         File::from(self.open(path, libc::O_RDONLY)?).read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    /// Writes a file as the namespace sees it.
+    pub(crate) fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
+        File::from(self.open(path, libc::O_WRONLY)?).write_all(data)?;
+        Ok(())
     }
 
     /// Lets the helper end.

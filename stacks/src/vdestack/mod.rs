@@ -75,6 +75,8 @@ impl VdeStack {
         if let Some(mtu) = plan.mtu {
             interface::set_mtu(v4.as_fd(), name, mtu).map_err(|errno| failed("its MTU", errno))?;
         }
+        // The addresses are the user's choice and of use at once: no wait for their detection.
+        let _ = self.helper.write(&format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), b"0");
         if plan.up {
             interface::set_up(v4.as_fd(), "lo").map_err(|errno| failed("lo up", errno))?;
             interface::set_up(v4.as_fd(), name).map_err(|errno| failed("it up", errno))?;

@@ -90,8 +90,10 @@ impl Pump {
             }
         };
         for frame in state.to_tap.drain(..) {
-            // A tap that is down or full loses frames, as a cable does.
-            let _ = nix::unistd::write(&self.tap, &frame.bytes);
+            frame.complete(&mut |bytes| {
+                // A tap that is down or full loses frames, as a cable does.
+                let _ = nix::unistd::write(&self.tap, &bytes);
+            });
         }
         more
     }
