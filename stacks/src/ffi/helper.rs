@@ -21,6 +21,9 @@ pub(crate) const ANSWER: usize = 8;
 pub(crate) const SOCKET: i32 = 1;
 pub(crate) const OPEN: i32 = 2;
 
+/// `IFF_TAP | IFF_NO_PI` in the type of the request.
+const TAP_WITHOUT_HEADER: libc::c_short = 0x1002;
+
 /// Which step of the setup an error belongs to; the number in the helper's first answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -140,7 +143,7 @@ unsafe fn set_up(interface: &CStr) {
         for (slot, byte) in request.ifr_name.iter_mut().zip(interface.to_bytes().iter().take(15)) {
             *slot = byte.cast_signed();
         }
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+        request.ifr_ifru.ifru_flags = TAP_WITHOUT_HEADER;
         if libc::ioctl(tap, libc::TUNSETIFF, &raw mut request) < 0 {
             answer(errno(), -3, -1);
             libc::_exit(1);

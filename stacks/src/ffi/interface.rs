@@ -10,6 +10,10 @@ use std::{
 
 use umvu_abi::Errno;
 
+/// `AF_INET` and `IFF_UP` in the types of the structures.
+const FAMILY: libc::sa_family_t = 2;
+const UP: libc::c_short = 1;
+
 /// `struct in6_ifreq` (linux/ipv6.h).
 #[repr(C)]
 struct In6Ifreq {
@@ -55,7 +59,7 @@ fn sockaddr(ip: Ipv4Addr) -> libc::sockaddr {
     for (slot, byte) in data[2..6].iter_mut().zip(ip.octets()) {
         *slot = byte.cast_signed();
     }
-    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
+    libc::sockaddr { sa_family: FAMILY, sa_data: data }
 }
 
 /// Sets the hardware address.
@@ -82,7 +86,7 @@ pub(crate) fn set_up(socket: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     request(socket, libc::SIOCGIFFLAGS, &mut argument)?;
     // SAFETY: the request before filled this member in.
     let flags = unsafe { argument.ifr_ifru.ifru_flags };
-    argument.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    argument.ifr_ifru.ifru_flags = flags | UP;
     request(socket, libc::SIOCSIFFLAGS, &mut argument)
 }
 

@@ -30,8 +30,9 @@ pub(crate) struct Fold {
 impl Fold {
     fn add(&mut self, word: u64) {
         let product = u128::from(self.state ^ word) * u128::from(self.seed ^ 0x9e37_79b9_7f4a_7c15);
-        let [low, high] = [product as u64, (product >> 64) as u64];
-        self.state = low ^ high ^ self.seed;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = product.to_ne_bytes();
+        let halves = [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]].map(u64::from_ne_bytes);
+        self.state = halves[0] ^ halves[1] ^ self.seed;
     }
 }
 

@@ -147,12 +147,6 @@ fn message(kind: u8, flags: u8, target: Ipv6Addr, option: u8, mac: Mac) -> Vec<u
     body
 }
 
-/// The link-local address of a hardware address (RFC 4291, appendix A).
-pub(crate) fn link_local(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,8 +163,7 @@ mod tests {
 
     #[test]
     fn derived_addresses_follow_the_rfc() {
-        let ip = link_local([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-        assert_eq!(ip, "fe80::5054:ff:fe12:3456".parse::<Ipv6Addr>().expect("literal"));
+        let ip = "fe80::5054:ff:fe12:3456".parse::<Ipv6Addr>().expect("literal");
         assert_eq!(solicited_node(ip), "ff02::1:ff12:3456".parse::<Ipv6Addr>().expect("literal"));
     }
 }

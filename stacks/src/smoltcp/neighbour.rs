@@ -75,7 +75,7 @@ pub(crate) enum Due {
     /// Ask for a neighbour, by unicast if its address is given.
     Solicit(IpAddr, Option<Mac>),
     /// A neighbour did not answer; these packets cannot be delivered.
-    Lost(IpAddr, Vec<Outgoing>),
+    Lost(Vec<Outgoing>),
 }
 
 /// The table.
@@ -188,18 +188,6 @@ impl Neighbours {
         waited
     }
 
-    /// Notes that an upper layer hears from the neighbour: no need to ask it again.
-    pub(crate) fn confirm(&mut self, ip: IpAddr, now: Instant) {
-        if let Some(entry) = self.table.get_mut(&ip)
-            && matches!(entry.state, State::Delay | State::Probe | State::Stale)
-        {
-            entry.state = State::Reachable;
-            entry.due = Some(now + REACHABLE);
-            self.changed.push(ip);
-            self.schedule(now + REACHABLE);
-        }
-    }
-
     /// Sets an entry by hand (`ip neigh add`).
     pub(crate) fn set(&mut self, ip: IpAddr, mac: Mac, state: State, now: Instant) {
         let due = match state {
@@ -250,7 +238,9 @@ impl Neighbours {
                 entry.pass_time(*ip, now, &mut found);
                 if before != entry.state {
                     self.changed.push(*ip);
-                    if entry.state == State::Failed {
+                    // Whoever keeps the address has to ask again: that is what finds out that a
+                    // neighbour is gone.
+                    if matches!(entry.state, State::Failed | State::Stale) {
                         self.generation = self.generation.wrapping_add(1);
                     }
                 }
@@ -303,7 +293,7 @@ impl Neighbour {
             State::Incomplete | State::Probe => {
                 self.state = State::Failed;
                 self.due = Some(now + FAILED);
-                found.push(Due::Lost(ip, std::mem::take(&mut self.pending)));
+                found.push(Due::Lost(std::mem::take(&mut self.pending)));
             }
             State::Delay => {
                 self.state = State::Probe;
@@ -338,7 +328,7 @@ mod tests {
             assert!(matches!(table.expire(now)[..], [Due::Solicit(IP, None)]));
         }
         now += RETRANSMIT;
-        assert!(matches!(&table.expire(now)[..], [Due::Lost(IP, packets)] if packets.len() == 1));
+        assert!(matches!(&table.expire(now)[..], [Due::Lost(packets)] if packets.len() == 1));
         let later = table.resolve(IP, Outgoing::default(), now);
         assert!(matches!(later, Resolution::Unreachable(_)));
     }
@@ -356,7 +346,7 @@ mod tests {
         assert!(matches!(table.resolve(IP, Outgoing::default(), now), Resolution::Ready(MAC, _)));
         now += DELAY;
         assert!(matches!(table.expire(now)[..], [Due::Solicit(IP, Some(MAC))]));
-        table.confirm(IP, now);
+        assert!(table.learn(IP, MAC, Solicited::Yes, now).is_empty());
         assert_eq!(table.get(IP).map(|entry| entry.state), Some(State::Reachable));
     }
 }

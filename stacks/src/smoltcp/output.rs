@@ -111,7 +111,7 @@ impl Inner {
             for due in link.neighbours.expire(now) {
                 match due {
                     Due::Solicit(ip, to) => self.solicit(index, ip, to),
-                    Due::Lost(_, packets) => self.lost.extend(packets),
+                    Due::Lost(packets) => self.lost.extend(packets),
                 }
             }
         }

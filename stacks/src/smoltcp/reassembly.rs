@@ -41,7 +41,10 @@ impl Reassembly {
         let fragment = header.fragment?;
         let payload = &ip[header.payload..header.total];
         let end = fragment.offset + payload.len();
-        if end > LONGEST || payload.is_empty() || (fragment.more && payload.len() % 8 != 0) {
+        if end > LONGEST
+            || payload.is_empty()
+            || (fragment.more && !payload.len().is_multiple_of(8))
+        {
             return None;
         }
         // Overlaps are an attack, not a need (RFC 5722).

@@ -67,7 +67,7 @@ impl Pump {
         state.watches.clear();
     }
 
-    fn from_tap(&self, state: &mut State) -> bool {
+    fn take_from_tap(&self, state: &mut State) -> bool {
         for _ in 0..BURST {
             match nix::unistd::read(&self.tap, &mut state.buffer) {
                 Ok(count) if count >= 14 => {
@@ -81,7 +81,7 @@ impl Pump {
         true
     }
 
-    fn to_tap(&self, state: &mut State) -> bool {
+    fn give_to_tap(&self, state: &mut State) -> bool {
         let more = match self.transport.receive(&mut state.to_tap, BURST) {
             Ok(count) => count >= BURST,
             Err(error) => {
@@ -105,7 +105,7 @@ impl Source for Pump {
         if state.stopped {
             return;
         }
-        let more = self.from_tap(&mut state) | self.to_tap(&mut state);
+        let more = self.take_from_tap(&mut state) | self.give_to_tap(&mut state);
         if !state.to_net.is_empty() {
             self.transport.send(&mut state.to_net);
         }

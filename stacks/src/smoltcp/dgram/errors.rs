@@ -60,7 +60,8 @@ impl Inner {
         } else {
             sock.options.flag(libc::SOL_IP, libc::IP_RECVERR)
         };
-        if !queues && !(report.fatal && sock.peer.is_some()) {
+        let tells = queues || (report.fatal && sock.peer.is_some());
+        if !tells {
             return;
         }
         if queues && sock.errors.len() < MOST {

@@ -168,7 +168,7 @@ fn tcp_info(
     let statistics = &flow.statistics;
     let socket = flow.peek();
     let segment = u64::from(maximum_segment(flow, mtu));
-    let quiet = u64::try_from((now - flow.heard).total_millis()).unwrap_or(0);
+    let quiet = (now - flow.heard).total_millis();
     put(0, u64::from(state_number(socket.state())), 1);
     // Options in use: SACK and window scaling; the scales.
     put(5, 2 | 4, 1);
