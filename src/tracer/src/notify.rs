@@ -26,6 +26,9 @@ use crate::{
     tasks::Tasks,
 };
 
+/// How many threads answer one listener: guests that run side by side are answered so too.
+const THREADS: usize = 2;
+
 /// What every backend thread needs.
 pub(crate) struct Backend {
     pub(crate) supervisor: Arc<dyn Supervisor>,
@@ -44,7 +47,7 @@ pub(crate) struct Listener {
     fd: OwnedFd,
     backend: Arc<Backend>,
     stopped: AtomicBool,
-    thread: Mutex<Option<i32>>,
+    threads: Mutex<Vec<i32>>,
 }
 
 impl fmt::Debug for Listener {
@@ -61,23 +64,26 @@ impl Listener {
             fd,
             backend: Arc::clone(backend),
             stopped: AtomicBool::new(false),
-            thread: Mutex::new(None),
+            threads: Mutex::default(),
         });
-        let running = Arc::clone(&listener);
-        thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run())?;
+        for _ in 0..THREADS {
+            let running = Arc::clone(&listener);
+            thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run())?;
+        }
         Ok(listener)
     }
 
     /// Ends the thread: no task uses the listener any more.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.lock().take() {
+        for thread in self.threads.lock().drain(..) {
             sys::tgkill(nix::unistd::getpid().as_raw(), thread, libc::SIGUSR2);
         }
     }
 
     fn run(self: Arc<Self>) {
-        *self.thread.lock() = Some(nix::unistd::gettid().as_raw());
+        let thread = nix::unistd::gettid().as_raw();
+        self.threads.lock().push(thread);
         crate::signals::unblock_wake();
         while !self.stopped.load(Ordering::SeqCst) {
             match sys::receive(&self.fd) {
@@ -90,7 +96,7 @@ impl Listener {
                 Err(_) => break,
             }
         }
-        self.thread.lock().take();
+        self.threads.lock().retain(|other| *other != thread);
     }
 
     fn take(self: &Arc<Self>, notification: Notification) {
