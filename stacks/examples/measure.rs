@@ -99,7 +99,10 @@ fn established(socket: &dyn StreamSocket) -> bool {
     matches!(socket.state(), StreamState::Established { .. })
 }
 
-fn connect(pair: &Pair) -> Result<(Arc<dyn StreamSocket>, Arc<Bell>, Arc<dyn StreamSocket>)> {
+/// A connection: the client, its bell, the server.
+type Connection = (Arc<dyn StreamSocket>, Arc<Bell>, Arc<dyn StreamSocket>);
+
+fn connect(pair: &Pair) -> Result<Connection> {
     let bell = Arc::new(Bell::default());
     let socket = stream(&*pair.client, &bell)?;
     socket.connect(&address("10.1.0.2:80")?)?;

@@ -22,7 +22,12 @@ impl Inner {
         tracing::trace!(from, to = hop.link, "forward");
         let Some(link) = self.links.get(hop.link) else { return };
         let mtu = link.mtu;
-        if packet.segment.is_none() && ip.len() > mtu && header.dont_fragment {
+        // The packets that a long segment stands for.
+        let length = match packet.segment {
+            Some(size) => header.payload + 20 + usize::from(size.get()),
+            None => ip.len(),
+        };
+        if length > mtu && header.dont_fragment {
             let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
             return self.send_trouble(Trouble::TooBig(mtu), header, ip);
         }

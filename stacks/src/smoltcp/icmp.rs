@@ -137,19 +137,21 @@ impl Inner {
             header.destination
         };
         let body = arrival.payload();
-        self.send_icmp(source, header.source, header.tos, |out| {
+        let device = self.scope_device(header.source, arrival.link);
+        self.send_icmp(source, header.source, (header.tos, device), |out| {
             out.extend_from_slice(body);
             out[0] = answer;
             out[1] = 0;
         });
     }
 
-    /// Builds and sends an ICMP message of the family of its addresses; `fill` appends the body.
+    /// Builds and sends an ICMP message of the family of its addresses, with a TOS and by a device
+    /// (0 for any); `fill` appends the body.
     pub(crate) fn send_icmp(
         &mut self,
         source: IpAddr,
         destination: IpAddr,
-        tos: u8,
+        (tos, device): (u8, u32),
         fill: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut body = Vec::new();
@@ -164,7 +166,7 @@ impl Inner {
         } else {
             fill_checksum(&mut bytes);
         }
-        self.send_ip(Outgoing { bytes, segment: None, unsummed: false });
+        self.send_ip(Outgoing { bytes, segment: None, unsummed: false }, device);
     }
 
     /// Tells the sender of a packet what is wrong with it, unless that would do harm (RFC 1122,
@@ -189,7 +191,7 @@ impl Inner {
         let (kind, code, info) = if v6 { trouble.v6() } else { trouble.v4() };
         let most = if v6 { 1280 - 48 } else { 548 };
         let quoted = &ip[..header.total.min(ip.len()).min(most)];
-        self.send_icmp(source, header.source, 0xc0, |out| {
+        self.send_icmp(source, header.source, (0xc0, 0), |out| {
             out.extend_from_slice(&[kind, code, 0, 0]);
             out.extend_from_slice(&info.to_be_bytes());
             out.extend_from_slice(quoted);
@@ -239,7 +241,7 @@ impl Inner {
         let local = SocketAddr::new(header.source, u16::from_be_bytes([ports[0], ports[1]]));
         let remote = SocketAddr::new(header.destination, u16::from_be_bytes([ports[2], ports[3]]));
         match header.protocol {
-            TCP => self.tcp_unreachable(FlowKey::new(local, remote), report.errno),
+            TCP => self.tcp_unreachable(FlowKey::new(local, remote), report.errno, report.info),
             UDP => self.udp_error(report, local, remote, payload.get(8..).unwrap_or_default()),
             ICMP | ICMPV6 => {
                 if let Some(ident) = payload.get(4..6) {

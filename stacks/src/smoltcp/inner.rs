@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Packets and turns of connections per settling.
-const SETTLE: usize = 512;
+const SETTLE: usize = 256;
 /// Frames taken from one transport per turn.
 const BURST: usize = 256;
 

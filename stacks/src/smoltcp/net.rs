@@ -142,6 +142,16 @@ impl Inner {
         self.net.config.source_for(IfIndex(index), to, Scope::LINK)
     }
 
+    /// The interface that an address needs to be named with: that of a link-local one.
+    pub(crate) fn scope_device(&self, ip: IpAddr, link: usize) -> u32 {
+        match ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+                self.links.get(link).map_or(0, |link| link.index)
+            }
+            _ => 0,
+        }
+    }
+
     /// The link of an interface index.
     pub(crate) fn link_at(&self, index: u32) -> Option<usize> {
         self.links.iter().position(|link| link.index == index)

@@ -17,10 +17,11 @@ const LOOPED: usize = 8192;
 const BROADCAST: Mac = [0xff; 6];
 
 impl Inner {
-    /// Sends a packet whose header is complete; there being no route loses it.
-    pub(crate) fn send_ip(&mut self, packet: Outgoing) {
+    /// Sends a packet whose header is complete, by a device or with 0 by any; without a route it is
+    /// lost.
+    pub(crate) fn send_ip(&mut self, packet: Outgoing, device: u32) {
         let Some(header) = IpHeader::parse(&packet.bytes[HEADROOM..]) else { return };
-        match self.route_from(header.destination, header.source, 0) {
+        match self.route_from(header.destination, header.source, device) {
             Ok(hop) => self.send_hop(&hop, packet),
             Err(errno) => tracing::debug!(to = %header.destination, ?errno, "no route"),
         }

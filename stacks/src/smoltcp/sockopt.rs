@@ -138,6 +138,13 @@ impl Options {
             .unwrap_or(0)
     }
 
+    /// A number that was set; 0 when it was not.
+    fn given_int(&self, level: i32, name: i32) -> usize {
+        let found = self.set.iter().find(|(key, _)| *key == (level, name));
+        let value = found.and_then(|(_, value)| Some(i32::from_ne_bytes(*value.first_chunk()?)));
+        value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0)
+    }
+
     /// A flag.
     pub(crate) fn flag(&self, level: i32, name: i32) -> bool {
         self.int(level, name) != 0
@@ -251,6 +258,7 @@ impl Options {
             ttl: self.ttl(self.is_v6(), 64),
             tos: self.tos(self.is_v6()),
             keepalive,
+            max_segment: self.given_int(libc::SOL_TCP, libc::TCP_MAXSEG),
             congestion: if reno { CongestionControl::Reno } else { CongestionControl::Cubic },
             user_timeout,
             reuse: self.flag(libc::SOL_SOCKET, libc::SO_REUSEADDR)

@@ -76,9 +76,17 @@ impl Inner {
         }
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
-        let hop = self.route(remote.ip(), wanted, sock.options.device())?;
+        let scope = match addr {
+            SockAddr::Inet6(addr) => addr.scope_id(),
+            _ => 0,
+        };
+        let device = if scope == 0 { sock.options.device() } else { scope };
+        let hop = self.route(remote.ip(), wanted, device)?;
         if !hop.kind.is_unicast() {
             return Err(Errno::ENETUNREACH);
+        }
+        if wanted.is_none() && hop.source.is_unspecified() {
+            return Err(Errno::EADDRNOTAVAIL);
         }
         if sock.bound.is_some_and(|(host, _)| !host.covers(remote.ip()) && host.ip().is_none()) {
             return Err(Errno::EINVAL);
@@ -90,7 +98,7 @@ impl Inner {
         }
         let local = SocketAddr::new(local_ip, self.tcp_local_port(id, local_ip, remote)?);
         let key = FlowKey::new(local, remote);
-        let path = self.path_to(remote.ip(), local_ip)?;
+        let path = self.path_to(remote.ip(), local_ip, device)?;
         let mut flow = Flow::new(key, Owner::Socket(id), path, tuning, self.now);
         let link = self.links.get_mut(path.link).ok_or(Errno::ENETUNREACH)?;
         flow.socket()

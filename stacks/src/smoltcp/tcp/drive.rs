@@ -15,8 +15,9 @@ use super::{
     super::{
         device::Port,
         inner::Inner,
-        link::{Kind, Outgoing, ethertype},
+        link::{Kind, Outgoing},
         packet::{HEADROOM, IpHeader, fill_header_checksum},
+        segmentation::segments,
     },
     flow::{FlowId, Owner},
     segment::Segment,
@@ -110,8 +111,17 @@ impl Inner {
                 ip[0] = 0x60 | (flow.tuning.tos >> 4);
                 ip[1] = flow.tuning.tos << 4;
             }
-            let path = flow.path;
-            let packet = Outgoing { bytes, segment: packet.segment, unsummed: true };
+            let (path, most) = (flow.path, flow.most);
+            let mut packet = Outgoing { bytes, segment: packet.segment, unsummed: true };
+            if packet.bytes.len() - HEADROOM > most && cap(&mut packet, payload, most) {
+                // The path is narrower than the link, which smoltcp does not know.
+                if self.links.get(path.link).is_some_and(|link| !link.offload) {
+                    for piece in segments(packet) {
+                        self.send_on_path(path.link, path.next, path.mac, piece);
+                    }
+                    continue;
+                }
+            }
             self.send_on_path(path.link, path.next, path.mac, packet);
         }
         self.produced = produced;
@@ -123,7 +133,7 @@ impl Inner {
         let mut path = flow.path;
         let (local, remote) = (flow.key.local().ip(), flow.key.remote().ip());
         if path.generation != self.generation {
-            if let Ok(hop) = self.route_from(remote, local, 0) {
+            if let Ok(hop) = self.route_from(remote, local, path.device) {
                 (path.link, path.next) = (hop.link, hop.next);
             }
             path.generation = self.generation;
@@ -225,9 +235,19 @@ impl Inner {
     }
 
     /// Answers a segment with one of our own making.
-    pub(crate) fn answer_segment(&mut self, header: &IpHeader, answer: &Segment) {
+    pub(crate) fn answer_segment(&mut self, link: usize, header: &IpHeader, answer: &Segment) {
         let bytes = answer.answer(header, self.rng.next16());
-        debug_assert!(matches!(ethertype(&bytes[HEADROOM..]), 0x0800 | 0x86dd));
-        self.send_ip(Outgoing { bytes, segment: None, unsummed: false });
+        let device = self.scope_device(header.source, link);
+        self.send_ip(Outgoing { bytes, segment: None, unsummed: false }, device);
     }
+}
+
+/// Has a packet cut into segments whose packets have at most `most` bytes; false when it carries
+/// too little for that.
+fn cap(packet: &mut Outgoing, tcp: usize, most: usize) -> bool {
+    let Some(offset) = packet.bytes.get(HEADROOM + tcp + 12) else { return false };
+    let room = most.saturating_sub(tcp + usize::from(offset >> 4) * 4);
+    let size = u16::try_from(room).ok().and_then(std::num::NonZeroU16::new);
+    packet.segment = [size, packet.segment].into_iter().flatten().min();
+    size.is_some()
 }

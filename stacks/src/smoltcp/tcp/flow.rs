@@ -40,6 +40,8 @@ pub(crate) struct Path {
     pub(crate) next: std::net::IpAddr,
     /// The hardware address, once known.
     pub(crate) mac: Option<Mac>,
+    /// The interface it is bound to, 0 for none.
+    pub(crate) device: u32,
     /// The configuration it was computed from.
     pub(crate) generation: u64,
     /// The neighbour table it was computed from.
@@ -61,6 +63,8 @@ pub(crate) struct Tuning {
     pub(crate) tos: u8,
     /// SO_KEEPALIVE with its TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
     pub(crate) keepalive: Option<(Duration, Duration, u32)>,
+    /// TCP_MAXSEG, 0 for none.
+    pub(crate) max_segment: usize,
     /// TCP_CONGESTION.
     pub(crate) congestion: CongestionControl,
     /// TCP_USER_TIMEOUT, or how long Linux goes on by default.
@@ -99,6 +103,8 @@ pub(crate) struct Flow {
     pub(crate) error: Option<Errno>,
     /// Gives up then: an unanswered connect, a lonely FIN-WAIT-2.
     pub(crate) deadline: Option<Instant>,
+    /// The longest packet that the path and TCP_MAXSEG allow.
+    pub(crate) most: usize,
     /// The last packet received.
     pub(crate) heard: Instant,
     /// When the send queue became busy.
@@ -176,6 +182,7 @@ impl Flow {
             scheduled: None,
             error: None,
             deadline: None,
+            most: usize::MAX,
             heard: now,
             busy: now,
             send_next: 0,
@@ -213,6 +220,9 @@ impl Flow {
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         let congestion = self.tuning.congestion != tuning.congestion;
         self.tuning = Tuning { receive: self.tuning.receive, send: self.tuning.send, ..tuning };
+        if tuning.max_segment > 0 {
+            self.most = self.most.min(tuning.max_segment + 40);
+        }
         let socket = self.socket();
         if congestion {
             socket.set_congestion_control(tuning.congestion);

@@ -70,7 +70,9 @@ impl Inner {
         if let Some(wait) = self.tcp.waits.get(&key) {
             match wait.judge(&segment) {
                 Verdict::Ignore => return,
-                Verdict::Answer(answer) => return self.answer_segment(header, &answer),
+                Verdict::Answer(answer) => {
+                    return self.answer_segment(arrival.link, header, &answer);
+                }
                 Verdict::Forget => return self.forget_wait(&key),
                 Verdict::Renew if self.listener(header, &segment).is_some() => {
                     self.forget_wait(&key);
@@ -84,7 +86,7 @@ impl Inner {
             return self.open_passive(sock, key, arrival, &segment);
         }
         if let Some(reset) = segment.reset() {
-            self.answer_segment(header, &reset);
+            self.answer_segment(arrival.link, header, &reset);
         }
     }
 
@@ -148,7 +150,8 @@ impl Inner {
         listener.pending += 1;
         let tuning = sock.options.tuning();
         let local = key.local();
-        let Ok(path) = self.path_to(key.remote().ip(), local.ip()) else {
+        let device = self.scope_device(key.remote().ip(), arrival.link);
+        let Ok(path) = self.path_to(key.remote().ip(), local.ip(), device) else {
             return self.drop_pending(owner);
         };
         let mut flow = Flow::new(key, Owner::Listener(owner), path, tuning, self.now);
@@ -178,23 +181,30 @@ impl Inner {
         &self,
         remote: std::net::IpAddr,
         local: std::net::IpAddr,
+        device: u32,
     ) -> Result<Path, Errno> {
-        let hop = self.route_from(remote, local, 0)?;
+        let hop = self.route_from(remote, local, device)?;
         Ok(Path {
             link: hop.link,
             next: hop.next,
             mac: None,
+            device,
             generation: self.generation,
             neighbours: 0,
         })
     }
 
     /// Takes an ICMP error about a segment of ours: it ends a handshake.
-    pub(crate) fn tcp_unreachable(&mut self, key: FlowKey, errno: Errno) {
+    pub(crate) fn tcp_unreachable(&mut self, key: FlowKey, errno: Errno, info: u32) {
         if let Some(id) = self.tcp.demux.get(&key).copied()
             && let Some(flow) = self.tcp.flows.get_mut(id)
         {
-            if matches!(flow.seen, State::SynSent | State::SynReceived) {
+            if errno == Errno::EMSGSIZE {
+                // 576 and 1280 are what every path carries; a smaller claim is not believed.
+                let least = if key.local().is_ipv4() { 552 } else { 1280 };
+                let most = usize::try_from(info).unwrap_or(least).max(least);
+                flow.most = flow.most.min(most);
+            } else if matches!(flow.seen, State::SynSent | State::SynReceived) {
                 self.flow_fail(id, errno);
             } else {
                 flow.error = Some(errno);

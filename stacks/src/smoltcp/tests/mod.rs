@@ -27,6 +27,9 @@ use umvu_abi::{
 use super::{
     clock::Clock,
     dgram::socket::DgramSocket,
+    icmp::fill_icmp_checksum,
+    link::write_ethernet,
+    packet::{Build, ICMP},
     shared::Shared,
     sockopt::{Class, Options},
     stack::{classify, open_datagram},
@@ -42,10 +45,17 @@ struct Wire {
     out: Queue,
     inward: Queue,
     offload: bool,
+    longest: Option<Arc<AtomicI64>>,
 }
 
 impl Transport for Wire {
     fn send(&self, frames: &mut Vec<Frame>) {
+        if let Some(longest) = &self.longest {
+            for frame in frames.iter() {
+                let length = i64::try_from(frame.bytes.len()).expect("short");
+                longest.fetch_max(length, Ordering::SeqCst);
+            }
+        }
         self.out.lock().extend(frames.drain(..));
     }
 
@@ -85,18 +95,21 @@ struct Lab {
     time: Arc<AtomicI64>,
     stacks: [Arc<Shared>; 2],
     queues: [Queue; 2],
+    longest: Arc<AtomicI64>,
 }
 
 impl Lab {
     fn new(offload: bool) -> Self {
         let time = Arc::new(AtomicI64::new(1_000_000));
         let queues: [Queue; 2] = Default::default();
+        let longest = Arc::new(AtomicI64::new(0));
         let stacks = [0u8, 1].map(|side| {
             let shared = Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side));
             let wire = Wire {
                 out: Arc::clone(&queues[usize::from(side)]),
                 inward: Arc::clone(&queues[usize::from(1 - side)]),
                 offload,
+                longest: (side == 0).then(|| Arc::clone(&longest)),
             };
             shared.with(|inner| {
                 let mac = [2, 0, 0, 0, 0, side + 1];
@@ -120,7 +133,7 @@ impl Lab {
             });
             shared
         });
-        Self { time, stacks, queues }
+        Self { time, stacks, queues, longest }
     }
 
     /// Lets both stacks work until nothing moves.
@@ -146,6 +159,42 @@ impl Lab {
             let route = Route::default_by([10, 0, 0, 2].into());
             inner.net.config.add_route(&route, RouteMode::ADD).expect("on the link");
         });
+    }
+
+    /// Drops what the first stack has sent that is longer than `mtu`, says so, and from then on
+    /// notes the longest frame.
+    fn narrow(&self, mtu: u16) {
+        let mut queue = self.queues[0].lock();
+        let long: VecDeque<Frame> = {
+            let (long, short) =
+                queue.drain(..).partition(|f: &Frame| f.bytes.len() > usize::from(mtu) + 14);
+            *queue = short;
+            long
+        };
+        drop(queue);
+        for frame in long {
+            let build = Build {
+                source: [10, 0, 0, 2].into(),
+                destination: [10, 0, 0, 1].into(),
+                protocol: ICMP,
+                ttl: 64,
+                tos: 0,
+                id: 1,
+            };
+            let (mut bytes, at) = build.packet(8 + 28);
+            bytes[at..at + 8].copy_from_slice(&[3, 4, 0, 0, 0, 0, 0, 0]);
+            bytes[at + 6..at + 8].copy_from_slice(&mtu.to_be_bytes());
+            bytes[at + 8..].copy_from_slice(&frame.bytes[14..42]);
+            fill_icmp_checksum(&mut bytes[at..]);
+            write_ethernet(&mut bytes, [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], 0x0800);
+            self.stacks[0].with(|inner| inner.frame_input(1, Frame::from(bytes)));
+        }
+        self.longest.store(0, Ordering::SeqCst);
+    }
+
+    /// The longest frame that the first stack has sent since.
+    fn longest(&self) -> i64 {
+        self.longest.load(Ordering::SeqCst)
     }
 
     fn pass(&self, millis: i64) {
