@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod host;
+pub mod netlink;
 pub mod text;
 pub mod values;
 

@@ -1,0 +1,245 @@
+//! sock_diag(7): what `ss` asks. Internet sockets are told; of the other families a stack has none.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use netlink_packet_core::{DefaultNla, Emitable};
+use umvu_abi::Errno;
+
+use super::{
+    Answer, Body, Service,
+    attributes::{Attributes, field},
+    message::Request,
+};
+use crate::{
+    host::{Failure, HostNet},
+    values::{SocketRow, SocketTable, TcpDetails, TcpState},
+};
+
+/// `SOCK_DIAG_BY_FAMILY`, `SOCK_DESTROY`.
+const BY_FAMILY: u16 = 20;
+const DESTROY: u16 = 21;
+/// The size of `struct inet_diag_req_v2`.
+const INET_REQUEST: usize = 56;
+
+/// `INET_DIAG_*`: types of attributes, and bits of `idiag_ext` less one.
+mod kind {
+    pub(super) const MEMINFO: u16 = 1;
+    pub(super) const INFO: u16 = 2;
+    pub(super) const CONG: u16 = 4;
+    pub(super) const TOS: u16 = 5;
+    pub(super) const SKMEMINFO: u16 = 7;
+    pub(super) const SHUTDOWN: u16 = 8;
+    pub(super) const PROTOCOL_REQUEST: u16 = 2;
+    pub(super) const PROTOCOL: u16 = 10;
+    pub(super) const SKV6ONLY: u16 = 11;
+}
+
+/// The protocol `NETLINK_SOCK_DIAG`.
+pub(super) struct Diag;
+
+impl Service for Diag {
+    fn handle(&self, host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+        let family = request.payload.first().copied().map_or(0, i32::from);
+        match (request.header.kind, family) {
+            (BY_FAMILY | DESTROY, libc::AF_INET | libc::AF_INET6) => inet(host, request),
+            (BY_FAMILY, _) if request.is_dump() => Ok(Answer::nothing()),
+            (BY_FAMILY, _) => Err(Errno::ENOENT.into()),
+            _ => Err(Errno::EINVAL.into()),
+        }
+    }
+}
+
+/// Corresponds to `struct inet_diag_req_v2`.
+struct InetRequest {
+    ipv6: bool,
+    table: SocketTable,
+    extensions: u8,
+    states: u32,
+    source_port: u16,
+    destination_port: u16,
+    source: [u8; 16],
+    destination: [u8; 16],
+    interface: u32,
+    cookie: u64,
+}
+
+fn decode(request: &Request<'_>) -> Result<InetRequest, Errno> {
+    let payload = request.payload;
+    if payload.len() < INET_REQUEST {
+        return Err(Errno::EINVAL);
+    }
+    let [family, protocol, extensions, _] = field::<4>(payload, 0);
+    let attributes = Attributes::after(payload, INET_REQUEST);
+    let protocol = attributes.u32(kind::PROTOCOL_REQUEST)?.unwrap_or(u32::from(protocol));
+    let table = match i32::try_from(protocol).unwrap_or(-1) {
+        libc::IPPROTO_TCP => SocketTable::Tcp,
+        libc::IPPROTO_UDP => SocketTable::Udp,
+        libc::IPPROTO_RAW => SocketTable::Raw,
+        libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => SocketTable::Icmp,
+        _ => return Err(Errno::ENOENT),
+    };
+    Ok(InetRequest {
+        ipv6: i32::from(family) == libc::AF_INET6,
+        table,
+        extensions,
+        states: u32::from_ne_bytes(field(payload, 4)),
+        source_port: u16::from_be_bytes(field(payload, 8)),
+        destination_port: u16::from_be_bytes(field(payload, 10)),
+        source: field(payload, 12),
+        destination: field(payload, 28),
+        interface: u32::from_ne_bytes(field(payload, 44)),
+        cookie: u64::from_ne_bytes(field(payload, 48)),
+    })
+}
+
+fn inet(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    let wanted = decode(request)?;
+    let of_family = |row: &SocketRow| row.ipv6 == wanted.ipv6;
+    if request.is_dump() {
+        let rows: Vec<SocketRow> = host
+            .sockets(wanted.table)
+            .into_iter()
+            .filter(|row| {
+                of_family(row)
+                    && wanted.states & (1 << row.state.number()) != 0
+                    && [0, row.local.port()].contains(&wanted.source_port)
+                    && [0, row.remote.port()].contains(&wanted.destination_port)
+            })
+            .collect();
+        // Socket filters (INET_DIAG_REQ_BYTECODE) only spare work: `ss` filters again.
+        return Ok(Answer::dump(rows.into_iter().map(move |row| encode(&row, &wanted))));
+    }
+    let row = host
+        .sockets(wanted.table)
+        .into_iter()
+        .filter(of_family)
+        .find(|row| is_named(row, &wanted))
+        .ok_or(Errno::ENOENT)?;
+    if request.header.kind == DESTROY {
+        host.kill_socket(wanted.table, row.cookie)?;
+        return Ok(Answer::Done);
+    }
+    Ok(Answer::Messages(vec![encode(&row, &wanted)]))
+}
+
+fn is_named(row: &SocketRow, wanted: &InetRequest) -> bool {
+    (wanted.cookie == u64::MAX || wanted.cookie == row.cookie)
+        && row.local.port() == wanted.source_port
+        && row.remote.port() == wanted.destination_port
+        && address(row.local.ip(), row.ipv6) == wanted.source
+        && address(row.remote.ip(), row.ipv6) == wanted.destination
+        && [0, row.interface.map_or(0, |index| index.0)].contains(&wanted.interface)
+}
+
+/// An address as `struct inet_diag_sockid` has it: IPv4 in the first 4 of 16 bytes, mapped for an
+/// AF_INET6 socket.
+fn address(ip: IpAddr, ipv6: bool) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) if ipv6 && ip.is_unspecified() => Ipv6Addr::UNSPECIFIED.octets(),
+        IpAddr::V4(ip) if ipv6 => ip.to_ipv6_mapped().octets(),
+        IpAddr::V4(ip) => field(&ip.octets(), 0),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+/// Corresponds to `struct inet_diag_msg` with its attributes.
+fn encode(row: &SocketRow, wanted: &InetRequest) -> Body {
+    let family = if row.ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let mut payload = vec![
+        u8::try_from(family).unwrap_or_default(),
+        row.state.number(),
+        row.timer.kind,
+        row.timer.retransmits,
+    ];
+    for end in [&row.local, &row.remote] {
+        payload.extend_from_slice(&SocketAddr::port(end).to_be_bytes());
+    }
+    payload.extend_from_slice(&address(row.local.ip(), row.ipv6));
+    payload.extend_from_slice(&address(row.remote.ip(), row.ipv6));
+    payload.extend_from_slice(&row.interface.map_or(0, |index| index.0).to_ne_bytes());
+    payload.extend_from_slice(&row.cookie.to_ne_bytes());
+    let inode = u32::try_from(row.inode).unwrap_or_default();
+    for number in [row.timer.expires, row.receive_queue, row.send_queue, row.uid, inode] {
+        payload.extend_from_slice(&number.to_ne_bytes());
+    }
+    let list = extensions(row, wanted);
+    let list = list.as_slice();
+    let fixed = payload.len();
+    payload.resize(fixed + list.buffer_len(), 0);
+    list.emit(&mut payload[fixed..]);
+    Body { kind: BY_FAMILY, payload }
+}
+
+fn extensions(row: &SocketRow, wanted: &InetRequest) -> Vec<DefaultNla> {
+    let asked = |kind: u16| wanted.extensions & (1 << (kind - 1)) != 0;
+    let mut list = vec![DefaultNla::new(kind::SHUTDOWN, vec![0])];
+    if asked(kind::TOS) {
+        list.push(DefaultNla::new(kind::TOS, vec![0]));
+    }
+    if row.ipv6 && matches!(row.state, TcpState::Listen | TcpState::Close) {
+        list.push(DefaultNla::new(kind::SKV6ONLY, vec![u8::from(row.v6only)]));
+    }
+    if wanted.table == SocketTable::Raw {
+        let protocol = u8::try_from(row.local.port()).unwrap_or_default();
+        list.push(DefaultNla::new(kind::PROTOCOL, vec![protocol]));
+    }
+    if asked(kind::MEMINFO) {
+        let memory = [row.receive_queue, 0, 0, row.send_queue];
+        let bytes = memory.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        list.push(DefaultNla::new(kind::MEMINFO, bytes));
+    }
+    if asked(kind::SKMEMINFO) {
+        let drops = u32::try_from(row.drops).unwrap_or(u32::MAX);
+        let memory =
+            [row.receive_queue, 212_992, row.send_queue, 212_992, 0, row.send_queue, 0, 0, drops];
+        let bytes = memory.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        list.push(DefaultNla::new(kind::SKMEMINFO, bytes));
+    }
+    if wanted.table == SocketTable::Tcp {
+        if asked(kind::CONG) {
+            list.push(DefaultNla::new(kind::CONG, b"cubic\0".to_vec()));
+        }
+        if let Some(tcp) = row.tcp.filter(|_| asked(kind::INFO)) {
+            list.push(DefaultNla::new(kind::INFO, tcp_info(row, &tcp)));
+        }
+    }
+    list
+}
+
+/// Corresponds to `struct tcp_info` up to `tcpi_bytes_received`.
+fn tcp_info(row: &SocketRow, tcp: &TcpDetails) -> Vec<u8> {
+    let mut info = vec![row.state.number(), 0, row.timer.retransmits, 0, 0, 0, 0, 0];
+    let unacked = u32::from(row.send_queue > 0);
+    let numbers: [u32; 24] = [
+        tcp.rto,
+        40_000,
+        tcp.send_mss,
+        tcp.receive_mss,
+        unacked,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1500,
+        0,
+        tcp.rtt,
+        tcp.rtt_variation,
+        tcp.ssthresh,
+        tcp.cwnd,
+        tcp.send_mss,
+        3,
+        0,
+        0,
+        tcp.retransmitted,
+    ];
+    info.extend(numbers.iter().flat_map(|number| number.to_ne_bytes()));
+    // Pacing rates are unlimited.
+    for number in [u64::MAX, u64::MAX, tcp.bytes_acked, tcp.bytes_received] {
+        info.extend_from_slice(&number.to_ne_bytes());
+    }
+    info
+}

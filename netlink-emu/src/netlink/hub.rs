@@ -1,0 +1,108 @@
+//! All netlink sockets of a stack: their port ids and multicast groups.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use umvu_abi::Errno;
+
+use super::{message, route::notify, socket::NetlinkSocket};
+use crate::values::Change;
+
+/// Distributes the changes of one stack to the sockets that listen.
+///
+/// [`Self::publish`] may be called with the stack's lock held: it takes the locks of this hub and
+/// of sockets, in this order, and calls no [`HostNet`](crate::HostNet).
+#[derive(Default)]
+pub struct NetlinkHub {
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    sockets: Vec<Weak<NetlinkSocket>>,
+    /// `(protocol, port)` in use.
+    ports: Vec<(i32, u32)>,
+}
+
+/// The first port id that is given when nobody asks for one.
+const FIRST_PORT: u32 = 4000;
+
+impl fmt::Debug for NetlinkHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetlinkHub").field("sockets", &self.members.lock().sockets.len()).finish()
+    }
+}
+
+impl NetlinkHub {
+    /// Makes a hub without sockets.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Tells the listeners what happened.
+    pub fn publish(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        let listeners: Vec<Arc<NetlinkSocket>> = self
+            .sockets()
+            .into_iter()
+            .filter(|socket| socket.protocol() == libc::NETLINK_ROUTE && socket.listens())
+            .collect();
+        if listeners.is_empty() {
+            return;
+        }
+        for change in changes {
+            let Some((group, body)) = notify::encode(change) else { continue };
+            let header = message::Header { kind: body.kind, flags: 0, sequence: 0, port: 0 };
+            let mut data = Vec::new();
+            message::write(&mut data, header, &body.payload);
+            for socket in &listeners {
+                socket.deliver(group, &data);
+            }
+        }
+    }
+
+    fn sockets(&self) -> Vec<Arc<NetlinkSocket>> {
+        self.members.lock().sockets.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The sockets as `/proc/net/netlink` shows them: protocol, port id, groups 1 to 32.
+    #[must_use]
+    pub fn listing(&self) -> Vec<(i32, u32, u32)> {
+        self.sockets()
+            .iter()
+            .map(|socket| {
+                let (port, groups) = socket.identity();
+                (socket.protocol(), port, groups)
+            })
+            .collect()
+    }
+
+    pub(super) fn join(&self, socket: &Arc<NetlinkSocket>) {
+        let mut members = self.members.lock();
+        members.sockets.retain(|held| held.strong_count() > 0);
+        members.sockets.push(Arc::downgrade(socket));
+    }
+
+    /// Reserves a port id: the wanted one, or with 0 a free one. Errors: `EADDRINUSE`.
+    pub(super) fn reserve(&self, protocol: i32, wanted: u32) -> Result<u32, Errno> {
+        let mut members = self.members.lock();
+        let port = if wanted == 0 {
+            (FIRST_PORT..).find(|port| !members.ports.contains(&(protocol, *port)))
+        } else {
+            Some(wanted).filter(|port| !members.ports.contains(&(protocol, *port)))
+        };
+        let port = port.ok_or(Errno::EADDRINUSE)?;
+        members.ports.push((protocol, port));
+        Ok(port)
+    }
+
+    pub(super) fn release(&self, protocol: i32, port: u32) {
+        self.members.lock().ports.retain(|held| *held != (protocol, port));
+    }
+}

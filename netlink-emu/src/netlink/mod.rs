@@ -1,0 +1,94 @@
+//! netlink(7) sockets: rtnetlink, sock_diag, and polite answers of the other protocols.
+//!
+//! Theory of operation. [`socket::NetlinkSocket`] is the socket: it splits what was sent into
+//! messages ([`message`]), hands each to its protocol's [`Service`], frames the answers, and queues
+//! them. Services decode ([`attributes`]), ask the [`HostNet`], and encode. The [`NetlinkHub`] of a
+//! stack knows all sockets and distributes changes to multicast groups.
+//!
+//! A dump is not queued but kept as an iterator that the reader pulls, one at a time per socket as
+//! in the kernel, so that a guest cannot make the stack hold more than one snapshot per socket.
+
+mod attributes;
+mod diag;
+mod generic;
+mod hub;
+mod message;
+mod options;
+mod queue;
+mod route;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use umvu_abi::{
+    Errno,
+    net::{DatagramSocket, SocketEvents},
+};
+
+use crate::host::{Failure, HostNet};
+
+pub use hub::NetlinkHub;
+pub use socket::NetlinkSocket;
+
+use message::Request;
+
+/// What a protocol answers to one request.
+enum Answer {
+    /// Done; an acknowledgement follows if it was asked for.
+    Done,
+    /// Messages: type and payload.
+    Messages(Vec<Body>),
+    /// A dump; what is left out by a filter of the kernel's own is marked as filtered.
+    Dump {
+        /// The messages.
+        bodies: Box<dyn Iterator<Item = Body> + Send>,
+        /// `NLM_F_DUMP_FILTERED`.
+        filtered: bool,
+    },
+}
+
+impl Answer {
+    fn dump<I>(bodies: I) -> Self
+    where
+        I: Iterator<Item = Body> + Send + 'static,
+    {
+        Self::Dump { bodies: Box::new(bodies), filtered: false }
+    }
+
+    fn nothing() -> Self {
+        Self::dump(std::iter::empty())
+    }
+}
+
+/// The type and payload of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Body {
+    kind: u16,
+    payload: Vec<u8>,
+}
+
+/// A netlink protocol.
+trait Service: Send + Sync {
+    /// Answers one request.
+    fn handle(&self, host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure>;
+}
+
+/// Makes a netlink socket of a stack. Errors: `EPROTONOSUPPORT` for protocols that no stack has.
+pub fn open(
+    protocol: i32,
+    host: Arc<dyn HostNet>,
+    hub: &Arc<NetlinkHub>,
+    events: Arc<dyn SocketEvents>,
+) -> Result<Arc<dyn DatagramSocket>, Errno> {
+    let service: Box<dyn Service> = match protocol {
+        libc::NETLINK_ROUTE => Box::new(route::Route),
+        libc::NETLINK_SOCK_DIAG => Box::new(diag::Diag),
+        libc::NETLINK_GENERIC => Box::new(generic::Generic),
+        libc::NETLINK_KOBJECT_UEVENT => Box::new(generic::Silent),
+        _ => return Err(Errno::EPROTONOSUPPORT),
+    };
+    Ok(NetlinkSocket::new(protocol, service, host, Arc::clone(hub), events))
+}

@@ -1,0 +1,148 @@
+//! Socket options of netlink(7), and those of socket(7) that every socket has.
+
+use umvu_abi::Errno;
+
+use super::message::AckStyle;
+
+/// The options of a socket.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) ack: AckStyle,
+    pub(super) strict: bool,
+    /// `NETLINK_NO_ENOBUFS`: losses are not told.
+    pub(super) no_enobufs: bool,
+    flags: u32,
+    send_buffer: i32,
+    receive_buffer: i32,
+}
+
+/// What setting an option asks of the socket itself.
+pub(super) enum Effect {
+    None,
+    Join(u32),
+    Leave(u32),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ack: AckStyle::default(),
+            strict: false,
+            no_enobufs: false,
+            flags: 0,
+            send_buffer: 212_992,
+            receive_buffer: 212_992,
+        }
+    }
+}
+
+const LARGEST_BUFFER: i32 = 1 << 23;
+
+impl Options {
+    /// How many bytes may wait for the reader.
+    pub(super) fn limit(&self) -> usize {
+        usize::try_from(self.receive_buffer).unwrap_or_default()
+    }
+
+    pub(super) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<Effect, Errno> {
+        match level {
+            libc::SOL_NETLINK => self.set_netlink(name, value),
+            libc::SOL_SOCKET => self.set_socket(name, value),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn set_netlink(&mut self, name: i32, value: &[u8]) -> Result<Effect, Errno> {
+        let number = int(value)?;
+        let on = number != 0;
+        match name {
+            libc::NETLINK_ADD_MEMBERSHIP => return Ok(Effect::Join(number.unsigned_abs())),
+            libc::NETLINK_DROP_MEMBERSHIP => return Ok(Effect::Leave(number.unsigned_abs())),
+            libc::NETLINK_EXT_ACK => self.ack.extended = on,
+            libc::NETLINK_CAP_ACK => self.ack.capped = on,
+            libc::NETLINK_GET_STRICT_CHK => self.strict = on,
+            libc::NETLINK_NO_ENOBUFS => self.no_enobufs = on,
+            libc::NETLINK_PKTINFO
+            | libc::NETLINK_BROADCAST_ERROR
+            | libc::NETLINK_LISTEN_ALL_NSID => {
+                let bit = 1 << name;
+                self.flags = if on { self.flags | bit } else { self.flags & !bit };
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::None)
+    }
+
+    fn set_socket(&mut self, name: i32, value: &[u8]) -> Result<Effect, Errno> {
+        match name {
+            libc::SO_SNDBUF | libc::SO_SNDBUFFORCE => {
+                self.send_buffer = buffer_size(int(value)?);
+            }
+            libc::SO_RCVBUF | libc::SO_RCVBUFFORCE => {
+                self.receive_buffer = buffer_size(int(value)?);
+            }
+            libc::SO_ATTACH_FILTER
+            | libc::SO_DETACH_FILTER
+            | libc::SO_LOCK_FILTER
+            | libc::SO_PASSCRED
+            | libc::SO_RCVTIMEO
+            | libc::SO_SNDTIMEO
+            | libc::SO_REUSEADDR
+            | libc::SO_PRIORITY
+            | libc::SO_TIMESTAMP
+            | libc::SO_TIMESTAMPNS
+            | libc::SO_RCVLOWAT
+            | libc::SO_BROADCAST
+            | libc::SO_DONTROUTE
+            | libc::SO_KEEPALIVE
+            | libc::SO_LINGER
+            | libc::SO_MARK
+            | libc::SO_NO_CHECK
+            | libc::SO_OOBINLINE => {}
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::None)
+    }
+
+    pub(super) fn get(&self, level: i32, name: i32, protocol: i32) -> Result<Vec<u8>, Errno> {
+        let flag = |on: bool| Ok(i32::from(on).to_ne_bytes().to_vec());
+        let number = |value: i32| Ok(value.to_ne_bytes().to_vec());
+        match (level, name) {
+            (libc::SOL_NETLINK, libc::NETLINK_EXT_ACK) => flag(self.ack.extended),
+            (libc::SOL_NETLINK, libc::NETLINK_CAP_ACK) => flag(self.ack.capped),
+            (libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK) => flag(self.strict),
+            (libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS) => flag(self.no_enobufs),
+            (
+                libc::SOL_NETLINK,
+                libc::NETLINK_PKTINFO
+                | libc::NETLINK_BROADCAST_ERROR
+                | libc::NETLINK_LISTEN_ALL_NSID,
+            ) => flag(self.flags & (1 << name) != 0),
+            (libc::SOL_SOCKET, libc::SO_SNDBUF) => number(self.send_buffer),
+            (libc::SOL_SOCKET, libc::SO_RCVBUF) => number(self.receive_buffer),
+            (libc::SOL_SOCKET, libc::SO_DOMAIN) => number(libc::AF_NETLINK),
+            (libc::SOL_SOCKET, libc::SO_PROTOCOL) => number(protocol),
+            (libc::SOL_SOCKET, libc::SO_TYPE) => number(libc::SOCK_RAW),
+            (
+                libc::SOL_SOCKET,
+                libc::SO_PASSCRED
+                | libc::SO_REUSEADDR
+                | libc::SO_PRIORITY
+                | libc::SO_BROADCAST
+                | libc::SO_ACCEPTCONN
+                | libc::SO_MARK,
+            ) => number(0),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+}
+
+/// The kernel doubles what is asked for, within bounds.
+fn buffer_size(asked: i32) -> i32 {
+    asked.clamp(1024, LARGEST_BUFFER / 2) * 2
+}
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    let bytes = value.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or(Errno::EINVAL)?;
+    Ok(i32::from_ne_bytes(bytes))
+}

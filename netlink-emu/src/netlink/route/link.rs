@@ -1,0 +1,227 @@
+//! `RTM_*LINK`: interfaces asked for, made, changed, removed.
+
+use umvu_abi::{Errno, IfIndex};
+
+use super::link_encode::{Detail, VDE_VNL, encode};
+use crate::{
+    host::{Failure, HostNet},
+    netlink::{
+        Answer,
+        attributes::{Attributes, field},
+        message::Request,
+    },
+    text,
+    values::{Interface, LinkChange, LinkFlags, NewLink},
+};
+
+/// The size of `struct ifinfomsg`.
+const FIXED: usize = 16;
+/// `RTEXT_FILTER_SKIP_STATS`.
+const SKIP_STATS: u32 = 8;
+
+/// Corresponds to `struct ifinfomsg`.
+struct Header {
+    index: Option<IfIndex>,
+    flags: u32,
+    change: u32,
+}
+
+fn header(payload: &[u8]) -> Header {
+    let index = u32::from_ne_bytes(field(payload, 4));
+    Header {
+        index: (index != 0).then_some(IfIndex(index)),
+        flags: u32::from_ne_bytes(field(payload, 8)),
+        change: u32::from_ne_bytes(field(payload, 12)),
+    }
+}
+
+pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let skip_stats = attributes.u32(libc::IFLA_EXT_MASK)?.unwrap_or(0) & SKIP_STATS != 0;
+    if request.is_dump() {
+        let bridge = request.payload.first().copied().map(i32::from) == Some(libc::AF_BRIDGE);
+        // No interface is a bridge, is part of one, or has another master.
+        if bridge || attributes.u32(libc::IFLA_MASTER)?.is_some_and(|master| master != 0) {
+            return Ok(Answer::nothing());
+        }
+        let kind = match attributes.nested(libc::IFLA_LINKINFO) {
+            Some(info) => info.text(libc::IFLA_INFO_KIND)?.map(str::to_owned),
+            None => None,
+        };
+        let filtered = kind.is_some();
+        let links: Vec<(Interface, Detail)> = host
+            .interfaces()
+            .into_iter()
+            .filter(|link| kind.is_none() || link.kind.info_kind() == kind.as_deref())
+            .map(|link| {
+                let detail = detail(host, &link, skip_stats);
+                (link, detail)
+            })
+            .collect();
+        let bodies =
+            links.into_iter().map(|(link, detail)| encode(libc::RTM_NEWLINK, &link, detail));
+        return Ok(Answer::Dump { bodies: Box::new(bodies), filtered });
+    }
+    let head = header(request.payload);
+    let link = find(host, head.index, &attributes)?.ok_or(Errno::ENODEV)?;
+    let detail = detail(host, &link, skip_stats);
+    Ok(Answer::Messages(vec![encode(libc::RTM_NEWLINK, &link, detail)]))
+}
+
+fn detail(host: &dyn HostNet, link: &Interface, skip_stats: bool) -> Detail {
+    let name = format!("ipv6.conf.{}.addr_gen_mode", link.name.replace('.', "/"));
+    let addr_gen_mode = host.sysctl(&name).and_then(|mode| mode.parse().ok()).unwrap_or(0);
+    Detail { skip_stats, addr_gen_mode }
+}
+
+/// The interface of a request, by index or name. Errors: `EINVAL` when it names none, `ENODEV` for
+/// an index that does not exist; Ok(None) for such a name.
+fn find(
+    host: &dyn HostNet,
+    index: Option<IfIndex>,
+    attributes: &Attributes<'_>,
+) -> Result<Option<Interface>, Failure> {
+    let links = host.interfaces();
+    if let Some(index) = index {
+        let link = links.into_iter().find(|link| link.index == index);
+        return Ok(Some(link.ok_or(Errno::ENODEV)?));
+    }
+    let name = match attributes.text(libc::IFLA_IFNAME)? {
+        Some(name) => Some(name),
+        None => attributes.text(libc::IFLA_ALT_IFNAME)?,
+    };
+    let name = name.ok_or(Errno::EINVAL)?;
+    Ok(links.into_iter().find(|link| link.is_named(name)))
+}
+
+pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let head = header(request.payload);
+    let may_create = request.has(libc::NLM_F_CREATE);
+    let found = match find(host, head.index, &attributes) {
+        Err(failure) if may_create && failure.errno != Errno::EACCES => None,
+        found => found?,
+    };
+    if let Some(link) = found {
+        if request.has(libc::NLM_F_EXCL) {
+            return Err(Errno::EEXIST.into());
+        }
+        return change(host, &link, &head, &attributes);
+    }
+    if !may_create {
+        return set_group(host, &head, &attributes);
+    }
+    let Some(info) = attributes.nested(libc::IFLA_LINKINFO) else {
+        return Err(text::LINK_UNKNOWN_KIND);
+    };
+    let kind = info.text(libc::IFLA_INFO_KIND)?.filter(|kind| !kind.is_empty());
+    let kind = kind.ok_or(text::LINK_UNKNOWN_KIND)?.to_owned();
+    let data = info.nested(libc::IFLA_INFO_DATA);
+    let vnl = match data {
+        Some(data) => data.text(VDE_VNL)?.map(str::to_owned),
+        None => None,
+    };
+    let properties = properties(&head, &attributes)?;
+    host.add_link(&NewLink { kind, vnl, index: head.index, properties })?;
+    Ok(Answer::Done)
+}
+
+/// `ip link set group`: no name, no index, but the group of the interfaces to change.
+fn set_group(
+    host: &dyn HostNet,
+    head: &Header,
+    attributes: &Attributes<'_>,
+) -> Result<Answer, Failure> {
+    let group = attributes.u32(libc::IFLA_GROUP)?;
+    let named = attributes.bytes(libc::IFLA_IFNAME).is_some();
+    let Some(group) = group.filter(|_| head.index.is_none() && !named) else {
+        return Err(Errno::ENODEV.into());
+    };
+    let wanted = LinkChange { group: None, ..properties(head, attributes)? };
+    for link in host.interfaces().into_iter().filter(|link| link.group == group) {
+        host.set_link(link.index, &wanted)?;
+    }
+    Ok(Answer::Done)
+}
+
+pub(super) fn set(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let head = header(request.payload);
+    let link = find(host, head.index, &attributes)?.ok_or(Errno::ENODEV)?;
+    change(host, &link, &head, &attributes)
+}
+
+fn change(
+    host: &dyn HostNet,
+    link: &Interface,
+    head: &Header,
+    attributes: &Attributes<'_>,
+) -> Result<Answer, Failure> {
+    let elsewhere = [libc::IFLA_NET_NS_PID, libc::IFLA_NET_NS_FD];
+    if elsewhere.iter().any(|kind| attributes.bytes(*kind).is_some()) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if attributes.u32(libc::IFLA_MASTER)?.is_some_and(|master| master != 0) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let mut wanted = properties(head, attributes)?;
+    if head.index.is_none() {
+        // The name has named the interface.
+        wanted.name = None;
+    }
+    host.set_link(link.index, &wanted)?;
+    if let Some(mode) = addr_gen_mode(attributes)? {
+        let name = format!("ipv6.conf.{}.addr_gen_mode", link.name.replace('.', "/"));
+        host.set_sysctl(&name, &mode.to_string())?;
+    }
+    Ok(Answer::Done)
+}
+
+fn addr_gen_mode(attributes: &Attributes<'_>) -> Result<Option<u8>, Errno> {
+    const AF_INET6: u16 = 10;
+    const INET6_ADDR_GEN_MODE: u16 = 8;
+    let inet6 = attributes.nested(libc::IFLA_AF_SPEC).and_then(|spec| spec.nested(AF_INET6));
+    inet6.map_or(Ok(None), |inet6| inet6.u8(INET6_ADDR_GEN_MODE))
+}
+
+fn properties(head: &Header, attributes: &Attributes<'_>) -> Result<LinkChange, Failure> {
+    // Without a mask all flags are meant, when there are any (`rtnl_dev_combine_flags`).
+    let mask = if head.change == 0 && head.flags != 0 { u32::MAX } else { head.change };
+    Ok(LinkChange {
+        flags_mask: LinkFlags::from_bits_retain(mask),
+        flags: LinkFlags::from_bits_retain(head.flags),
+        name: attributes.text(libc::IFLA_IFNAME)?.filter(|n| !n.is_empty()).map(str::to_owned),
+        mtu: attributes.u32(libc::IFLA_MTU)?,
+        mac: attributes.mac(libc::IFLA_ADDRESS)?,
+        broadcast: attributes.mac(libc::IFLA_BROADCAST)?,
+        txqlen: attributes.u32(libc::IFLA_TXQLEN)?,
+        group: attributes.u32(libc::IFLA_GROUP)?,
+        alias: attributes.text(libc::IFLA_IFALIAS)?.map(str::to_owned),
+        carrier: attributes.u8(libc::IFLA_CARRIER)?.map(|carrier| carrier != 0),
+    })
+}
+
+pub(super) fn del(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let head = header(request.payload);
+    let link = find(host, head.index, &attributes)?.ok_or(Errno::ENODEV)?;
+    host.del_link(link.index)?;
+    Ok(Answer::Done)
+}
+
+/// `ip link property add|del altname`.
+pub(super) fn set_names(
+    host: &dyn HostNet,
+    request: &Request<'_>,
+    present: bool,
+) -> Result<Answer, Failure> {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let head = header(request.payload);
+    let link = find(host, head.index, &attributes)?.ok_or(Errno::ENODEV)?;
+    let names = attributes.nested(libc::IFLA_PROP_LIST).ok_or(Errno::EINVAL)?;
+    for (_, value) in names.iter().filter(|(kind, _)| *kind == libc::IFLA_ALT_IFNAME) {
+        let name = crate::netlink::attributes::text(value)?;
+        host.set_alternative_name(link.index, name, present)?;
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,40 @@
+//! Changes as messages of multicast groups (`RTNLGRP_*`).
+
+use super::{address_encode, link_encode, neighbour_encode, route_encode};
+use crate::{netlink::Body, values::Change};
+
+/// Encodes a change with its group; None for what rtnetlink does not tell.
+pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
+    let detail = link_encode::Detail::default();
+    let dark = Vec::new();
+    let by_family = |ipv6: bool, ipv4_group, ipv6_group| if ipv6 { ipv6_group } else { ipv4_group };
+    let address = |ipv6| by_family(ipv6, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR);
+    let route = |ipv6| by_family(ipv6, libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE);
+    Some(match change {
+        Change::Link(link) => {
+            (libc::RTNLGRP_LINK, link_encode::encode(libc::RTM_NEWLINK, link, detail))
+        }
+        Change::LinkRemoved(link) => {
+            (libc::RTNLGRP_LINK, link_encode::encode(libc::RTM_DELLINK, link, detail))
+        }
+        Change::Address(held) => {
+            (address(held.ip().is_ipv6()), address_encode::encode(libc::RTM_NEWADDR, held))
+        }
+        Change::AddressRemoved(held) => {
+            (address(held.ip().is_ipv6()), address_encode::encode(libc::RTM_DELADDR, held))
+        }
+        Change::Route(held) | Change::RouteReplaced(held) => {
+            (route(!held.is_ipv4()), route_encode::encode(libc::RTM_NEWROUTE, held, &dark))
+        }
+        Change::RouteRemoved(held) => {
+            (route(!held.is_ipv4()), route_encode::encode(libc::RTM_DELROUTE, held, &dark))
+        }
+        Change::Neighbour(held) => {
+            (libc::RTNLGRP_NEIGH, neighbour_encode::encode(libc::RTM_NEWNEIGH, held))
+        }
+        Change::NeighbourRemoved(held) => {
+            (libc::RTNLGRP_NEIGH, neighbour_encode::encode(libc::RTM_DELNEIGH, held))
+        }
+        Change::Sysctl(..) => return None,
+    })
+}

@@ -1,0 +1,304 @@
+//! The netlink socket as the bridge drives it.
+//!
+//! Lock order: the hub's lock before a socket's. The socket's lock is never held while the host is
+//! asked or events are told.
+
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno, SockAddr,
+    net::{Datagram, DatagramMeta, DatagramSocket, SendControl, Shutdown, Socket, SocketEvents},
+};
+
+use super::{
+    Answer, Service,
+    hub::NetlinkHub,
+    message::{self, DUMP_FILTERED, Dump, Header, Request},
+    options::{Effect, Options},
+    queue::{Queue, Queued},
+};
+use crate::host::{Failure, HostNet};
+
+/// The kernel's address.
+const KERNEL: SockAddr = SockAddr::Netlink { pid: 0, groups: 0 };
+/// The longest datagram that may be sent.
+const LONGEST: usize = 1 << 20;
+/// The highest multicast group that can be joined.
+const LAST_GROUP: u32 = 63;
+
+/// A netlink socket of a stack.
+pub struct NetlinkSocket {
+    protocol: i32,
+    service: Box<dyn Service>,
+    host: Arc<dyn HostNet>,
+    hub: Arc<NetlinkHub>,
+    events: Arc<dyn SocketEvents>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The port id, 0 while unbound.
+    port: u32,
+    /// One bit per group; group 1 is bit 1.
+    groups: u64,
+    /// The default destination.
+    peer: Option<(u32, u32)>,
+    options: Options,
+    queue: Queue,
+    closed: bool,
+}
+
+impl fmt::Debug for NetlinkSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetlinkSocket").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl NetlinkSocket {
+    pub(super) fn new(
+        protocol: i32,
+        service: Box<dyn Service>,
+        host: Arc<dyn HostNet>,
+        hub: Arc<NetlinkHub>,
+        events: Arc<dyn SocketEvents>,
+    ) -> Arc<Self> {
+        let state = Mutex::default();
+        let socket = Arc::new(Self { protocol, service, host, hub, events, state });
+        socket.hub.join(&socket);
+        socket
+    }
+
+    pub(super) fn protocol(&self) -> i32 {
+        self.protocol
+    }
+
+    /// The port id and groups 1 to 32.
+    pub(super) fn identity(&self) -> (u32, u32) {
+        let state = self.state.lock();
+        (state.port, state.mask())
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.state.lock().groups != 0
+    }
+
+    /// Queues a message of a multicast group, if the socket is a member.
+    pub(super) fn deliver(&self, group: u32, data: &[u8]) {
+        {
+            let mut state = self.state.lock();
+            if state.closed || state.groups & (1 << group) == 0 {
+                return;
+            }
+            let limit = state.options.limit();
+            state.queue.push(Queued { data: data.to_vec(), group }, limit);
+        }
+        self.events.changed();
+    }
+
+    fn bind_port(&self, wanted: u32) -> Result<(), Errno> {
+        let held = self.state.lock().port;
+        if held != 0 {
+            return if wanted == 0 || wanted == held { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        let port = self.hub.reserve(self.protocol, wanted)?;
+        self.state.lock().port = port;
+        Ok(())
+    }
+
+    /// Answers one message.
+    fn answer(&self, header: Header, raw: &[u8]) {
+        let (strict, style, port) = {
+            let state = self.state.lock();
+            (state.options.strict, state.options.ack, state.port)
+        };
+        let payload = raw.get(message::HEADER..).unwrap_or_default();
+        let request = Request { header, payload, raw, strict };
+        let wants_ack = request.has(libc::NLM_F_ACK);
+        let is_request = request.has(libc::NLM_F_REQUEST) && header.kind >= 0x10;
+        if !is_request {
+            if wants_ack {
+                self.push(message::acknowledge(&request, port, None, style));
+            }
+            return;
+        }
+        let reply = Header { kind: 0, flags: 0, sequence: header.sequence, port };
+        let failure = match self.service.handle(self.host.as_ref(), &request) {
+            Ok(Answer::Dump { bodies, filtered }) => {
+                let filtered = if filtered { DUMP_FILTERED } else { 0 };
+                let flags = multi() | filtered;
+                let dump = Dump { bodies, header: Header { flags, ..reply }, held: None };
+                if self.state.lock().queue.start(dump) {
+                    return;
+                }
+                Some(Errno::EBUSY.into())
+            }
+            Ok(Answer::Messages(bodies)) => {
+                let mut data = Vec::new();
+                for body in bodies {
+                    message::write(&mut data, Header { kind: body.kind, ..reply }, &body.payload);
+                }
+                self.push(data);
+                None
+            }
+            Ok(Answer::Done) => None,
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) =
+            failure.as_ref().filter(|f| request.is_dump() && !message::is_early(f.errno))
+        {
+            let header = Header { flags: multi(), ..reply };
+            self.push(message::failed_dump(header, failure, style));
+        } else if failure.is_some() || wants_ack {
+            self.push(message::acknowledge(&request, port, failure.as_ref(), style));
+        }
+    }
+
+    fn push(&self, data: Vec<u8>) {
+        let mut state = self.state.lock();
+        let limit = state.options.limit();
+        state.queue.push(Queued { data, group: 0 }, limit);
+    }
+
+    fn set_groups(&self, change: impl FnOnce(u64) -> u64) {
+        let mut state = self.state.lock();
+        state.groups = change(state.groups);
+    }
+}
+
+fn multi() -> u16 {
+    u16::try_from(libc::NLM_F_MULTI).unwrap_or_default()
+}
+
+impl State {
+    /// Groups 1 to 32 as `nl_groups` has them.
+    fn mask(&self) -> u32 {
+        u32::try_from((self.groups >> 1) & u64::from(u32::MAX)).unwrap_or_default()
+    }
+}
+
+impl Socket for NetlinkSocket {
+    fn bind(&self, addr: &SockAddr) -> Result<(), Errno> {
+        let SockAddr::Netlink { pid, groups } = addr else { return Err(Errno::EINVAL) };
+        self.bind_port(*pid)?;
+        let low = u64::from(u32::MAX) << 1;
+        self.set_groups(|held| (held & !low) | (u64::from(*groups) << 1));
+        Ok(())
+    }
+
+    fn local(&self) -> Result<SockAddr, Errno> {
+        let (pid, groups) = self.identity();
+        Ok(SockAddr::Netlink { pid, groups })
+    }
+
+    fn peer(&self) -> Result<SockAddr, Errno> {
+        // A netlink socket that has not connected talks to the kernel.
+        let (pid, groups) = self.state.lock().peer.unwrap_or((0, 0));
+        Ok(SockAddr::Netlink { pid, groups })
+    }
+
+    fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let effect = self.state.lock().options.set(level, name, value)?;
+        match effect {
+            Effect::None => {}
+            Effect::Join(group) | Effect::Leave(group) if group == 0 || group > LAST_GROUP => {
+                return Err(Errno::EINVAL);
+            }
+            Effect::Join(group) => self.set_groups(|held| held | (1 << group)),
+            Effect::Leave(group) => self.set_groups(|held| held & !(1 << group)),
+        }
+        Ok(())
+    }
+
+    fn option(&self, level: i32, name: i32, _given: &[u8]) -> Result<Vec<u8>, Errno> {
+        if (level, name) == (libc::SOL_NETLINK, libc::NETLINK_LIST_MEMBERSHIPS) {
+            let groups = self.state.lock().groups >> 1;
+            return Ok(groups.to_ne_bytes().to_vec());
+        }
+        self.state.lock().options.get(level, name, self.protocol)
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        let mut state = self.state.lock();
+        let lost = state.queue.take_overrun();
+        (lost && !state.options.no_enobufs).then_some(Errno::ENOBUFS)
+    }
+
+    fn close(&self) {
+        let port = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.queue.clear();
+            state.groups = 0;
+            std::mem::take(&mut state.port)
+        };
+        if port != 0 {
+            self.hub.release(self.protocol, port);
+        }
+    }
+}
+
+impl DatagramSocket for NetlinkSocket {
+    fn connect(&self, peer: Option<&SockAddr>) -> Result<(), Errno> {
+        let peer = match peer {
+            None | Some(SockAddr::Unspec) => None,
+            Some(SockAddr::Netlink { pid, groups }) => Some((*pid, *groups)),
+            Some(_) => return Err(Errno::EINVAL),
+        };
+        self.bind_port(0)?;
+        self.state.lock().peer = peer;
+        Ok(())
+    }
+
+    fn always_paired(&self) -> bool {
+        true
+    }
+
+    fn send(
+        &self,
+        data: &[u8],
+        to: Option<&SockAddr>,
+        _control: &SendControl,
+    ) -> Result<usize, Errno> {
+        let (pid, _groups) = match to {
+            None | Some(SockAddr::Unspec) => self.state.lock().peer.unwrap_or((0, 0)),
+            Some(SockAddr::Netlink { pid, groups }) => (*pid, *groups),
+            Some(_) => return Err(Errno::EINVAL),
+        };
+        if pid != 0 {
+            // Only the kernel's side is emulated; no other socket listens on a port id.
+            return Err(Errno::ECONNREFUSED);
+        }
+        if data.len() > LONGEST {
+            return Err(Errno::EMSGSIZE);
+        }
+        self.bind_port(0)?;
+        for (header, raw) in message::split(data) {
+            self.answer(header, raw);
+        }
+        self.events.changed();
+        Ok(data.len())
+    }
+
+    fn receive(&self) -> Option<Datagram> {
+        let queued = self.state.lock().queue.pop()?;
+        let groups = match queued.group {
+            0 => 0,
+            group => 1u32.checked_shl(group - 1).unwrap_or(0),
+        };
+        let source = SockAddr::Netlink { pid: 0, groups };
+        let meta = DatagramMeta { source, destination: KERNEL, ifindex: 0, ttl: 0, tos: 0 };
+        Some(Datagram { data: queued.data, meta })
+    }
+
+    fn shutdown(&self, _how: Shutdown) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+}
+
+impl From<Failure> for Errno {
+    fn from(failure: Failure) -> Self {
+        failure.errno
+    }
+}

@@ -1,0 +1,1 @@
+//! The sockets as programs use them.
