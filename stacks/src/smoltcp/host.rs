@@ -8,8 +8,8 @@ use netlink_emu::{
     config::{ConfigHost, NetConfig},
     text,
     values::{
-        Counters, Interface, Membership, Neighbour, NeighbourState, NewLink, PacketRow, RouteMode,
-        SocketRow, SocketTable,
+        Change, Counters, Interface, Membership, Neighbour, NeighbourState, NewLink, PacketRow,
+        RouteMode, SocketRow, SocketTable,
     },
 };
 use umvu_abi::{Errno, IfIndex};
@@ -152,6 +152,18 @@ pub(crate) fn neighbour(inner: &Inner, link: usize, ip: IpAddr) -> Option<Neighb
     let state = state(entry.state);
     let value = Neighbour::permanent(IfIndex(link.index), ip, entry.mac);
     Some(Neighbour { state, mac: state.is_valid().then_some(entry.mac), ..value })
+}
+
+/// Takes what has happened to the neighbours since the last look.
+pub(crate) fn neighbour_changes(inner: &mut Inner) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for at in 0..inner.links.len() {
+        let changed = std::mem::take(&mut inner.links[at].neighbours.changed);
+        changes.extend(
+            changed.into_iter().filter_map(|ip| neighbour(inner, at, ip)).map(Change::Neighbour),
+        );
+    }
+    changes
 }
 
 fn neighbours(inner: &Inner) -> Vec<Neighbour> {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-use netlink_emu::values::Change;
+use netlink_emu::{HostNet, netlink::NetlinkHub, values::Change};
 use parking_lot::Mutex;
 use smoltcp::time::Instant;
 use umvu_abi::Errno;
@@ -22,6 +22,7 @@ pub(crate) struct Shared {
     this: Weak<Self>,
     inner: Mutex<Inner>,
     clock: Clock,
+    hub: Arc<NetlinkHub>,
     handle: OnceLock<Handle>,
     /// The descriptors of transports that the reactor watches, by interface.
     watches: Mutex<Vec<(u32, Registration)>>,
@@ -42,6 +43,7 @@ impl Shared {
             inner: Mutex::new(Inner::new(seed, clock.now())),
             this: Weak::clone(this),
             clock,
+            hub: NetlinkHub::new(),
             handle: OnceLock::new(),
             watches: Mutex::default(),
             armed: Mutex::new(None),
@@ -86,15 +88,24 @@ impl Shared {
     }
 
     /// Tells listeners what changed.
-    fn publish(&self, inner: &mut Inner, changes: Vec<Change>) {
+    fn publish(&self, inner: &mut Inner, mut changes: Vec<Change>) {
         for change in &changes {
             if let Change::LinkRemoved(link) = change {
                 self.watches.lock().retain(|(index, _)| *index != link.index.0);
             }
         }
-        for link in &mut inner.links {
-            link.neighbours.changed.clear();
-        }
+        changes.extend(super::host::neighbour_changes(inner));
+        self.hub.publish(&changes);
+    }
+
+    /// The netlink sockets of the stack.
+    pub(crate) fn hub(&self) -> &Arc<NetlinkHub> {
+        &self.hub
+    }
+
+    /// The stack as its configuration interfaces see it.
+    pub(crate) fn host(&self) -> Option<Arc<dyn HostNet>> {
+        Some(self.this.upgrade()? as Arc<dyn HostNet>)
     }
 
     /// Looks at, or changes, what makes nothing happen.

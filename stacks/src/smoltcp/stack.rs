@@ -10,6 +10,7 @@ use std::{
 use netlink_emu::{
     Failure,
     config::{ConfigHost, NetConfig},
+    netlink,
     values::{Address, Interface, LinkChange, Route, RouteMode},
 };
 use umvu_abi::{
@@ -117,6 +118,14 @@ impl NetStack for SmolStack {
     }
 
     fn socket(&self, spec: &SocketSpec, events: Arc<dyn SocketEvents>) -> Result<NewSocket, Errno> {
+        if spec.domain == libc::AF_NETLINK {
+            if !matches!(spec.kind, libc::SOCK_RAW | libc::SOCK_DGRAM) {
+                return Err(Errno::ESOCKTNOSUPPORT);
+            }
+            let host = self.shared.host().ok_or(Errno::ENETDOWN)?;
+            let socket = netlink::open(spec.protocol, host, self.shared.hub(), events)?;
+            return Ok(NewSocket::Datagram(socket));
+        }
         let class = classify(spec)?;
         let shared = Arc::clone(&self.shared);
         if class == Class::Stream {

@@ -87,6 +87,7 @@ impl VdeStack {
             interface::add_address(socket.as_fd(), name, *ip, *prefix)
                 .map_err(|errno| failed(&format!("address {ip}/{prefix}"), errno))?;
         }
+        self.settle();
         for gateway in &plan.gateways {
             let socket =
                 if gateway.is_ipv4() { v4.try_clone().ok() } else { open(libc::AF_INET6).ok() };
@@ -95,6 +96,24 @@ impl VdeStack {
                 .map_err(|errno| failed(&format!("gateway {gateway}"), errno))?;
         }
         Ok(())
+    }
+
+    /// Waits until the kernel lets the new IPv6 addresses be used: it makes up its mind in the
+    /// background.
+    fn settle(&self) {
+        const TENTATIVE: u32 = 0x40;
+        for _ in 0..50 {
+            let text = self.helper.read("/proc/self/net/if_inet6").unwrap_or_default();
+            let waits = String::from_utf8_lossy(&text).lines().any(|line| {
+                let flags = line.split_whitespace().nth(4);
+                let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+                flags.is_some_and(|flags| flags & TENTATIVE != 0)
+            });
+            if !waits {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// How many sockets are open in the namespace.
