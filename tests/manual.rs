@@ -1,0 +1,21 @@
+//! The manual pages that are checked in are those that the program makes.
+
+mod common;
+
+use std::{fs, process::Command};
+
+#[test]
+fn the_manual_is_up_to_date() {
+    let folder = common::scratch("man");
+    let made = Command::new(common::umvu()).arg("--man").arg(&folder).status().expect("it runs");
+    assert!(made.success());
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/man");
+    let mut pages = 0;
+    for page in fs::read_dir(&folder).expect("made").flatten() {
+        let new = fs::read_to_string(page.path()).expect("text");
+        let old = fs::read_to_string(format!("{kept}/{}", page.file_name().display()));
+        assert_eq!(old.ok(), Some(new), "run: umvu --man man ({:?})", page.file_name());
+        pages += 1;
+    }
+    assert_eq!(pages, 9);
+}
