@@ -1,14 +1,16 @@
-//! Measures stacks on a switch of this process: `measure bulk|connections|memory`.
+//! Measures stacks on a switch of this process: `measure bulk|kernel|connections|memory`.
 //!
 //! * `bulk`: one TCP connection between two stacks, in Gbit/s;
+//! * `kernel`: the same with a vdestack, each way;
 //! * `connections`: connect, accept and close, one after the other, per second;
 //! * `memory`: 1,000 stacks on one switch, in KiB each.
 #![expect(clippy::print_stdout, reason = "a measurement is a report")]
 
 use std::{
     error::Error,
-    io,
-    net::SocketAddr,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd,
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
 };
@@ -53,9 +55,15 @@ impl Bell {
     }
 }
 
-fn mount(vunet: &Vunet, network: &str, name: &str, ip: &str) -> Result<Arc<dyn NetStack>> {
+fn mount(
+    vunet: &Vunet,
+    stack: &str,
+    network: &str,
+    name: &str,
+    ip: &str,
+) -> Result<Arc<dyn NetStack>> {
     let request = MountRequest {
-        source: "smoltcp".to_owned(),
+        source: stack.to_owned(),
         target: format!("/dev/net/{name}"),
         fstype: "vunetioth".to_owned(),
         flags: 0,
@@ -86,8 +94,8 @@ struct Pair {
 }
 
 fn pair(vunet: &Vunet, network: &str) -> Result<Pair> {
-    let client = mount(vunet, network, "a", "10.1.0.1")?;
-    let server = mount(vunet, network, "b", "10.1.0.2")?;
+    let client = mount(vunet, "smoltcp", network, "a", "10.1.0.1")?;
+    let server = mount(vunet, "smoltcp", network, "b", "10.1.0.2")?;
     let bell = Arc::new(Bell::default());
     let listener = stream(&*server, &bell)?;
     listener.bind(&address("0.0.0.0:80")?)?;
@@ -142,8 +150,7 @@ fn bulk(vunet: &Vunet, network: &str) -> Result<()> {
         }
     }
     sender.join().map_err(|_| "the sender panicked")??;
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("bulk: {:.2} Gbit/s", received as f64 * 8.0 / 1e9 / seconds);
+    report("bulk", received, begun);
     Ok(())
 }
 
@@ -157,6 +164,75 @@ impl Waiting for Arc<dyn StreamSocket> {
         let mut argument = Vec::new();
         self.ioctl(0x541b, &mut argument).is_ok() && argument != [0; 4]
     }
+}
+
+/// A kernel namespace on the same switch, as server and as sender.
+fn kernel(vunet: &Vunet, network: &str) -> Result<()> {
+    let ours = mount(vunet, "smoltcp", network, "a", "10.1.0.1")?;
+    let theirs = mount(vunet, "vdestack", network, "k", "10.1.0.2")?;
+    let bell = Arc::new(Bell::default());
+    let listener = stream(&*ours, &bell)?;
+    listener.bind(&address("0.0.0.0:80")?)?;
+    listener.listen(1)?;
+    let spec = SocketSpec { domain: libc::AF_INET, kind: libc::SOCK_STREAM, protocol: 0 };
+    let NewSocket::Kernel(fd) = theirs.socket(&spec, Arc::new(Bell::default()))? else {
+        return Err("not a kernel socket".into());
+    };
+    let target: nix::sys::socket::SockaddrIn = "10.1.0.1:80".parse()?;
+    nix::sys::socket::connect(fd.as_raw_fd(), &target)?;
+    let mut socket = TcpStream::from(fd);
+    let mut accepted = None;
+    let observer = Arc::clone(&bell);
+    bell.wait(|| {
+        accepted = listener.accept(&mut || Arc::clone(&observer) as Arc<dyn SocketEvents>);
+        accepted.is_some()
+    });
+    let server = accepted.ok_or("nothing was accepted")?.socket;
+    let total = 2_000_000_000u64;
+    let begun = Instant::now();
+    let mut writer = socket.try_clone()?;
+    let sender = std::thread::spawn(move || -> io::Result<()> {
+        let block = vec![0; 1 << 16];
+        for _ in 0..total / (1 << 16) + 1 {
+            writer.write_all(&block)?;
+        }
+        Ok(())
+    });
+    let mut received = 0u64;
+    while received < total {
+        let count = server.receive(&mut |data| Ok(data.len()))?;
+        received += count as u64;
+        if count == 0 {
+            bell.wait(|| server.ioctl_ready());
+        }
+    }
+    sender.join().map_err(|_| "the sender panicked")??;
+    report("from the kernel", received, begun);
+    let begun = Instant::now();
+    let sender = std::thread::spawn(move || -> io::Result<()> {
+        let mut sent = 0u64;
+        while sent < total {
+            let count = server.transmit(&mut |room| Ok(room.len()))?;
+            sent += count as u64;
+            if count == 0 {
+                bell.wait(|| server.wants_data());
+            }
+        }
+        Ok(())
+    });
+    let mut block = vec![0; 1 << 18];
+    let mut received = 0u64;
+    while received < total {
+        received += socket.read(&mut block)? as u64;
+    }
+    sender.join().map_err(|_| "the sender panicked")??;
+    report("to the kernel", received, begun);
+    theirs.stop();
+    Ok(())
+}
+
+fn report(what: &str, bytes: u64, begun: Instant) {
+    println!("{what}: {:.2} Gbit/s", bytes as f64 * 8.0 / 1e9 / begun.elapsed().as_secs_f64());
 }
 
 fn connections(vunet: &Vunet, network: &str) -> Result<()> {
@@ -184,7 +260,7 @@ fn memory(vunet: &Vunet, network: &str) -> Result<()> {
     let mut stacks = Vec::new();
     for index in 0..1000 {
         let ip = format!("10.1.{}.{}", index / 250, index % 250 + 1);
-        stacks.push(mount(vunet, network, &format!("s{index}"), &ip)?);
+        stacks.push(mount(vunet, "smoltcp", network, &format!("s{index}"), &ip)?);
     }
     std::thread::sleep(Duration::from_millis(500));
     let each = (resident()? - before) / 1000;
@@ -198,9 +274,10 @@ fn main() -> Result<()> {
     let network = format!("switch://{}", directory.display());
     let vunet = Vunet::new(Reactor::start("stacks")?);
     match what.as_str() {
+        "kernel" => kernel(&vunet, &network),
         "bulk" => bulk(&vunet, &network),
         "connections" => connections(&vunet, &network),
         "memory" => memory(&vunet, &network),
-        other => Err(format!("{other}: not one of bulk, connections, memory").into()),
+        other => Err(format!("{other}: not one of bulk, kernel, connections, memory").into()),
     }
 }

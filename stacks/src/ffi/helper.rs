@@ -21,8 +21,10 @@ pub(crate) const ANSWER: usize = 8;
 pub(crate) const SOCKET: i32 = 1;
 pub(crate) const OPEN: i32 = 2;
 
-/// `IFF_TAP | IFF_NO_PI` in the type of the request.
-const TAP_WITHOUT_HEADER: libc::c_short = 0x1002;
+/// `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR` in the type of the request.
+const TAP: libc::c_short = 0x5002;
+/// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6`: what the kernel may leave to the reader.
+const OFFLOADS: libc::c_ulong = 7;
 
 /// Which step of the setup an error belongs to; the number in the helper's first answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,11 +145,13 @@ unsafe fn set_up(interface: &CStr) {
         for (slot, byte) in request.ifr_name.iter_mut().zip(interface.to_bytes().iter().take(15)) {
             *slot = byte.cast_signed();
         }
-        request.ifr_ifru.ifru_flags = TAP_WITHOUT_HEADER;
+        request.ifr_ifru.ifru_flags = TAP;
         if libc::ioctl(tap, libc::TUNSETIFF, &raw mut request) < 0 {
             answer(errno(), -3, -1);
             libc::_exit(1);
         }
+        // A kernel that refuses this does the work itself.
+        libc::ioctl(tap, libc::TUNSETOFFLOAD, OFFLOADS);
         answer(0, libc::getpid(), tap);
         libc::close(tap);
     }

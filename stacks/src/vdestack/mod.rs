@@ -8,6 +8,7 @@
 mod helper;
 mod pump;
 mod tree;
+mod vnet;
 
 use std::{os::fd::AsFd, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, IoSlice, IoSliceMut},
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, OnceLock, Weak},
 };
@@ -10,6 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use umvu_reactor::{Handle, Interest, Ready, Registration, Source};
 
+use super::vnet;
 use crate::smoltcp::wire::{Frame, Transport};
 
 /// Frames taken from each side in one turn.
@@ -69,9 +70,12 @@ impl Pump {
 
     fn take_from_tap(&self, state: &mut State) -> bool {
         for _ in 0..BURST {
-            match nix::unistd::read(&self.tap, &mut state.buffer) {
-                Ok(count) if count >= 14 => {
-                    state.to_net.push(Frame::from(state.buffer[..count].to_vec()));
+            let mut head = [0; vnet::LENGTH];
+            let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut state.buffer)];
+            match nix::sys::uio::readv(&self.tap, &mut parts) {
+                Ok(count) if count >= vnet::LENGTH + 14 => {
+                    let bytes = state.buffer[..count - vnet::LENGTH].to_vec();
+                    state.to_net.extend(vnet::read(head, bytes));
                 }
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 // The interface is down, or there is nothing.
@@ -89,11 +93,16 @@ impl Pump {
                 false
             }
         };
-        for frame in state.to_tap.drain(..) {
-            frame.complete(&mut |bytes| {
-                // A tap that is down or full loses frames, as a cable does.
-                let _ = nix::unistd::write(&self.tap, &bytes);
-            });
+        for mut frame in state.to_tap.drain(..) {
+            // A tap that is down or full loses frames, as a cable does.
+            let write = |head: &[u8], bytes: &[u8]| {
+                let _ =
+                    nix::sys::uio::writev(&self.tap, &[IoSlice::new(head), IoSlice::new(bytes)]);
+            };
+            match vnet::write(&mut frame) {
+                Some(head) => write(&head, &frame.bytes),
+                None => frame.complete(&mut |bytes| write(&[0; vnet::LENGTH], &bytes)),
+            }
         }
         more
     }
