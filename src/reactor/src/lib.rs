@@ -11,6 +11,7 @@ use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -264,7 +265,7 @@ impl Shared {
                 slot.scheduled.store(false, Ordering::SeqCst);
                 let ready = std::mem::take(&mut *slot.ready.lock());
                 if let Some(source) = slot.source.upgrade() {
-                    source.run(ready);
+                    run_guarded(&*source, ready);
                 }
             }
         }
@@ -309,6 +310,13 @@ impl Shared {
                 queue.runnable.push_back(slot);
             }
         }
+    }
+}
+
+/// Runs a source; its panic is the end of that run, not of everybody's network.
+fn run_guarded(source: &dyn Source, ready: Ready) {
+    if panic::catch_unwind(AssertUnwindSafe(|| source.run(ready))).is_err() {
+        tracing::error!("a network source panicked; the others go on");
     }
 }
 
@@ -358,6 +366,21 @@ mod tests {
         assert_eq!(receiver.recv(), Ok(Ready::default()));
         assert!(begun.elapsed() >= Duration::from_millis(5));
         assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_panic_ends_one_run_only() {
+        struct Faulty;
+        impl Source for Faulty {
+            fn run(&self, _ready: Ready) {
+                panic!("on purpose");
+            }
+        }
+        let (reactor, handle, _source, receiver) = setup();
+        let faulty: Arc<dyn Source> = Arc::new(Faulty);
+        reactor.handle(&faulty).wake();
+        handle.wake();
+        assert_eq!(receiver.recv(), Ok(Ready::default()));
     }
 
     #[test]

@@ -18,11 +18,11 @@ use umvu_abi::{
 use umvu_reactor::Reactor;
 use umvu_stacks::Vunet;
 
-pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Counts changes, and lets a thread wait for the next one.
 #[derive(Default)]
-pub struct Bell {
+pub(crate) struct Bell {
     count: Mutex<u64>,
     rung: Condvar,
 }
@@ -36,7 +36,7 @@ impl SocketEvents for Bell {
 
 impl Bell {
     /// Waits, for ten seconds at most, until a condition holds.
-    pub fn wait(&self, mut until: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, mut until: impl FnMut() -> bool) {
         for _ in 0..200 {
             let seen = *self.count.lock().expect("no panic holds it");
             for _ in 0..5000 {
@@ -56,18 +56,18 @@ impl Bell {
 }
 
 /// Stacks on a switch of their own.
-pub struct Lab {
-    pub smoltcp: Arc<dyn NetStack>,
-    pub kernel: Arc<dyn NetStack>,
-    pub vunet: Vunet,
-    pub network: String,
+pub(crate) struct Lab {
+    pub(crate) smoltcp: Arc<dyn NetStack>,
+    pub(crate) kernel: Arc<dyn NetStack>,
+    pub(crate) vunet: Vunet,
+    pub(crate) network: String,
     _directory: tempfile::TempDir,
 }
 
 impl Lab {
     /// A smoltcp stack (10.7.0.1, fc07::1) and a kernel's (10.7.0.2, fc07::2); None where the
     /// kernel does not let us make a namespace.
-    pub fn with_kernel() -> Result<Option<Self>> {
+    pub(crate) fn with_kernel() -> Result<Option<Self>> {
         let directory = tempfile::tempdir()?;
         let network = format!("switch://{}", directory.path().join("sw").display());
         let vunet = Vunet::new(Reactor::start("stacks")?);
@@ -92,7 +92,7 @@ impl Drop for Lab {
 }
 
 /// Mounts a `vunetioth`.
-pub fn mount(
+pub(crate) fn mount(
     vunet: &Vunet,
     source: &str,
     data: &str,
@@ -110,7 +110,7 @@ pub fn mount(
 }
 
 /// Makes a TCP socket of a smoltcp stack.
-pub fn stream(stack: &dyn NetStack, v6: bool, bell: &Arc<Bell>) -> Result<Arc<dyn StreamSocket>> {
+pub(crate) fn stream(stack: &dyn NetStack, v6: bool, bell: &Arc<Bell>) -> Result<Arc<dyn StreamSocket>> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let spec = SocketSpec { domain, kind: libc::SOCK_STREAM, protocol: 0 };
     match stack.socket(&spec, Arc::clone(bell) as Arc<dyn SocketEvents>)? {
@@ -120,7 +120,7 @@ pub fn stream(stack: &dyn NetStack, v6: bool, bell: &Arc<Bell>) -> Result<Arc<dy
 }
 
 /// Makes a datagram socket of a smoltcp stack.
-pub fn datagram(
+pub(crate) fn datagram(
     stack: &dyn NetStack,
     v6: bool,
     kind: i32,
@@ -135,16 +135,16 @@ pub fn datagram(
     }
 }
 
-pub fn address(text: &str) -> Result<SockAddr> {
+pub(crate) fn address(text: &str) -> Result<SockAddr> {
     Ok(text.parse::<SocketAddr>()?.into())
 }
 
-pub fn established(socket: &dyn StreamSocket) -> bool {
+pub(crate) fn established(socket: &dyn StreamSocket) -> bool {
     matches!(socket.state(), StreamState::Established { .. })
 }
 
 /// Sends everything.
-pub fn write_all(socket: &dyn StreamSocket, bell: &Bell, mut data: &[u8]) {
+pub(crate) fn write_all(socket: &dyn StreamSocket, bell: &Bell, mut data: &[u8]) {
     while !data.is_empty() {
         let count = socket
             .transmit(&mut |room| {
@@ -161,7 +161,7 @@ pub fn write_all(socket: &dyn StreamSocket, bell: &Bell, mut data: &[u8]) {
 }
 
 /// Receives until the peer has closed.
-pub fn read_all(socket: &dyn StreamSocket, bell: &Bell) -> Vec<u8> {
+pub(crate) fn read_all(socket: &dyn StreamSocket, bell: &Bell) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
         let before = got.len();
