@@ -13,6 +13,7 @@ mod name;
 mod output;
 mod pages;
 mod stack;
+mod user;
 pub mod vucalls;
 mod words;
 
@@ -40,6 +41,7 @@ const COMMANDS: &[Entry] = &[
     Entry { define: mounts::umount_command, run: mounts::umount, usage: 1 },
     Entry { define: stack::command, run: stack::run, usage: 1 },
     Entry { define: name::command, run: name::run, usage: 1 },
+    Entry { define: user::command, run: user::run, usage: 1 },
     Entry { define: debug::command, run: debug::run, usage: 1 },
 ];
 

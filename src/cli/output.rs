@@ -1,6 +1,9 @@
 //! Standard output and error of the commands. A reader that has gone away is no error.
 
-use std::io::{self, Write};
+use std::{
+    ffi::OsStr,
+    io::{self, Write},
+};
 
 /// Writes a text to standard output.
 pub(super) fn print(text: &str) {
@@ -18,6 +21,12 @@ pub(super) fn failed(command: &str, thing: &str, error: &io::Error) {
         Some(reason) => complain(&format!("{command}: {reason}")),
         None => complain(&format!("{command}: {thing}: {}", describe(error))),
     }
+}
+
+/// Says that a program could not be executed; the exit status is a shell's: 127 or 126.
+pub(super) fn not_run(command: &str, program: &OsStr, error: &io::Error) -> u8 {
+    complain(&format!("{command}: {}: {}", program.to_string_lossy(), describe(error)));
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
 /// The text of strerror(3), without Rust's appendix.

@@ -1,29 +1,81 @@
 //! Manual pages and shell completions, from the definitions of the commands.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, io::Write, path::Path};
 
 use clap_complete::Shell;
 
-/// Appended to each page.
-const SEE_ALSO: &str = ".SH \"SEE ALSO\"\n\
-    .BR umvu (1),\n.BR vu_insmod (1),\n.BR vu_rmmod (1),\n.BR vu_lsmod (1),\n.BR vumount (1),\n\
-    .BR vuumount (1),\n.BR vustack (1),\n.BR vuname (1),\n.BR vudebug (1),\n.BR vde_switch (1)\n";
+/// What a page says beyond the definition of its command: title of a section, lines of roff.
+type Section = (&'static str, &'static str);
+
+const OUTSIDE: &str = "0 on success, 1 on failure, 2 on wrong usage and outside umvu.";
+
+/// The commands and their sections, in the order of the pages.
+const SECTIONS: &[(&str, &[Section])] = &[
+    (
+        "umvu",
+        &[
+            ("EXIT STATUS", include_str!("pages/umvu-status.roff")),
+            ("FILES", include_str!("pages/umvu-files.roff")),
+            ("EXAMPLES", include_str!("pages/umvu-examples.roff")),
+        ],
+    ),
+    ("vu_insmod", &[("EXIT STATUS", OUTSIDE), ("EXAMPLES", ".nf\nvu_insmod vunet\n.fi")]),
+    ("vu_rmmod", &[("EXIT STATUS", OUTSIDE), ("EXAMPLES", ".nf\nvu_rmmod vunet\n.fi")]),
+    ("vu_lsmod", &[("EXIT STATUS", OUTSIDE)]),
+    (
+        "vumount",
+        &[
+            ("STACKS AND NETWORKS", include_str!("pages/vumount-stacks.roff")),
+            ("EXIT STATUS", OUTSIDE),
+            ("EXAMPLES", include_str!("pages/vumount-examples.roff")),
+        ],
+    ),
+    ("vuumount", &[("EXIT STATUS", OUTSIDE), ("EXAMPLES", ".nf\nvuumount /dev/net/lab\n.fi")]),
+    (
+        "vustack",
+        &[
+            ("EXIT STATUS", include_str!("pages/vustack-status.roff")),
+            ("EXAMPLES", include_str!("pages/vustack-examples.roff")),
+        ],
+    ),
+    ("vuname", &[("EXAMPLES", ".nf\nvuname lab1\nPS1='$(vuname -P)\\(rs$ '\n.fi")]),
+    (
+        "vudebug",
+        &[
+            ("EXIT STATUS", OUTSIDE),
+            ("EXAMPLES", ".nf\nvudebug ?\nvudebug +sN:r\nvudebug +p -- ls /dev/net\n.fi"),
+        ],
+    ),
+];
 
 /// Writes a manual page of section 1 for each command. Errors: those of writing the files.
 pub(super) fn manuals(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
+    let names: Vec<_> = super::commands().map(|command| command.get_name().to_owned()).collect();
     for command in super::commands() {
         let name = command.get_name().to_owned();
         let mut page = Vec::new();
         clap_mangen::Man::new(command).manual("umvu").render(&mut page)?;
-        page.extend_from_slice(SEE_ALSO.as_bytes());
+        let own = SECTIONS.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, own)| *own);
+        for (title, text) in own {
+            writeln!(page, ".SH \"{title}\"\n{}", text.trim_end())?;
+        }
+        see_also(&mut page, names.iter().filter(|other| **other != name))?;
         fs::write(folder.join(format!("{name}.1")), page)?;
     }
     Ok(())
 }
 
+fn see_also<'a>(page: &mut Vec<u8>, names: impl Iterator<Item = &'a String>) -> io::Result<()> {
+    writeln!(page, ".SH \"SEE ALSO\"")?;
+    for name in names {
+        writeln!(page, ".BR {name} (1),")?;
+    }
+    writeln!(page, ".BR ip (8),\n.BR vde_switch (1)")
+}
+
 /// Writes the completions of all commands for a shell.
-pub(super) fn completions(shell: Shell, out: &mut dyn io::Write) {
+pub(super) fn completions(shell: Shell, out: &mut dyn Write) {
     for mut command in super::commands() {
         let name = command.get_name().to_owned();
         clap_complete::generate(shell, &mut command, name, out);

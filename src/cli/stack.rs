@@ -95,12 +95,7 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
         return 1;
     }
     let error = process::Command::new(program).args(arguments).exec();
-    output::complain(&format!(
-        "vustack: {}: {}",
-        program.to_string_lossy(),
-        output::describe(&error)
-    ));
-    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    output::not_run("vustack", program, &error)
 }
 
 /// Makes the stack the default for the families that were asked for.

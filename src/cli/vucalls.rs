@@ -12,6 +12,15 @@ use umvu_abi::vu;
 /// How much room a text gets that the hypervisor copies out.
 const TEXT: usize = 16 * 1024;
 
+/// What debug tags apply to: the `local` argument of the VU call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole view.
+    View = 0,
+    /// The calling thread and what it starts.
+    Thread = 1,
+}
+
 fn check(result: libc::c_long) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -87,9 +96,15 @@ pub fn current_stack(family: i32) -> io::Result<String> {
     copy_out(vu::VUCTL_GET_STACK, Some(family))
 }
 
-/// The active debug tags. Errors: `ENOSYS` outside.
-pub fn debug_tags() -> io::Result<String> {
-    copy_out(vu::VUCTL_GET_DEBUGTAGS, None)
+/// The active debug tags of a scope. Errors: `ENOSYS` outside.
+pub fn debug_tags(scope: Scope) -> io::Result<String> {
+    let mut buffer = vec![0_u8; TEXT];
+    let number = libc::c_long::from(vu::SYS_VUCTL);
+    let (at, length) = (buffer.as_mut_ptr(), buffer.len());
+    let tag = vu::VUCTL_GET_DEBUGTAGS;
+    // SAFETY: the hypervisor writes at most `length` bytes to the buffer.
+    check(unsafe { libc::syscall(number, tag, at, length, scope as i32) })?;
+    Ok(until_nul(&buffer))
 }
 
 /// The name of a debug tag. Errors: `EINVAL` for a letter that is not used.
@@ -98,16 +113,16 @@ pub fn debug_tag_name(tag: u8) -> io::Result<String> {
 }
 
 /// Adds or removes debug tags, or sets colours, by the tag of the request. Errors: `EINVAL`.
-pub fn debug(request: u32, argument: &str) -> io::Result<()> {
+pub fn debug(request: u32, argument: &str, scope: Scope) -> io::Result<()> {
     let argument = text(argument)?;
     let number = libc::c_long::from(vu::SYS_VUCTL);
     // SAFETY: the hypervisor reads one NUL-terminated string.
-    check(unsafe { libc::syscall(number, request, argument.as_ptr(), 0) }).map(|_| ())
+    check(unsafe { libc::syscall(number, request, argument.as_ptr(), scope as i32) }).map(|_| ())
 }
 
 /// Names the view. Errors: `ENOSYS` outside, `ENAMETOOLONG`.
 pub fn set_name(name: &str) -> io::Result<()> {
-    debug(vu::VUCTL_SETNAME, name)
+    debug(vu::VUCTL_SETNAME, name, Scope::View)
 }
 
 /// The eight fields of `struct vu_info`, each cut at its NUL: sysname, nodename, release, version,

@@ -45,7 +45,7 @@ const WORDS: &[(&str, Effect)] = &[
 
 /// Splits an option list into flags, over `flags`, and the data that remains, in order.
 #[must_use]
-pub fn split(options: &str, mut flags: u64) -> (u64, String) {
+pub(super) fn split(options: &str, mut flags: u64) -> (u64, String) {
     let mut data = Vec::new();
     for word in options.split(',').filter(|word| !word.is_empty()) {
         match WORDS.iter().find(|(name, _)| *name == word) {
