@@ -16,9 +16,13 @@
 
 pub mod config;
 pub mod host;
+pub mod ioctl;
 pub mod netlink;
+pub mod proc;
+pub mod sysfs;
 pub mod text;
 pub mod values;
 
 pub use config::{ConfigHost, NetConfig};
 pub use host::{Failure, HostNet};
+pub use ioctl::interface_ioctl;

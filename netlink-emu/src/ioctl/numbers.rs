@@ -1,0 +1,42 @@
+//! The numbers of the requests (`linux/sockios.h`).
+
+pub(super) const SIOCADDRT: u32 = 0x890b;
+pub(super) const SIOCDELRT: u32 = 0x890c;
+pub(super) const SIOCGIFNAME: u32 = 0x8910;
+pub(super) const SIOCGIFCONF: u32 = 0x8912;
+pub(super) const SIOCGIFFLAGS: u32 = 0x8913;
+pub(super) const SIOCSIFFLAGS: u32 = 0x8914;
+pub(super) const SIOCGIFADDR: u32 = 0x8915;
+pub(super) const SIOCSIFADDR: u32 = 0x8916;
+pub(super) const SIOCGIFDSTADDR: u32 = 0x8917;
+pub(super) const SIOCSIFDSTADDR: u32 = 0x8918;
+pub(super) const SIOCGIFBRDADDR: u32 = 0x8919;
+pub(super) const SIOCSIFBRDADDR: u32 = 0x891a;
+pub(super) const SIOCGIFNETMASK: u32 = 0x891b;
+pub(super) const SIOCSIFNETMASK: u32 = 0x891c;
+pub(super) const SIOCGIFMETRIC: u32 = 0x891d;
+pub(super) const SIOCSIFMETRIC: u32 = 0x891e;
+pub(super) const SIOCGIFMTU: u32 = 0x8921;
+pub(super) const SIOCSIFMTU: u32 = 0x8922;
+pub(super) const SIOCSIFNAME: u32 = 0x8923;
+pub(super) const SIOCSIFHWADDR: u32 = 0x8924;
+pub(super) const SIOCGIFHWADDR: u32 = 0x8927;
+pub(super) const SIOCGIFSLAVE: u32 = 0x8929;
+pub(super) const SIOCADDMULTI: u32 = 0x8931;
+pub(super) const SIOCDELMULTI: u32 = 0x8932;
+pub(super) const SIOCGIFINDEX: u32 = 0x8933;
+pub(super) const SIOCSIFPFLAGS: u32 = 0x8934;
+pub(super) const SIOCGIFPFLAGS: u32 = 0x8935;
+pub(super) const SIOCDIFADDR: u32 = 0x8936;
+pub(super) const SIOCSIFHWBROADCAST: u32 = 0x8937;
+pub(super) const SIOCGIFTXQLEN: u32 = 0x8942;
+pub(super) const SIOCSIFTXQLEN: u32 = 0x8943;
+pub(super) const SIOCETHTOOL: u32 = 0x8946;
+pub(super) const SIOCDARP: u32 = 0x8953;
+pub(super) const SIOCGARP: u32 = 0x8954;
+pub(super) const SIOCSARP: u32 = 0x8955;
+pub(super) const SIOCGIFMAP: u32 = 0x8970;
+pub(super) const SIOCSIFMAP: u32 = 0x8971;
+/// The requests with a `struct ifreq`, private ones of drivers included.
+pub(super) const FIRST: u32 = SIOCGIFNAME;
+pub(super) const LAST: u32 = 0x89ff;

@@ -1,0 +1,1 @@
+//! The requests on a small stack.

@@ -1,0 +1,1 @@
+//! The files next to those of the kernel that runs the test.
