@@ -8,15 +8,16 @@ use std::{
 };
 
 use netlink_emu::{
-    Failure,
+    Failure, HostNet,
     config::{ConfigHost, NetConfig},
-    netlink,
+    netlink, proc, sysfs,
     values::{Address, Interface, LinkChange, Route, RouteMode},
 };
 use umvu_abi::{
     Errno, IfIndex,
     module::MountError,
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
+    tree::Tree,
 };
 use umvu_reactor::{Reactor, Source};
 
@@ -57,8 +58,12 @@ impl SmolStack {
         for (link, transport) in transports {
             stack.add_link(&link, transport, plan)?;
         }
-        stack.shared.with_config(|config| configure(config, plan)).map_err(refused)?;
+        stack.shared.with_config(|config| configure(config, plan))?;
         Ok(stack)
+    }
+
+    fn host(&self) -> Result<Arc<dyn HostNet>, Errno> {
+        self.shared.host().ok_or(Errno::ENETDOWN)
     }
 
     fn add_link(
@@ -77,23 +82,25 @@ impl SmolStack {
             link.carrier = transport.carrier();
             let size = usize::try_from(mtu).unwrap_or(1500);
             inner.add_link(index.0, plan.mac, size, Some(transport));
-            inner.net.config.insert_link(link).map_err(refused)?;
+            let made = inner.net.config.insert_link(link);
+            made.map_err(|failure| refused(&plan.name, &failure))?;
             Ok::<u32, MountError>(index.0)
         })?;
         self.shared.watch(index, &watched).map_err(MountError::from)
     }
 }
 
-fn refused(failure: Failure) -> MountError {
-    MountError::new(failure.errno, failure.to_string())
+fn refused(what: &str, failure: &Failure) -> MountError {
+    MountError::new(failure.errno, format!("{what}: {failure}"))
 }
 
 /// Brings up what the options ask for.
-fn configure(config: &mut NetConfig, plan: &StackPlan) -> Result<(), Failure> {
+fn configure(config: &mut NetConfig, plan: &StackPlan) -> Result<(), MountError> {
     if plan.up {
         let all: Vec<IfIndex> = config.links().iter().map(|link| link.index).collect();
         for index in all {
-            config.set_link(index, &LinkChange::admin(true))?;
+            let up = LinkChange::admin(true);
+            config.set_link(index, &up).map_err(|failure| refused("eth", &failure))?;
         }
     }
     let first = IfIndex(2);
@@ -104,10 +111,14 @@ fn configure(config: &mut NetConfig, plan: &StackPlan) -> Result<(), Failure> {
         {
             address.broadcast = Some(last);
         }
-        config.add_address(&address, RouteMode::ADD)?;
+        config
+            .add_address(&address, RouteMode::ADD)
+            .map_err(|failure| refused(&format!("ip={ip}/{prefix}"), &failure))?;
     }
     for gateway in &plan.gateways {
-        config.add_route(&Route::default_by(*gateway), RouteMode::ADD)?;
+        config
+            .add_route(&Route::default_by(*gateway), RouteMode::ADD)
+            .map_err(|failure| refused(&format!("gw={gateway}"), &failure))?;
     }
     Ok(())
 }
@@ -122,8 +133,7 @@ impl NetStack for SmolStack {
             if !matches!(spec.kind, libc::SOCK_RAW | libc::SOCK_DGRAM) {
                 return Err(Errno::ESOCKTNOSUPPORT);
             }
-            let host = self.shared.host().ok_or(Errno::ENETDOWN)?;
-            let socket = netlink::open(spec.protocol, host, self.shared.hub(), events)?;
+            let socket = netlink::open(spec.protocol, self.host()?, self.shared.hub(), events)?;
             return Ok(NewSocket::Datagram(socket));
         }
         let class = classify(spec)?;
@@ -138,6 +148,22 @@ impl NetStack for SmolStack {
         }
         let id = open_datagram(&shared, spec, class, events);
         Ok(NewSocket::Datagram(Arc::new(DgramSocket::new(shared, id, class))))
+    }
+
+    fn interface_ioctl(&self, request: u32, argument: &mut Vec<u8>) -> Result<i32, Errno> {
+        netlink_emu::interface_ioctl(&*self.host()?, request, argument)
+    }
+
+    fn proc_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(proc::proc_net(&self.host().ok()?, Some(self.shared.hub())))
+    }
+
+    fn proc_sys_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(proc::proc_sys_net(&self.host().ok()?))
+    }
+
+    fn sys_class_net(&self) -> Option<Arc<dyn Tree>> {
+        Some(sysfs::sys_class_net(&self.host().ok()?))
     }
 
     fn stop(&self) {

@@ -110,7 +110,11 @@ pub(crate) fn mount(
 }
 
 /// Makes a TCP socket of a smoltcp stack.
-pub(crate) fn stream(stack: &dyn NetStack, v6: bool, bell: &Arc<Bell>) -> Result<Arc<dyn StreamSocket>> {
+pub(crate) fn stream(
+    stack: &dyn NetStack,
+    v6: bool,
+    bell: &Arc<Bell>,
+) -> Result<Arc<dyn StreamSocket>> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let spec = SocketSpec { domain, kind: libc::SOCK_STREAM, protocol: 0 };
     match stack.socket(&spec, Arc::clone(bell) as Arc<dyn SocketEvents>)? {
