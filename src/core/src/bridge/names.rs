@@ -6,10 +6,12 @@
 
 use std::io::Read;
 
-use nix::sys::socket::UnixAddr;
+use nix::sys::socket::{SockaddrLike, UnixAddr};
 use umvu_abi::{Errno, SockAddr, net::DatagramMeta};
 
 const SECRET: usize = 12;
+/// The length of an address that holds a family only.
+const UNNAMED: libc::socklen_t = 2;
 const FLOW: u8 = b'F';
 const ORIGIN: u8 = b'O';
 
@@ -75,6 +77,10 @@ impl Names {
     }
 
     fn body<'a>(&self, addr: &'a UnixAddr, kind: u8) -> Option<&'a [u8]> {
+        // An unnamed sender has no address at all.
+        if addr.len() <= UNNAMED {
+            return None;
+        }
         let rest = addr.as_abstract()?.strip_prefix(&self.secret)?;
         rest.strip_prefix(&[kind])
     }
