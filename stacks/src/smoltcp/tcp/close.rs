@@ -10,19 +10,29 @@ use super::{
 };
 
 impl Inner {
-    /// Takes the guest's last reference to a socket away.
+    /// Forgets a socket.
+    pub(crate) fn tcp_forget(&mut self, id: SockId) {
+        self.tcp_close(id);
+        self.tcp.socks.remove(id);
+    }
+
+    /// Ends a socket. Its options, names and pending error can still be asked for until it is
+    /// forgotten: a guest may hold it although its connection is over.
     pub(crate) fn tcp_close(&mut self, id: SockId) {
-        let Some(sock) = self.tcp.socks.remove(id) else { return };
-        if let Some((_, port)) = sock.bound {
+        let Some(sock) = self.tcp.socks.get_mut(id) else { return };
+        let bound = sock.bound.take();
+        let lingers = !matches!(sock.options.linger(), Some(0));
+        let phase = std::mem::replace(&mut sock.phase, Phase::Over);
+        if let Some((_, port)) = bound {
             self.tcp.ports.release(port, super::calls::owner_number(id));
         }
-        match sock.phase {
-            Phase::Fresh | Phase::Refused(_) => {}
+        match phase {
+            Phase::Fresh | Phase::Refused(_) | Phase::Over => {}
             Phase::Connecting(flow) | Phase::Broken(_, flow) | Phase::Closed(flow) => {
                 self.flow_remove(flow);
             }
             Phase::Listening(listener) => {
-                if let Some((_, port)) = sock.bound
+                if let Some((_, port)) = bound
                     && let Some(list) = self.tcp.listeners.get_mut(&port)
                 {
                     list.retain(|other| *other != id);
@@ -35,10 +45,7 @@ impl Inner {
                 }
                 self.drop_handshakes(id);
             }
-            Phase::Connected(flow) => {
-                let lingers = !matches!(sock.options.linger(), Some(0));
-                self.flow_close(flow, lingers);
-            }
+            Phase::Connected(flow) => self.flow_close(flow, lingers),
         }
     }
 

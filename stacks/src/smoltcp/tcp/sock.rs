@@ -39,6 +39,8 @@ pub(crate) enum Phase {
     Broken(Errno, FlowId),
     /// Both sides closed; received bytes may be left in it.
     Closed(FlowId),
+    /// The guest has closed it.
+    Over,
 }
 
 /// A TCP socket.
@@ -78,7 +80,7 @@ impl Sock {
             | Phase::Connected(flow)
             | Phase::Broken(_, flow)
             | Phase::Closed(flow) => Some(flow),
-            Phase::Fresh | Phase::Refused(_) | Phase::Listening(_) => None,
+            Phase::Fresh | Phase::Refused(_) | Phase::Listening(_) | Phase::Over => None,
         }
     }
 }

@@ -33,7 +33,7 @@ impl TcpSocket {
 
 impl Drop for TcpSocket {
     fn drop(&mut self) {
-        self.shared.with(|inner| inner.tcp_close(self.id));
+        self.shared.with(|inner| inner.tcp_forget(self.id));
     }
 }
 
@@ -131,7 +131,7 @@ impl Inner {
             {
                 StreamState::Established { peer_closed: false }
             }
-            Phase::Closed(_) => StreamState::Closed,
+            Phase::Closed(_) | Phase::Over => StreamState::Closed,
         }
     }
 
