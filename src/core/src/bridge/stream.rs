@@ -45,6 +45,9 @@ enum State {
     Connecting(Connecting),
     Joined(Pipe),
     Listening(Listener),
+    /// A connect(2) that did not wait has failed: the guest's end cannot be used again.
+    Failed,
+    /// The connection is over.
     Finished,
 }
 
@@ -122,8 +125,10 @@ impl Stream {
                 one.wake();
                 return Ok(Action::Pending);
             }
-            State::Joined(_) | State::Listening(_) => return Err(Errno::EISCONN),
-            State::Finished => return Err(Errno::ECONNABORTED),
+            State::Joined(_) | State::Listening(_) | State::Finished => {
+                return Err(Errno::EISCONN);
+            }
+            State::Failed => return Err(Errno::ECONNABORTED),
             State::Fresh => {}
         }
         self.socket.connect(addr)?;
@@ -238,7 +243,7 @@ impl Stream {
                     one.socket().close();
                 }
             }
-            State::Fresh | State::Joined(_) | State::Finished => {}
+            State::Fresh | State::Joined(_) | State::Failed | State::Finished => {}
         }
         answer(answers);
     }
@@ -301,7 +306,7 @@ impl Stream {
                 if connecting.joined.is_some() {
                     // Our end closes here with the junk unread: the guest's poll sees the error,
                     // and SO_ERROR tells which.
-                    *state = State::Finished;
+                    *state = State::Failed;
                 }
                 if waiter.is_some() {
                     let _ = self.socket.take_error();
