@@ -1,0 +1,274 @@
+"""What a program sees of TCP and UDP sockets on loopback; prints one line for each behaviour.
+
+The output must be the same on plain Linux and on a virtual stack.
+"""
+
+import errno
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+
+LO = "127.0.0.1"
+
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__)
+
+
+def show(name, *values):
+    print(name, *values, flush=True)
+
+
+def mask(sock):
+    poller = select.poll()
+    poller.register(sock, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
+    bits = dict(poller.poll(0)).get(sock.fileno(), 0)
+    names = ("IN", "OUT", "ERR", "HUP", "RDHUP")
+    return "|".join(n for n in names if bits & getattr(select, "POLL" + n)) or "-"
+
+
+def settle(sock, wanted):
+    """The poll mask, once it is as wanted or after two seconds."""
+    end = time.monotonic() + 2
+    while mask(sock) != wanted and time.monotonic() < end:
+        time.sleep(0.005)
+    return mask(sock)
+
+
+def pair(family=socket.AF_INET, host=LO):
+    listener = socket.socket(family)
+    listener.bind((host, 0))
+    listener.listen()
+    client = socket.socket(family)
+    client.connect(listener.getsockname())
+    server, peer = listener.accept()
+    return listener, client, server, peer
+
+
+def tcp():
+    show("fresh", mask(socket.socket()))
+    listener, client, server, peer = pair()
+    show("names", client.getsockname() == peer, client.getpeername() == listener.getsockname(),
+         server.getsockname() == client.getpeername(), server.getpeername() == peer)
+    show("established", mask(client), mask(server))
+    client.sendall(b"x" * 100000)
+    got = b""
+    while len(got) < 100000:
+        got += server.recv(65536)
+    show("bytes", got == b"x" * 100000)
+    server.sendall(b"reply")
+    show("readable", settle(client, "IN|OUT"), client.recv(2), client.recv(10))
+    client.shutdown(socket.SHUT_WR)
+    show("half closed", settle(server, "IN|OUT|RDHUP"), server.recv(10), server.send(b"still"))
+    show("other half", client.recv(10), outcome(client.send, b"x"))
+    server.close()
+    show("both closed", settle(client, "IN|OUT|HUP|RDHUP"), client.recv(10))
+    show("again", outcome(client.connect, (LO, 1)))
+
+
+def reset():
+    _, client, server, _ = pair()
+    client.sendall(b"unread")
+    settle(server, "IN|OUT")
+    server.close()
+    show("reset", settle(client, "IN|OUT|ERR|HUP|RDHUP"), outcome(client.recv, 10))
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    show("after reset", outcome(client.recv, 10), outcome(client.send, b"x"))
+
+
+def refused():
+    sock = socket.socket()
+    show("refused", outcome(sock.connect, (LO, 1)))
+    sock = socket.socket()
+    sock.setblocking(False)
+    show("nonblocking", outcome(sock.connect, (LO, 1)) in ("EINPROGRESS", "ECONNREFUSED"))
+    settle(sock, "IN|OUT|ERR|HUP|RDHUP")
+    show("error", errno.errorcode.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0),
+         sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
+def nonblocking():
+    listener = socket.socket()
+    listener.setblocking(False)
+    listener.bind((LO, 0))
+    listener.listen(5)
+    show("nothing to accept", outcome(listener.accept), mask(listener))
+    client = socket.socket()
+    client.setblocking(False)
+    show("connect", outcome(client.connect, listener.getsockname()) in (None, "EINPROGRESS"))
+    show("connected", settle(client, "OUT"), client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR),
+         settle(listener, "IN"))
+    server, _ = listener.accept()
+    server.setblocking(False)
+    show("empty", outcome(client.recv, 1), outcome(server.recv, 1))
+    edge = select.epoll()
+    edge.register(client, select.EPOLLIN | select.EPOLLET)
+    show("no edge", edge.poll(0))
+    server.send(b"1")
+    show("edge", len(edge.poll(2)), len(edge.poll(0)))
+    sent = 0
+    try:
+        while True:
+            sent += server.send(bytes(65536))
+    except BlockingIOError:
+        show("full", sent > 65536, mask(server))
+    got = 0
+    while got < sent + 1:
+        select.select([client], [], [], 2)
+        got += len(client.recv(1 << 20))
+    show("drained", got == sent + 1, settle(server, "OUT"))
+
+
+def options():
+    _, client, server, _ = pair()
+    for sock in (client, server):
+        show("type", sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE),
+             sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN),
+             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL),
+             sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    show("set", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+         client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+         client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+    show("unknown", outcome(client.getsockopt, socket.IPPROTO_TCP, 9999))
+
+
+def errors():
+    sock = socket.socket()
+    show("not connected", outcome(sock.getpeername), outcome(sock.shutdown, socket.SHUT_WR))
+    show("foreign address", outcome(sock.bind, ("192.0.2.1", 0)))
+    one, two = socket.socket(), socket.socket()
+    one.bind((LO, 0))
+    show("in use", outcome(two.bind, one.getsockname()))
+    one.close()
+    show("free again", two.bind((LO, 0)))
+    show("accept without listen", outcome(two.accept))
+    show("bind twice", outcome(two.bind, (LO, 0)))
+
+
+def accept_flags():
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+    servers = [listener.accept() for _ in range(20)]
+    show("backlog", sorted(peer for _, peer in servers) == sorted(c.getsockname() for c in clients))
+    listener.settimeout(0.05)
+    show("accept timeout", outcome(listener.accept))
+
+
+def timeouts():
+    kept, client, server, _ = pair()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
+    show("receive timeout", outcome(client.recv, 1))
+    udp = socket.socket(type=socket.SOCK_DGRAM)
+    udp.bind((LO, 0))
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
+    show("datagram timeout", outcome(udp.recvfrom, 1))
+
+
+def signals():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    udp = socket.socket(type=socket.SOCK_DGRAM)
+    udp.bind((LO, 0))
+    kept, client, server, _ = pair()
+    for name, call in (("accept", listener.accept), ("recv", lambda: client.recv(1)),
+                       ("recvfrom", lambda: udp.recvfrom(1)), ("recvmsg", lambda: udp.recvmsg(1))):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            call()
+            show(name, "returned")
+        except KeyboardInterrupt:
+            show(name, "interrupted")
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    timer = threading.Timer(0.2, lambda: socket.create_connection(listener.getsockname()))
+    timer.start()
+    show("accept goes on", listener.accept()[0].fileno() > 0)
+    timer.join()
+
+
+def udp():
+    one, two = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    one.bind((LO, 0))
+    two.bind((LO, 0))
+    show("idle", mask(one))
+    show("sent", two.sendto(b"hello", one.getsockname()), settle(one, "IN|OUT"))
+    data, source = one.recvfrom(100)
+    show("received", data, source == two.getsockname())
+    two.sendto(b"abcdef", one.getsockname())
+    show("peek", one.recv(3, socket.MSG_PEEK), one.recvmsg(3)[0:3:2])
+    two.sendto(b"", one.getsockname())
+    show("empty datagram", one.recvfrom(10)[0])
+    one.connect(two.getsockname())
+    two.connect(one.getsockname())
+    show("connected", one.send(b"ping"), two.recv(10), two.send(b"pong"), one.recvfrom(10)[0])
+    show("peer", one.getpeername() == two.getsockname())
+    for size in (1, 1472, 1473, 9000, 60000):
+        one.send(bytes(size))
+        show("size", size, len(two.recv(65536)))
+    three = socket.socket(type=socket.SOCK_DGRAM)
+    three.sendto(b"stranger", one.getsockname())
+    time.sleep(0.05)
+    show("filtered", outcome(one.recv, 10, socket.MSG_DONTWAIT))
+    many = socket.socket(type=socket.SOCK_DGRAM)
+    many.bind((LO, 0))
+    for number in range(100):
+        three.sendto(b"%d" % number, many.getsockname())
+    show("in order", [int(many.recvfrom(10)[0]) for _ in range(100)] == list(range(100)))
+
+
+def inheritance():
+    _, client, server, _ = pair()
+    if os.fork() == 0:
+        server.sendall(b"from the child")
+        os._exit(0)
+    os.wait()
+    show("inherited", client.recv(100))
+    copy = os.dup(client.fileno())
+    client.close()
+    again = socket.socket(fileno=copy)
+    server.sendall(b"to the copy")
+    show("copy", again.recv(100), again.getpeername() == server.getsockname())
+    left, right = socket.socketpair()
+    socket.send_fds(left, [b"x"], [again.fileno()])
+    _, fds, _, _ = socket.recv_fds(right, 1, 1)
+    again.close()
+    passed = socket.socket(fileno=fds[0])
+    server.sendall(b"passed on")
+    show("passed", passed.recv(100), passed.getpeername() == server.getsockname())
+    passed.close()
+    show("gone", settle(server, "IN|OUT|RDHUP"), server.recv(1))
+
+
+def v6():
+    _, client, server, peer = pair(socket.AF_INET6, "::1")
+    client.sendall(b"six")
+    show("v6", server.recv(10), peer[0], client.getsockname() == peer)
+    listener = socket.socket(socket.AF_INET6)
+    listener.bind(("::", 0))
+    listener.listen()
+    four = socket.create_connection((LO, listener.getsockname()[1]))
+    server, peer = listener.accept()
+    four.sendall(b"mapped")
+    show("mapped", peer[0], server.recv(10), server.getsockname()[0])
+
+
+for part in (tcp, reset, refused, nonblocking, options, errors, accept_flags, timeouts, signals, udp,
+             inheritance, v6):
+    print(f"[{part.__name__}]", flush=True)
+    part()
