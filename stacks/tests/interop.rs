@@ -215,5 +215,23 @@ fn the_trees_of_a_namespace_are_its_own() -> Result<()> {
     let socket = kernel_socket(&*lab.kernel, false, libc::SOCK_STREAM, 0)?;
     assert_eq!(lab.kernel.users(), 1);
     drop(socket);
+    assert_eq!(lab.kernel.users(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_connection_whose_socket_is_closed_keeps_nothing_busy() -> Result<()> {
+    let Some(lab) = Lab::with_kernel()? else { return Ok(()) };
+    let bell = Arc::new(Bell::default());
+    let listener = stream(&*lab.smoltcp, false, &bell)?;
+    listener.bind(&address("0.0.0.0:80")?)?;
+    listener.listen(5)?;
+    let fd = kernel_socket(&*lab.kernel, false, libc::SOCK_STREAM, 0)?;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    nix::sys::socket::connect(raw, &name("10.7.0.1:80".parse()?))?;
+    assert_eq!(lab.kernel.users(), 1);
+    // The peer does not close: the kernel's side waits in FIN-WAIT-2.
+    drop(fd);
+    assert_eq!(lab.kernel.users(), 0);
     Ok(())
 }

@@ -102,6 +102,7 @@ unsafe fn serve(socket: RawFd, interface: &CStr) -> ! {
     // SAFETY: plain system calls on descriptors of this process; the buffers are locals.
     unsafe {
         libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, c"umvu-netns".as_ptr());
         // Nothing of the hypervisor's may stay open here: its ends of sockets must be able to end.
         if socket != 3 {
             libc::dup2(socket, 3);

@@ -117,6 +117,20 @@ impl VdeStack {
         }
     }
 
+    /// How many connections say goodbye for a socket that is closed: the kernel counts them as
+    /// sockets, `/proc/net/tcp` shows them without an inode.
+    fn orphans(&self) -> usize {
+        const TIME_WAIT: &str = "06";
+        let count = |path| {
+            let text = self.helper.read(path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let rows = text.lines().skip(1).map(|line| line.split_whitespace());
+            let fields = rows.map(|mut row| (row.nth(3), row.nth(5)));
+            fields.filter(|(state, inode)| *inode == Some("0") && *state != Some(TIME_WAIT)).count()
+        };
+        count("/proc/self/net/tcp") + count("/proc/self/net/tcp6")
+    }
+
     /// How many sockets are open in the namespace.
     fn sockets(&self) -> usize {
         let text = self.helper.read("/proc/self/net/sockstat").unwrap_or_default();
@@ -160,6 +174,6 @@ impl NetStack for VdeStack {
     }
 
     fn users(&self) -> usize {
-        self.sockets().saturating_sub(self.idle)
+        self.sockets().saturating_sub(self.idle + self.orphans())
     }
 }
