@@ -1,7 +1,5 @@
 //! What a guest sees of the hypervisor when it uses no virtual thing: nothing.
 
-mod common;
-
 use std::{
     os::unix::process::ExitStatusExt,
     process::{Command, Stdio},
@@ -9,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{EVERYWHERE, INSIDE, Place, run, succeed, umvu};
+use crate::harness::{EVERYWHERE, INSIDE, Place, run, scratch, succeed, umvu};
 
 #[test]
 fn the_exit_status_is_the_commands() {
@@ -44,7 +42,7 @@ fn programs_give_the_same_output_everywhere() {
         "python3 -c 'import subprocess; print(subprocess.run([\"echo\",\"hi\"],capture_output=True))'",
         "printf '#!/bin/sh\\necho script $1\\n' > $TMPDIR/s.$$; chmod +x $TMPDIR/s.$$; $TMPDIR/s.$$ x; rm $TMPDIR/s.$$",
     ];
-    let folder = common::scratch("outputs");
+    let folder = scratch("outputs");
     for script in scripts {
         let script = format!("export TMPDIR={}; {script}", folder.display());
         let native = run(Place::Native, &script);
@@ -135,7 +133,7 @@ print(libc.syscall(425, 8, 0), ctypes.get_errno())'";
 
 #[test]
 fn init_files_run_inside_before_the_command() {
-    let folder = common::scratch("rc");
+    let folder = scratch("rc");
     let rc = folder.join("rc");
     std::fs::write(&rc, "#!/bin/sh\nvu_insmod vunet\necho rc\n").expect("writable");
     let command = |executable: bool| {

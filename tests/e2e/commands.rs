@@ -1,10 +1,8 @@
 //! The commands: messages, exit statuses, and the system-call interface they share with VUOS.
 
-mod common;
-
 use std::{os::unix::process::CommandExt, process::Command};
 
-use common::{INSIDE, Place, run, succeed, umvu};
+use crate::harness::{INSIDE, Place, run, succeed, umvu};
 
 /// Runs a command outside umvu, under its own name.
 fn outside(name: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -40,17 +38,15 @@ fn vuname_is_uname_outside() {
 
 #[test]
 fn modules_are_loaded_listed_and_unloaded() {
-    for place in [Place::Transparent] {
-        let script = "vu_lsmod; vu_insmod vunet; vu_lsmod; vu_insmod vunet; echo $?; vu_rmmod vunet; \
-                      vu_lsmod; vu_rmmod vunet; echo $?; vu_insmod nothing; echo $?; \
-                      vu_insmod -p vunet; vu_rmmod vunet; echo $?";
-        let done = run(place, script);
-        assert_eq!(done.out, "vunet: vu virtual networking\n1\n1\n1\n1\n");
-        assert!(done.err.contains("vunet: already loaded"), "{}", done.err);
-        assert!(done.err.contains("vunet: not loaded"), "{}", done.err);
-        assert!(done.err.contains("nothing: no such module"), "{}", done.err);
-        assert!(done.err.contains("vunet: loaded permanently"), "{}", done.err);
-    }
+    let script = "vu_lsmod; vu_insmod vunet; vu_lsmod; vu_insmod vunet; echo $?; vu_rmmod vunet; \
+                  vu_lsmod; vu_rmmod vunet; echo $?; vu_insmod nothing; echo $?; \
+                  vu_insmod -p vunet; vu_rmmod vunet; echo $?";
+    let done = run(Place::Transparent, script);
+    assert_eq!(done.out, "vunet: vu virtual networking\n1\n1\n1\n1\n");
+    assert!(done.err.contains("vunet: already loaded"), "{}", done.err);
+    assert!(done.err.contains("vunet: not loaded"), "{}", done.err);
+    assert!(done.err.contains("nothing: no such module"), "{}", done.err);
+    assert!(done.err.contains("vunet: loaded permanently"), "{}", done.err);
 }
 
 #[test]

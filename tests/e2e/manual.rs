@@ -1,13 +1,13 @@
 //! The manual pages that are checked in are those that the program makes.
 
-mod common;
-
 use std::{fs, process::Command};
+
+use crate::harness::{scratch, umvu};
 
 #[test]
 fn the_manual_is_up_to_date() {
-    let folder = common::scratch("man");
-    let made = Command::new(common::umvu()).arg("--man").arg(&folder).status().expect("it runs");
+    let folder = scratch("man");
+    let made = Command::new(umvu()).arg("--man").arg(&folder).status().expect("it runs");
     assert!(made.success());
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/man");
     let mut pages = 0;

@@ -1,0 +1,103 @@
+//! Across sessions and with Debian's vde2: vde_switch, vxvde, the kernel's stack behind a tap.
+
+use crate::harness::{INSIDE, Place, run, succeed};
+
+fn umvu_of(place: Place) -> String {
+    place.prefix().join(" ")
+}
+
+/// Mounts one stack in a session of its own and runs a script on it, in a background shell.
+const SESSION: &str = r#"
+W=$(mktemp -d); trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$W"' EXIT
+session() { # options, stack, script
+    $UMVU sh -c 'vumount -t vunetioth -o "$0" "$1" /dev/net/x && exec vustack /dev/net/x sh -c "$2"' "$@"
+}
+wait_for() { tries=0; until [ -e "$1" ]; do tries=$((tries + 1)); [ $tries -lt 100 ] || exit 92; sleep 0.1; done; }
+"#;
+
+#[test]
+fn two_sessions_meet_on_a_vde_switch() {
+    for place in INSIDE {
+        let script = format!(
+            "UMVU='{}'{SESSION}{}",
+            umvu_of(place),
+            r#"
+            vde_switch -s $W/switch -d -p $W/pid </dev/null >/dev/null 2>&1 || exit 94
+            session vde://$W/switch,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+            wait_for $W/up
+            session vde://$W/switch,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
+            kill $(cat $W/pid)
+            kill $first"#
+        );
+        let out = succeed(Place::Native, &script);
+        assert_eq!(out, "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
+
+#[test]
+fn another_session_joins_a_switch_without_a_daemon() {
+    for place in INSIDE {
+        let script = format!(
+            "UMVU='{}'{SESSION}{}",
+            umvu_of(place),
+            r#"
+            session switch://$W/sw,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+            wait_for $W/up
+            session vde://$W/sw,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
+            kill $first"#
+        );
+        let out = succeed(Place::Native, &script);
+        assert_eq!(out, "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
+
+#[test]
+fn two_sessions_meet_on_a_multicast_group() {
+    let inner = format!(
+        "{SESSION}{}",
+        r#"
+        ip link set lo up multicast on && ip route add 239.0.0.0/8 dev lo || exit 95
+        session vxvde://,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+        wait_for $W/up
+        session vxvde://,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
+        kill $first"#
+    );
+    if run(Place::Native, "unshare -rn true").status != Some(0) {
+        return; // no user namespaces here: no place for multicast of our own
+    }
+    for place in INSIDE {
+        let inner = inner.replace('\'', r"'\''");
+        let script = format!("UMVU='{}' unshare -rn bash -c '{inner}'", umvu_of(place));
+        let out = succeed(Place::Native, &script);
+        assert_eq!(out, "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
+
+#[test]
+fn the_kernels_stack_behind_a_tap_talks_to_ours() {
+    if run(Place::Native, "unshare -rn true && test -c /dev/net/tun").status != Some(0) {
+        return; // vdestack needs user namespaces and a tap
+    }
+    for place in INSIDE {
+        let script = r#"
+            W=$(mktemp -d); trap 'rm -rf $W' EXIT
+            vumount -t vunetioth -o switch://$W/sw,ip=10.3.0.1/24 smoltcp /dev/net/ours || exit 90
+            vumount -t vunetvdestack vde://$W/sw /dev/net/kernels || exit 90
+            K='vustack /dev/net/kernels'
+            k() { $K "$@"; }
+            k ip addr add 10.3.0.2/24 dev vde0; k ip link set vde0 up
+            for i in 1 2 3 4 5 6 7 8 9; do k ping -c1 -W1 10.3.0.1 >/dev/null && break; done
+            k ping -q -c 3 -i 0.2 10.3.0.1 | grep -o '.* received'
+            vustack /dev/net/ours ping -q -c 3 -i 0.2 10.3.0.2 | grep -o '.* received'
+            seq 1 200000 >$W/numbers; cd $W
+            $K python3 -m http.server 80 >/dev/null 2>&1 & a=$!
+            vustack /dev/net/ours python3 -m http.server 80 >/dev/null 2>&1 & b=$!
+            sleep 1
+            vustack /dev/net/ours curl -s --retry 5 --retry-connrefused http://10.3.0.2/numbers | cmp - numbers && echo same
+            k curl -s --retry 5 --retry-connrefused http://10.3.0.1/numbers | cmp - numbers && echo same
+            kill $a $b"#;
+        let wanted =
+            "3 packets transmitted, 3 received\n3 packets transmitted, 3 received\nsame\nsame\n";
+        assert_eq!(succeed(place, script), wanted, "{place:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! End to end: only what a guest can see, by the distribution's own programs.
+//!
+//! Each behaviour runs on plain Linux, in an armed view and in `umvu -S`, or says why it does not.
+//! Traffic stays inside umvu or inside namespaces that a test makes.
+
+mod commands;
+mod harness;
+mod hypervisor;
+mod interop;
+mod manual;
+mod network;
+mod sockets;
+mod terminal;
