@@ -20,6 +20,8 @@ pub mod ioctl;
 pub mod netlink;
 pub mod proc;
 pub mod sysfs;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod values;
 

@@ -81,6 +81,7 @@ pub(super) const GLOBAL: &[Knob] = &[
     knob("ipv4.ipfrag_time", "30", INT),
     knob("ipv4.nexthop_compat_mode", "1", INT),
     knob("ipv4.ping_group_range", "0\t2147483647", Range::Ints(2, 0, 4_294_967_294)),
+    knob("ipv4.route.flush", "", Range::Text),
     knob("ipv4.route.min_pmtu", "552", INT),
     knob("ipv4.route.mtu_expires", "600", INT),
     knob("ipv4.tcp_abort_on_overflow", "0", INT),
@@ -176,6 +177,7 @@ pub(super) const GLOBAL: &[Knob] = &[
     knob("ipv6.max_dst_opts_number", "8", INT),
     knob("ipv6.max_hbh_length", "2147483647", INT),
     knob("ipv6.max_hbh_opts_number", "8", INT),
+    knob("ipv6.route.flush", "", Range::Text),
     knob("ipv6.route.max_size", "2147483647", INT),
     knob("unix.max_dgram_qlen", "10", INT),
 ];

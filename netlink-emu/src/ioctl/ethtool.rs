@@ -15,7 +15,8 @@ pub(super) fn serve(host: &dyn HostNet, argument: &mut [u8]) -> Result<i32, Errn
     let mut ifreq = IfReq::new(argument)?;
     let link = ifreq.interface(host)?;
     let data = ifreq.rest();
-    let command = data.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or(Errno::EFAULT)?;
+    let command = data.get(..4).and_then(|bytes| bytes.try_into().ok());
+    let command = command.ok_or(Errno::EOPNOTSUPP)?;
     match u32::from_ne_bytes(command) {
         GLINK => {
             let value = data.get_mut(4..8).ok_or(Errno::EFAULT)?;

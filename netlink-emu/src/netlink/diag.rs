@@ -18,6 +18,11 @@ use crate::{
 /// `SOCK_DIAG_BY_FAMILY`, `SOCK_DESTROY`.
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
+/// `TCPDIAG_GETSOCK` and `DCCPDIAG_GETSOCK`, as they were before there were families.
+const TCP_COMPAT: u16 = 18;
+const DCCP_COMPAT: u16 = 19;
+/// The size of the `struct inet_diag_req` of those.
+const COMPAT_REQUEST: usize = 60;
 /// The size of `struct inet_diag_req_v2`.
 const INET_REQUEST: usize = 56;
 
@@ -29,7 +34,7 @@ mod kind {
     pub(super) const TOS: u16 = 5;
     pub(super) const SKMEMINFO: u16 = 7;
     pub(super) const SHUTDOWN: u16 = 8;
-    pub(super) const PROTOCOL_REQUEST: u16 = 2;
+    pub(super) const PROTOCOL_REQUEST: u16 = 3;
     pub(super) const PROTOCOL: u16 = 10;
     pub(super) const SKV6ONLY: u16 = 11;
 }
@@ -41,6 +46,8 @@ impl Service for Diag {
     fn handle(&self, host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
         let family = request.payload.first().copied().map_or(0, i32::from);
         match (request.header.kind, family) {
+            (TCP_COMPAT, _) => tcp_compat(host, request),
+            (DCCP_COMPAT, _) => Err(Errno::ENOENT.into()),
             (BY_FAMILY | DESTROY, libc::AF_INET | libc::AF_INET6) => inet(host, request),
             (BY_FAMILY, _) if request.is_dump() => Ok(Answer::nothing()),
             (BY_FAMILY, _) => Err(Errno::ENOENT.into()),
@@ -50,8 +57,10 @@ impl Service for Diag {
 }
 
 /// Corresponds to `struct inet_diag_req_v2`.
+#[derive(Default)]
 struct InetRequest {
-    ipv6: bool,
+    /// None in an old request: both families.
+    ipv6: Option<bool>,
     table: SocketTable,
     extensions: u8,
     states: u32,
@@ -79,7 +88,7 @@ fn decode(request: &Request<'_>) -> Result<InetRequest, Errno> {
         _ => return Err(Errno::ENOENT),
     };
     Ok(InetRequest {
-        ipv6: i32::from(family) == libc::AF_INET6,
+        ipv6: Some(i32::from(family) == libc::AF_INET6),
         table,
         extensions,
         states: u32::from_ne_bytes(field(payload, 4)),
@@ -92,23 +101,34 @@ fn decode(request: &Request<'_>) -> Result<InetRequest, Errno> {
     })
 }
 
+/// Lists TCP sockets of both families, as `ss` asks when it is given none.
+fn tcp_compat(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
+    if request.payload.len() < COMPAT_REQUEST || !request.is_dump() {
+        return Err(Errno::EINVAL.into());
+    }
+    let extensions = request.payload[3];
+    let states = u32::from_ne_bytes(field(request.payload, 52));
+    Ok(dump(host, InetRequest { extensions, states, ..InetRequest::default() }))
+}
+
+fn dump(host: &dyn HostNet, wanted: InetRequest) -> Answer {
+    let mut rows = host.sockets(wanted.table);
+    rows.retain(|row| {
+        wanted.ipv6.is_none_or(|ipv6| row.ipv6 == ipv6)
+            && wanted.states & (1 << row.state.number()) != 0
+            && [0, row.local.port()].contains(&wanted.source_port)
+            && [0, row.remote.port()].contains(&wanted.destination_port)
+    });
+    // Socket filters (INET_DIAG_REQ_BYTECODE) only spare work: `ss` filters again.
+    Answer::dump(rows.into_iter().map(move |row| encode(&row, &wanted)))
+}
+
 fn inet(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
     let wanted = decode(request)?;
-    let of_family = |row: &SocketRow| row.ipv6 == wanted.ipv6;
     if request.is_dump() {
-        let rows: Vec<SocketRow> = host
-            .sockets(wanted.table)
-            .into_iter()
-            .filter(|row| {
-                of_family(row)
-                    && wanted.states & (1 << row.state.number()) != 0
-                    && [0, row.local.port()].contains(&wanted.source_port)
-                    && [0, row.remote.port()].contains(&wanted.destination_port)
-            })
-            .collect();
-        // Socket filters (INET_DIAG_REQ_BYTECODE) only spare work: `ss` filters again.
-        return Ok(Answer::dump(rows.into_iter().map(move |row| encode(&row, &wanted))));
+        return Ok(dump(host, wanted));
     }
+    let of_family = |row: &SocketRow| wanted.ipv6 == Some(row.ipv6);
     let row = host
         .sockets(wanted.table)
         .into_iter()

@@ -180,7 +180,7 @@ pub(super) fn failed_dump(header: Header, failure: &Failure, style: AckStyle) ->
 
 /// Whether an error of a dump is found before it starts: then it is an error message, not an end.
 pub(super) fn is_early(errno: Errno) -> bool {
-    matches!(errno, Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EBUSY)
+    matches!(errno, Errno::EOPNOTSUPP | Errno::EBUSY)
 }
 
 #[cfg(test)]

@@ -171,6 +171,12 @@ fn multi() -> u16 {
     u16::try_from(libc::NLM_F_MULTI).unwrap_or_default()
 }
 
+impl Drop for NetlinkSocket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl State {
     /// Groups 1 to 32 as `nl_groups` has them.
     fn mask(&self) -> u32 {

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use umvu_abi::IfIndex;
 
 /// A table of sockets; each covers both families.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SocketTable {
     /// TCP.
+    #[default]
     Tcp,
     /// UDP.
     Udp,

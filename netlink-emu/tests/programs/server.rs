@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -15,7 +16,7 @@ use netlink_emu::{
     ConfigHost, Failure, HostNet, NetConfig,
     netlink::{self, NetlinkHub},
     text,
-    values::{Interface, NewLink, SocketRow, SocketTable},
+    values::{Interface, NewLink, SocketRow, SocketTable, SocketTimer, TcpState},
 };
 use parking_lot::Mutex;
 use socket2::{Domain, Type};
@@ -25,20 +26,21 @@ use umvu_abi::{
 };
 
 /// A stack that only has its configuration.
-pub struct Lab {
+pub(crate) struct Lab {
     config: Mutex<NetConfig>,
-    pub hub: Arc<NetlinkHub>,
-    pub sockets: Mutex<Vec<(SocketTable, SocketRow)>>,
+    pub(crate) hub: Arc<NetlinkHub>,
+    pub(crate) sockets: Mutex<Vec<(SocketTable, SocketRow)>>,
 }
 
 impl Lab {
     /// `lo` and `vde0` as a fresh stack has them.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let mut config = NetConfig::new();
         let mac = [0x7e, 0x76, 0xc0, 0xd7, 0x3b, 0x37];
         config
             .insert_link(Interface::ethernet(IfIndex(2), "vde0", "vde", mac))
             .expect("a new interface");
+        let _ = config.take_changes();
         let hub = NetlinkHub::new();
         Arc::new(Self { config: Mutex::new(config), hub, sockets: Mutex::default() })
     }
@@ -68,9 +70,30 @@ impl ConfigHost for Lab {
     }
 }
 
+/// A socket row with nothing special.
+pub(crate) fn row(local: &str, remote: &str, state: TcpState) -> SocketRow {
+    let local: SocketAddr = local.parse().expect("an address");
+    SocketRow {
+        ipv6: local.is_ipv6(),
+        local,
+        remote: remote.parse().expect("an address"),
+        state,
+        send_queue: 0,
+        receive_queue: 0,
+        timer: SocketTimer::default(),
+        uid: 0,
+        inode: 0,
+        interface: None,
+        v6only: true,
+        drops: 0,
+        cookie: 7,
+        tcp: None,
+    }
+}
+
 /// The server of one lab, its shim, and its files.
-pub struct Server {
-    pub lab: Arc<Lab>,
+pub(crate) struct Server {
+    pub(crate) lab: Arc<Lab>,
     folder: tempfile::TempDir,
 }
 
@@ -85,7 +108,7 @@ impl SocketEvents for Wake {
 
 impl Server {
     /// Starts a server; None when there is no C compiler.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/shim.c");
         let built = Command::new("cc")
@@ -118,7 +141,7 @@ impl Server {
     }
 
     /// Runs a shell command as a program inside would; standard output and standard error.
-    pub fn run(&self, line: &str) -> String {
+    pub(crate) fn run(&self, line: &str) -> String {
         self.command(line).output().map_or_else(
             |error| format!("{error}"),
             |output| {
@@ -130,8 +153,10 @@ impl Server {
     }
 
     /// The command, not started yet.
-    pub fn command(&self, line: &str) -> Command {
-        self.write_files();
+    pub(crate) fn command(&self, line: &str) -> Command {
+        if self.tells_files(line) {
+            self.write_files();
+        }
         let mut command = Command::new("sh");
         // Only the program itself gets the shim.
         let shim = self.folder.path().join("shim.so");
@@ -142,6 +167,13 @@ impl Server {
             .env("COLUMNS", "200")
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
+    }
+
+    /// Writing the files takes a while; only those who read them need them.
+    fn tells_files(&self, line: &str) -> bool {
+        ["ifconfig", "route -", "netstat", "arp", "maddr", "/proc", "/sys", "sysctl"]
+            .iter()
+            .any(|word| line.contains(word))
     }
 
     fn write_files(&self) {
@@ -209,7 +241,12 @@ fn ioctl(host: &dyn HostNet, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-fn serve_netlink(lab: &Arc<Lab>, mut connection: socket2::Socket, protocol: i32, buffer: &mut [u8]) {
+fn serve_netlink(
+    lab: &Arc<Lab>,
+    mut connection: socket2::Socket,
+    protocol: i32,
+    buffer: &mut [u8],
+) {
     let (wake, woken) = mpsc::channel();
     let host: Arc<dyn HostNet> = lab.clone();
     let events = Arc::new(Wake(Mutex::new(wake)));

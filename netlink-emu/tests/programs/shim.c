@@ -134,6 +134,11 @@ ssize_t send(int fd, const void *data, size_t len, int flags)
 	return ours(fd) ? sendto(fd, data, len, flags, NULL, 0) : REAL(send)(fd, data, len, flags);
 }
 
+ssize_t write(int fd, const void *data, size_t len)
+{
+	return ours(fd) ? send(fd, data, len, 0) : REAL(write)(fd, data, len);
+}
+
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	if (!ours(fd))
@@ -180,9 +185,16 @@ int ioctl(int fd, unsigned long request, ...)
 	size_t size = sizeof(struct ifreq);
 	char *from = argument, *device = NULL;
 	struct ifconf *conf = (void *)argument;
+	int domain = 0;
+	socklen_t domain_size = sizeof domain;
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size);
 	if (low == 0x8912) {
 		size = conf->ifc_buf ? conf->ifc_len : 0;
 		from = conf->ifc_buf;
+	} else if (domain == AF_INET6 && (low == 0x890b || low == 0x890c)) {
+		size = 80;
+	} else if (domain == AF_INET6 && (low == 0x8916 || low == 0x8936)) {
+		size = 24;
 	} else if (low == 0x890b || low == 0x890c) {
 		size = sizeof(struct rtentry);
 		device = ((struct rtentry *)argument)->rt_dev;

@@ -99,7 +99,8 @@ pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let head = header(request.payload);
     let may_create = request.has(libc::NLM_F_CREATE);
     let found = match find(host, head.index, &attributes) {
-        Err(failure) if may_create && failure.errno != Errno::EACCES => None,
+        // Without a name or index, or with one that does not exist yet.
+        Err(failure) if failure.errno == Errno::EINVAL || may_create => None,
         found => found?,
     };
     if let Some(link) = found {

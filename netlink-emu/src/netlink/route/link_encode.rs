@@ -1,6 +1,7 @@
 //! Interfaces as `RTM_NEWLINK` messages.
 
-use netlink_packet_core::DefaultNla;
+use std::net::Ipv6Addr;
+
 use netlink_packet_route::{
     AddressFamily,
     link::{
@@ -68,6 +69,9 @@ fn properties(link: &Interface) -> Vec<LinkAttribute> {
         A::NumTxQueues(1),
         A::GsoMaxSegs(65_535),
         A::GsoMaxSize(65_536),
+        A::GroMaxSize(65_536),
+        A::TsoMaxSize(65_536),
+        A::TsoMaxSegs(65_535),
         A::NumRxQueues(1),
         A::Carrier(u8::from(link.carrier)),
         A::Qdisc(link.shown_qdisc().to_owned()),
@@ -146,9 +150,8 @@ fn families(link: &Interface, detail: Detail) -> LinkAttribute {
     let ready = if link.is_running() { Inet6IfaceFlags::Ready } else { Inet6IfaceFlags::empty() };
     let inet6 = vec![
         AfSpecInet6::Flags(ready),
+        AfSpecInet6::Token(Ipv6Addr::UNSPECIFIED),
         AfSpecInet6::AddrGenMode(In6AddrGenMode::from(detail.addr_gen_mode)),
     ];
-    // An empty IFLA_AF_SPEC for IPv4 says that the interface has it.
-    let inet = AfSpecUnspec::Other(DefaultNla::new(2, Vec::new()));
-    LinkAttribute::AfSpecUnspec(vec![inet, AfSpecUnspec::Inet6(inet6)])
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(inet6)])
 }

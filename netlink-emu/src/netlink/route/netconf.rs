@@ -21,7 +21,7 @@ const VALUES: [(u16, &str, bool); 6] = [
     (4, "mc_forwarding", true),
     (5, "proxy_arp", false),
     (6, "ignore_routes_with_linkdown", true),
-    (7, "bc_forwarding", false),
+    (8, "bc_forwarding", false),
 ];
 
 pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {

@@ -71,31 +71,19 @@ fn message(route: &Route, dark: &Dark) -> RouteMessage {
     }
     if !ipv4 {
         let expires = route.expires.map_or(0, |seconds| seconds.saturating_mul(100));
-        attributes.push(cache_info(expires, error(route.kind)));
+        attributes.push(cache_info(expires));
         attributes.push(A::Preference(RoutePreference::from(route.preference)));
     }
     message
 }
 
-/// `RTA_CACHEINFO` with `struct rta_cacheinfo`: references, last use, expiry, error, used, and
-/// three more that are zero.
-fn cache_info(expires: u32, error: u32) -> A {
+/// `RTA_CACHEINFO` with `struct rta_cacheinfo`: of which a stack only knows when
+/// the route expires.
+fn cache_info(expires: u32) -> A {
     const CACHEINFO: u16 = 12;
-    let fields = [0, 0, expires, error, 0, 0, 0, 0];
+    let fields = [0, 0, expires, 0, 0, 0, 0, 0];
     let bytes = fields.iter().flat_map(|field: &u32| field.to_ne_bytes()).collect();
     A::Other(DefaultNla::new(CACHEINFO, bytes))
-}
-
-/// `rta_error`: the negated error number of a reject route.
-fn error(kind: RouteKind) -> u32 {
-    let errno = match kind {
-        RouteKind::Blackhole => libc::EINVAL,
-        RouteKind::Unreachable => libc::EHOSTUNREACH,
-        RouteKind::Prohibit => libc::EACCES,
-        RouteKind::Throw => libc::EAGAIN,
-        _ => 0,
-    };
-    0u32.wrapping_sub(errno.unsigned_abs())
 }
 
 fn gateway(gateway: Option<IpAddr>, ipv4: bool) -> Option<A> {
@@ -146,7 +134,7 @@ pub(super) fn encode_answer(answer: &RouteAnswer) -> Body {
         };
         message.header.flags = RouteFlags::from_bits_retain(CLONED | kind);
         message.attributes.push(A::Uid(0));
-        message.attributes.push(cache_info(0, 0));
+        message.attributes.push(cache_info(0));
         message.attributes.retain(|attribute| !matches!(attribute, A::Priority(_)));
     }
     let source = match (answer.source, route.is_ipv4()) {
