@@ -4,10 +4,8 @@
 //! Traffic stays inside umvu or inside namespaces that a test makes.
 
 mod commands;
+#[expect(dead_code, reason = "shared with the labs")]
 mod harness;
 mod hypervisor;
-mod interop;
 mod manual;
-mod network;
 mod sockets;
-mod terminal;
