@@ -103,8 +103,28 @@ impl Fib {
         removed
     }
 
+    /// Drops a network without routes, and its length and table if that was all they had.
+    pub(crate) fn tidy_at(&mut self, network: &Prefix, table: u32) {
+        let tables = &mut self.families[usize::from(network.ip.is_ipv6())].tables;
+        let Some(at) = tables.iter().position(|(id, _)| *id == table) else { return };
+        let lengths = &mut tables[at].1.lengths;
+        if let Some(at) = lengths.iter().position(|(length, _)| *length == network.length) {
+            let key = mask(key(network.ip), network.length);
+            let map = &mut lengths[at].1;
+            if map.get(&key).is_some_and(Vec::is_empty) {
+                map.remove(&key);
+            }
+            if map.is_empty() {
+                lengths.remove(at);
+            }
+        }
+        if lengths.is_empty() {
+            tables.remove(at);
+        }
+    }
+
     /// Drops networks, lengths and tables without routes.
-    pub(crate) fn tidy(&mut self) {
+    fn tidy(&mut self) {
         for family in &mut self.families {
             for (_, table) in &mut family.tables {
                 for (_, map) in &mut table.lengths {
@@ -238,8 +258,11 @@ mod tests {
     fn removal_leaves_no_empty_tables() {
         let mut fib = fib(&["10.0.0.0/8", "10.0.0.0/24"]);
         assert_eq!(fib.remove(|route| route.destination.length == 8).len(), 1);
+        let network = route("10.0.0.0/24").destination;
+        fib.tidy_at(&network, 254);
         assert!(fib.has_table(IpAddr::V4(0.into()), 254));
-        fib.remove(|_| true);
+        fib.exact_mut(&network, 254).clear();
+        fib.tidy_at(&network, 254);
         assert!(!fib.has_table(IpAddr::V4(0.into()), 254));
     }
 }

@@ -111,14 +111,14 @@ impl NetConfig {
         self.note(Change::Link(next.clone()));
         if link.is_up() && !next.is_up() {
             self.neighbours_down(index);
+            self.follow_down(index, &before);
         }
         self.switch_ipv6(&next, had_ipv6);
         if !link.is_up() && next.is_up() {
             self.loopback_ipv4(&next);
         }
-        self.follow(index, &before);
-        if link.is_up() && !next.is_up() {
-            self.flush_routes(|route| route.uses(index) && !is_kept_when_down(route));
+        if next.is_up() {
+            self.follow(index, &before);
         }
         Ok(())
     }
@@ -284,11 +284,6 @@ fn apply(link: &mut Interface, change: &LinkChange) {
     if let Some(alias) = &change.alias {
         link.alias = (!alias.is_empty()).then(|| alias.clone());
     }
-}
-
-/// Local addresses stay reachable while their interface is down; reject routes never depend on it.
-fn is_kept_when_down(route: &crate::values::Route) -> bool {
-    route.is_ipv4() && (route.kind == crate::values::RouteKind::Local || route.kind.is_reject())
 }
 
 /// Checks an interface name as the kernel does. Errors: `EINVAL`.

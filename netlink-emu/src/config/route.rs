@@ -38,7 +38,7 @@ impl NetConfig {
         let routes = self.fib.exact(&destination, table);
         let at = routes.iter().position(|held| is_match(held, wanted)).ok_or(Errno::ESRCH)?;
         let removed = self.fib.exact_mut(&destination, table).remove(at);
-        self.fib.tidy();
+        self.fib.tidy_at(&destination, table);
         self.note(Change::RouteRemoved(removed));
         Ok(())
     }
@@ -60,13 +60,31 @@ impl NetConfig {
             let removed = held.remove(at);
             self.note(Change::RouteRemoved(removed));
         }
-        self.fib.tidy();
+        self.fib.tidy_at(&route.destination, route.table);
     }
 
     /// Removes routes.
     pub(super) fn flush_routes(&mut self, gone: impl FnMut(&Route) -> bool) {
         for route in self.fib.remove(gone) {
             self.note(Change::RouteRemoved(route));
+        }
+    }
+
+    /// Removes the routes of an interface that went down: those that it brought, `before`, as far
+    /// as they do not stay, and all others that use it.
+    pub(super) fn follow_down(&mut self, index: IfIndex, before: &[Route]) {
+        let after = self.derived(index);
+        let gone = |route: &Route| {
+            let stays = after.contains(route)
+                || (route.is_ipv4() && (route.kind == RouteKind::Local || route.kind.is_reject()));
+            (route.uses(index) || before.contains(route)) && !stays
+        };
+        for route in self.fib.remove(gone) {
+            self.note(if route.is_ipv4() {
+                Change::RouteFlushed(route)
+            } else {
+                Change::RouteRemoved(route)
+            });
         }
     }
 
@@ -78,7 +96,8 @@ impl NetConfig {
 
     /// Inserts a checked route at its place among `held` of the same destination and table.
     pub(super) fn insert_checked(&mut self, route: Route, mode: RouteMode) -> Result<(), Failure> {
-        let held = self.fib.exact_mut(&route.destination, route.table);
+        let place = (route.destination, route.table);
+        let held = self.fib.exact_mut(&place.0, place.1);
         let peer = |other: &Route| rank(other) == rank(&route);
         let result: Result<Option<Change>, Failure> = match held.iter().position(peer) {
             Some(_) if mode.exclusive => Err(Errno::EEXIST.into()),
@@ -110,7 +129,7 @@ impl NetConfig {
                 Ok(Some(Change::Route(route)))
             }
         };
-        self.fib.tidy();
+        self.fib.tidy_at(&place.0, place.1);
         if let Some(change) = result? {
             self.note(change);
         }

@@ -256,6 +256,22 @@ fn lookups_answer_as_ip_route_get() {
 }
 
 #[test]
+fn a_large_table_is_quick() {
+    let mut config = ready();
+    for number in 0..20_000u32 {
+        let network = Prefix::new(IpAddr::V4((0x2000_0000 + (number << 8)).into()), 24);
+        let route = Route { gateway: Some(ip("10.0.0.2")), ..Route::new(network) };
+        config.add_route(&route, RouteMode::ADD).expect("a new route");
+    }
+    let found = (0..20_000u32).filter(|number| {
+        let to = IpAddr::V4((0x2000_0007 + (number << 8)).into());
+        config.lookup(&Flow::to(to).from(ip("10.0.0.1"))).is_ok()
+    });
+    assert_eq!(found.count(), 20_000);
+    assert_eq!(config.routes().len(), config.take_changes().len() + 12);
+}
+
+#[test]
 fn a_bound_interface_needs_no_route() {
     let mut config = fresh();
     config.set_link(VDE, &LinkChange::admin(true)).expect("vde0");
@@ -310,6 +326,29 @@ fn changes_tell_what_happened() {
     };
     assert!(changes.iter().any(connected));
     assert_eq!(config.take_changes(), []);
+}
+
+#[test]
+fn going_down_is_told_as_the_kernel_tells_it() {
+    let mut config = ready();
+    add_route(&mut config, "0.0.0.0/0", "10.0.0.77").expect("a default route");
+    let _ = config.take_changes();
+    config.set_link(VDE, &LinkChange::admin(false)).expect("vde0");
+    let told: Vec<&str> = config
+        .take_changes()
+        .iter()
+        .map(|change| match change {
+            Change::Link(_) => "link",
+            Change::RouteFlushed(route) if route.is_ipv4() => "flushed",
+            Change::RouteRemoved(route) if !route.is_ipv4() => "route",
+            Change::AddressRemoved(address) if address.ip().is_ipv6() => "address",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let count = |word| told.iter().filter(|told| **told == word).count();
+    assert_eq!([count("link"), count("flushed"), count("route"), count("address")], [1, 3, 5, 2]);
+    let order = |word| told.iter().position(|told| *told == word);
+    assert!(order("link") < order("route") && order("route") < order("address"), "{told:?}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub enum Change {
     RouteReplaced(Route),
     /// A route is gone.
     RouteRemoved(Route),
+    /// A route went with its interface; Linux does not tell listeners of this one (IPv4).
+    RouteFlushed(Route),
     /// A neighbour is new or has changed.
     Neighbour(Neighbour),
     /// A neighbour is gone.

@@ -35,6 +35,6 @@ pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
         Change::NeighbourRemoved(held) => {
             (libc::RTNLGRP_NEIGH, neighbour_encode::encode(libc::RTM_DELNEIGH, held))
         }
-        Change::Sysctl(..) => return None,
+        Change::RouteFlushed(_) | Change::Sysctl(..) => return None,
     })
 }
