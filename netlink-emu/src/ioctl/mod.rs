@@ -1,6 +1,6 @@
 //! The `SIOC*` requests of netdevice(7), arp(7) and route configuration.
 //!
-//! A file per structure: [`ifreq`] reads and writes `struct ifreq`, the others call the host.
+//! A file per structure: `ifreq` reads and writes `struct ifreq`, the others call the host.
 
 mod address;
 mod arp;

@@ -1,8 +1,8 @@
 //! netlink(7) sockets: rtnetlink, sock_diag, and polite answers of the other protocols.
 //!
-//! Theory of operation. [`socket::NetlinkSocket`] is the socket: it splits what was sent into
-//! messages ([`message`]), hands each to its protocol's [`Service`], frames the answers, and queues
-//! them. Services decode ([`attributes`]), ask the [`HostNet`], and encode. The [`NetlinkHub`] of a
+//! Theory of operation. `socket::NetlinkSocket` is the socket: it splits what was sent into
+//! messages (`message`), hands each to its protocol's `Service`, frames the answers, and queues
+//! them. Services decode (`attributes`), ask the `HostNet`, and encode. The [`NetlinkHub`] of a
 //! stack knows all sockets and distributes changes to multicast groups.
 //!
 //! A dump is not queued but kept as an iterator that the reader pulls, one at a time per socket as

@@ -23,7 +23,7 @@ use super::open;
 use crate::{
     HostNet,
     testing::{Count, Lab, row},
-    values::{SocketTable, TcpState},
+    values::{SocketTable, TcpDetails, TcpState},
 };
 
 struct Client {
@@ -397,6 +397,31 @@ fn sock_diag_tells_the_sockets() {
     assert_eq!(count(10, 6), 0);
     assert_eq!(count(10, 17), 1);
     assert_eq!(count(1, 0), 0);
+}
+
+#[test]
+fn sock_diag_is_understood() {
+    use netlink_packet_sock_diag::{SockDiagMessage, inet::InetResponse};
+    let lab = Lab::ready();
+    let mut held = row("10.0.0.1:22", "10.0.0.2:4000", TcpState::Established);
+    held.tcp = Some(TcpDetails { rtt: 1234, ..TcpDetails::default() });
+    lab.rows.lock().push((SocketTable::Tcp, held));
+    let client = Client::of(&lab, libc::NETLINK_SOCK_DIAG);
+    client.raw(&diag_request(2, 6));
+    let data = client.socket.receive().expect("a dump").data;
+    let message = NetlinkMessage::<SockDiagMessage>::deserialize(&data).expect("a sound message");
+    let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(told)) = message.payload else {
+        panic!("a socket");
+    };
+    let InetResponse { header, nlas } = *told;
+    assert_eq!(header.socket_id.source_port, 22);
+    assert_eq!(header.socket_id.destination_address, IpAddr::from([10, 0, 0, 2]));
+    let info = nlas.iter().find_map(|nla| match nla {
+        netlink_packet_sock_diag::inet::nlas::Nla::TcpInfo(info) => Some(info[68..72].to_vec()),
+        _ => None,
+    });
+    // tcpi_rtt
+    assert_eq!(info, Some(1234u32.to_ne_bytes().to_vec()));
 }
 
 fn sockets() -> Vec<Client> {

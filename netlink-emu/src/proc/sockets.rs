@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr};
 
 use crate::{
     host::HostNet,
-    values::{SocketRow, SocketTable, TcpState},
+    values::{SocketRow, SocketTable, SocketTimer, TcpState},
 };
 
 const TCP_HEADER: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when \
@@ -61,7 +61,7 @@ fn line(slot: usize, row: &SocketRow, table: SocketTable) -> String {
     let wide = matches!(table, SocketTable::Udp | SocketTable::Icmp)
         || (table == SocketTable::Raw && row.ipv6);
     let width = if wide { 5 } else { 4 };
-    let timer = if table == SocketTable::Tcp { row.timer } else { Default::default() };
+    let timer = if table == SocketTable::Tcp { row.timer } else { SocketTimer::default() };
     let mut line = format!(
         "{slot:>width$}: {}:{:04X} {}:{:04X} {:02X} {:08X}:{:08X} {:02X}:{:08X} {:08X} {:>5} \
          {:>8} {} ",
