@@ -300,9 +300,12 @@ impl Tracer {
             return;
         }
         if self.control.is_armed() && task.listener.is_none() && self.stops.is_none() {
+            // If it cannot be armed now, it is tried again at its next stop, not at once.
             self.arm(tid, &task);
+            sys::resume(tid, 0);
+        } else {
+            self.resume(tid, 0);
         }
-        self.resume(tid, 0);
     }
 
     /// A signal is about to be delivered.
@@ -350,13 +353,20 @@ impl Tracer {
         }
     }
 
-    /// Lets a stopped guest run, delivering a signal (0: none).
+    /// Lets a stopped guest run, delivering a signal (0: none). Any stop takes a pending interrupt
+    /// away, so one that still has to be armed is interrupted again.
     fn resume(&self, tid: Pid, signal: i32) {
         if self.stops.is_some() {
             sys::resume_to_call(tid, signal);
-        } else {
-            sys::resume(tid, signal);
+            return;
         }
+        let id = Tid(tid.as_raw());
+        if self.interrupted
+            && self.backend.tasks.get(id).is_some_and(|task| task.listener.is_none())
+        {
+            let _ = ptrace::interrupt(tid);
+        }
+        sys::resume(tid, signal);
     }
 
     fn syscall_stop(&mut self, tid: Pid) {

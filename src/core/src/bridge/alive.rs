@@ -112,6 +112,10 @@ mod tests {
         let (one, other) = UnixStream::pair().expect("a pair");
         let (kept, closed) = (inode(&one), inode(&other));
         drop(other);
+        // Descriptors that other tests have just duplicated by a fork may keep it for a moment.
+        while living(&[kept, closed]).contains(&closed) {
+            std::thread::yield_now();
+        }
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
     }
 
@@ -122,6 +126,8 @@ mod tests {
         let (kept, closed) = (inode(&one), inode(&other));
         drop(other);
         assert!(diag.is_open(kept));
-        assert!(!diag.is_open(closed));
+        while diag.is_open(closed) {
+            std::thread::yield_now();
+        }
     }
 }
