@@ -73,8 +73,16 @@ pub(crate) fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
     plug.send(&mut vec![Frame::from(bytes.to_vec())]);
 }
 
+/// Opens a plug; a switch that has bound its socket may not listen yet.
 pub(crate) fn open(vnl: &str) -> Arc<dyn Transport> {
-    vdeplug::open(vnl, "test").unwrap_or_else(|error| panic!("{error}"))
+    let begun = std::time::Instant::now();
+    loop {
+        match vdeplug::open(vnl, "test") {
+            Ok(plug) => return plug,
+            Err(error) if begun.elapsed().as_secs() >= 10 => panic!("{error}"),
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
+        }
+    }
 }
 
 /// Whether a program is installed; says so if not.
