@@ -75,12 +75,12 @@ pub(crate) fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
 
 /// Opens a plug; a switch that has bound its socket may not listen yet.
 pub(crate) fn open(vnl: &str) -> Arc<dyn Transport> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         match vdeplug::open(vnl, "test") {
             Ok(plug) => return plug,
             Err(error) if begun.elapsed().as_secs() >= 10 => panic!("{error}"),
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }
