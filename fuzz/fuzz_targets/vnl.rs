@@ -2,10 +2,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vdeplug::Vnl;
 
-fuzz_target!(|text: &str| {
-    if let Ok(locator) = text.parse::<Vnl>() {
-        let _ = locator.to_string().parse::<Vnl>();
-    }
-});
+fuzz_target!(|text: &str| vdeplug::hostile::locator(text));

@@ -16,11 +16,13 @@
 
 pub mod config;
 pub mod host;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub mod ioctl;
 pub mod netlink;
 pub mod proc;
 pub mod sysfs;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 pub mod text;
 pub mod values;

@@ -1,4 +1,4 @@
-//! A stack that only has its configuration, for unit tests.
+//! A stack that only has its configuration, for unit tests and fuzz targets.
 
 use std::sync::Arc;
 

@@ -12,6 +12,8 @@ mod smoltcp;
 mod vdestack;
 
 pub use module::Vunet;
+#[cfg(any(test, fuzzing))]
+pub use smoltcp::hostile;
 
 /// The address families that a stack with a network of its own takes over.
 const FAMILIES: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];

@@ -43,6 +43,8 @@ mod batch;
 mod complete;
 mod error;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod mac_table;
 mod null;
 mod open;

@@ -1,7 +1,5 @@
 //! Tests of the locator syntax.
 
-use proptest::prelude::*;
-
 use super::{Vnl, VnlError};
 
 fn vnl(text: &str) -> Vnl {
@@ -112,21 +110,5 @@ fn numbers_have_bases_and_suffixes() {
     }
     for text in ["", "k", "-1", "1x", "0x", "é", "99999999999999999999", "99999999999999999g"] {
         assert_eq!(super::parse_number(text), None, "{text}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn no_text_panics(text in "\\PC*") {
-        let _ = text.parse::<Vnl>();
-    }
-
-    #[test]
-    fn display_parses_back(
-        text in "(vde|vxvde|agno)://[a/\\[\\]{}'\"\\\\%25= é:]{0,12}(\\[[a-c/=%5d]{0,8}\\])?(\\{[a-c]{0,3}\\})?"
-    ) {
-        if let Ok(vnl) = text.parse::<Vnl>() {
-            prop_assert_eq!(vnl.to_string().parse::<Vnl>(), Ok(vnl));
-        }
     }
 }

@@ -35,6 +35,12 @@ pub use socket::NetlinkSocket;
 
 use message::Request;
 
+/// How many bytes of a datagram are whole messages.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn messages_of(data: &[u8]) -> usize {
+    message::split(data).map(|(_, raw)| message::align(raw.len())).sum()
+}
+
 /// What a protocol answers to one request.
 enum Answer {
     /// Done; an acknowledgement follows if it was asked for.

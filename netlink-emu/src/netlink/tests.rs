@@ -13,7 +13,6 @@ use netlink_packet_route::{
     route::{RouteAttribute, RouteMessage, RouteType},
     rule::RuleMessage,
 };
-use proptest::prelude::*;
 use umvu_abi::{
     Errno, SockAddr,
     net::{DatagramSocket, SendControl, SocketEvents},
@@ -422,96 +421,4 @@ fn sock_diag_is_understood() {
     });
     // tcpi_rtt
     assert_eq!(info, Some(1234u32.to_ne_bytes().to_vec()));
-}
-
-fn sockets() -> Vec<Client> {
-    let lab = Lab::ready();
-    [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG, libc::NETLINK_GENERIC]
-        .map(|protocol| Client::of(&lab, protocol))
-        .into_iter()
-        .collect()
-}
-
-/// Sends hostile bytes everywhere; nothing may panic, and what is answered is framed soundly.
-fn survive(data: &[u8]) {
-    for client in sockets() {
-        client.set(libc::NETLINK_EXT_ACK);
-        client.raw(data);
-        let mut datagrams = 0;
-        while let Some(datagram) = client.socket.receive() {
-            datagrams += 1;
-            let framed: usize = super::message::split(&datagram.data)
-                .map(|(_, raw)| super::message::align(raw.len()))
-                .sum();
-            assert_eq!(framed, datagram.data.len());
-        }
-        assert!(datagrams < 2000);
-    }
-}
-
-fn request(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
-    let header = super::message::Header { kind, flags: flags | 1, sequence: 1, port: 0 };
-    let mut data = Vec::new();
-    super::message::write(&mut data, header, payload);
-    data
-}
-
-proptest! {
-    #[test]
-    fn random_bytes_are_survived(data in proptest::collection::vec(any::<u8>(), 0..600)) {
-        survive(&data);
-    }
-
-    #[test]
-    fn random_payloads_of_every_type_are_survived(
-        kind in 16u16..130,
-        flags in any::<u16>(),
-        payload in proptest::collection::vec(any::<u8>(), 0..200),
-    ) {
-        survive(&request(kind, flags, &payload));
-    }
-
-    #[test]
-    fn random_attributes_are_survived(
-        kind in 16u16..112,
-        flags in prop_oneof![Just(4u16), Just(0x304), Just(0x604), Just(0x504)],
-        family in prop_oneof![Just(0u8), Just(2), Just(10), Just(17), any::<u8>()],
-        head in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(2), any::<u8>()], 11),
-        attributes in proptest::collection::vec(
-            (0u16..64, proptest::collection::vec(any::<u8>(), 0..24)), 0..8),
-    ) {
-        let mut payload = vec![family];
-        payload.extend_from_slice(&head);
-        if kind < 20 {
-            payload.extend_from_slice(&[0; 4]);
-        }
-        for (kind, value) in attributes {
-            let length = u16::try_from(value.len() + 4).expect("short");
-            payload.extend_from_slice(&length.to_ne_bytes());
-            payload.extend_from_slice(&kind.to_ne_bytes());
-            payload.extend_from_slice(&value);
-            payload.resize(payload.len().next_multiple_of(4), 0);
-        }
-        survive(&request(kind, flags, &payload));
-    }
-
-    #[test]
-    fn mutated_messages_are_survived(
-        at in 0usize..120,
-        value in any::<u8>(),
-        cut in 0usize..120,
-    ) {
-        let mut data = Vec::new();
-        let mut message = NetlinkMessage::from(Message::NewAddress(address("10.0.0.9", 24)));
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        message.finalize();
-        data.resize(message.buffer_len(), 0);
-        message.serialize(&mut data);
-        data.extend_from_slice(&diag_request(2, 6));
-        if let Some(byte) = data.get_mut(at) {
-            *byte = value;
-        }
-        data.truncate(data.len().saturating_sub(cut));
-        survive(&data);
-    }
 }

@@ -18,6 +18,8 @@ pub mod debug;
 pub mod dispatch;
 mod guest;
 mod handlers;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub mod paths;
 pub mod rundir;
 pub mod tasks;

@@ -17,6 +17,8 @@ pub(crate) mod forward;
 pub(crate) mod fragment;
 pub(crate) mod hash;
 pub(crate) mod host;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub(crate) mod icmp;
 pub(crate) mod inner;
 pub(crate) mod input;
@@ -40,5 +42,7 @@ pub(crate) mod stack;
 pub(crate) mod tcp;
 pub(crate) mod wire;
 
+#[cfg(any(test, fuzzing))]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,9 @@
 //! `flock(2)`, held while deciding who makes the switch, comes second.
 
 mod directory;
-mod fabric;
-mod port;
-mod server;
+pub(crate) mod fabric;
+pub(crate) mod port;
+pub(crate) mod server;
 
 use std::{
     collections::{BTreeMap, VecDeque},

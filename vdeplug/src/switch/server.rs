@@ -145,7 +145,8 @@ struct Joined {
 }
 
 /// The client is to be forgotten.
-struct Gone;
+#[derive(Debug)]
+pub(crate) struct Gone;
 
 impl Worker {
     fn run(mut self) {
@@ -264,7 +265,11 @@ fn data_token(id: u64) -> u64 {
     id * 2 + 1
 }
 
-fn read_request(stream: &mut UnixStream, request: &mut Vec<u8>) -> Result<Option<Request>, Gone> {
+/// Reads on; the request, once it is whole. At most twice the longest request is held.
+pub(crate) fn read_request(
+    stream: &mut UnixStream,
+    request: &mut Vec<u8>,
+) -> Result<Option<Request>, Gone> {
     let mut bytes = [0; LONGEST_REQUEST];
     match stream.read(&mut bytes) {
         Ok(0) => return Err(Gone),

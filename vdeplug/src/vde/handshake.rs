@@ -104,8 +104,17 @@ impl Handshake {
         let request = request.encode().ok_or_else(|| too_long(target))?;
         send(stream.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)
             .map_err(OpenError::system(&target.place, "asking the switch for a port"))?;
-        let (reply, place) = (Vec::with_capacity(ADDRESS), target.place.clone());
-        Ok(Self { stream, data, bound, reply, place })
+        Ok(Self::begun(stream, data, bound, target.place.clone()))
+    }
+
+    /// A handshake whose request has been sent.
+    pub(crate) fn begun(
+        stream: UnixStream,
+        data: UnixDatagram,
+        bound: BoundPath,
+        place: String,
+    ) -> Self {
+        Self { stream, data, bound, reply: Vec::with_capacity(ADDRESS), place }
     }
 
     /// The descriptor that polls readable when [`Self::advance`] has something to do.

@@ -95,8 +95,6 @@ pub(crate) fn decode_address(bytes: &[u8]) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn request() -> Request {
@@ -133,23 +131,5 @@ mod tests {
     fn paths_too_long_for_an_address_are_refused() {
         assert!(encode_address(Path::new(&"x".repeat(107))).is_some());
         assert!(encode_address(Path::new(&"x".repeat(108))).is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn no_request_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Request::decode(&bytes);
-            let _ = decode_address(&bytes);
-        }
-
-        #[test]
-        fn damaged_requests_do_not_panic(at in 0usize..140, value in any::<u8>(), cut in 0usize..140) {
-            let mut bytes = request().encode().expect("a short path");
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = value;
-            }
-            bytes.truncate(cut);
-            let _ = Request::decode(&bytes);
-        }
     }
 }

@@ -8,7 +8,7 @@
 
 mod options;
 mod sockets;
-mod wire;
+pub(crate) mod wire;
 
 use std::{
     collections::VecDeque,
@@ -94,17 +94,16 @@ impl Member {
         let now = self.now();
         let mut peers = self.peers.lock();
         let mut handle = |bytes: &[u8], sender: Option<SockaddrStorage>| {
-            let message = wire::decode(bytes, &self.header);
-            match (message, sender.as_ref().and_then(socket_address)) {
-                (_, Some(sender)) if self.is_own(sender) => {}
-                (Some(Message::Close), Some(sender)) => peers.forget(Some(sender)),
-                (Some(Message::Frame(frame)), Some(sender)) if is_wire_length(frame.len()) => {
-                    if let Some(key) = member_key(frame, 6) {
-                        peers.learn(key, Some(sender), now);
-                    }
-                    into.push_back(Frame::from(frame.to_vec()));
-                }
-                _ => self.drops.add(1),
+            let Some(sender) = sender.as_ref().and_then(socket_address) else {
+                return self.drops.add(1);
+            };
+            if self.is_own(sender) {
+                return;
+            }
+            match hear(&mut peers, &self.header, bytes, sender, now) {
+                Heard::Frame(frame) => into.push_back(Frame::from(frame.to_vec())),
+                Heard::Farewell => {}
+                Heard::Garbage => self.drops.add(1),
             }
         };
         Ok(batch::receive(socket.as_fd(), budget, &mut handle)?.more)
@@ -125,6 +124,37 @@ impl Member {
             *known = Some(sender.ip());
         }
         own
+    }
+}
+
+/// What a datagram was.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    Frame(&'a [u8]),
+    Farewell,
+    Garbage,
+}
+
+/// Follows a datagram of another member.
+pub(crate) fn hear<'a>(
+    peers: &mut MacTable<Option<SocketAddr>>,
+    header: &[u8; HEADER],
+    datagram: &'a [u8],
+    sender: SocketAddr,
+    now: u32,
+) -> Heard<'a> {
+    match wire::decode(datagram, header) {
+        Some(Message::Close) => {
+            peers.forget(Some(sender));
+            Heard::Farewell
+        }
+        Some(Message::Frame(frame)) if is_wire_length(frame.len()) => {
+            if let Some(key) = member_key(frame, 6) {
+                peers.learn(key, Some(sender), now);
+            }
+            Heard::Frame(frame)
+        }
+        _ => Heard::Garbage,
     }
 }
 

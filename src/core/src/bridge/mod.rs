@@ -41,6 +41,8 @@ use umvu_abi::{
 use umvu_reactor::{Handle, Reactor, Ready, Source};
 use umvu_tracer::api::Call;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::control::Messages;
 pub(crate) use self::{
     control::parse as parse_control,
     datagram::Datagrams,

@@ -8,6 +8,8 @@ mod sockets;
 pub(crate) mod vu;
 mod vuctl;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::sockets::{DATAGRAM_LIMIT, Outgoing, read_header};
 use crate::dispatch::{Row, refused};
 
 /// The rows of all families but the path calls.

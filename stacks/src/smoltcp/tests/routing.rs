@@ -33,7 +33,7 @@ fn an_expired_packet_is_reported_to_its_sender() {
 #[test]
 fn a_narrow_path_is_found_and_respected() {
     let lab = Lab::new(false);
-    let (client, server) = super::tcp::connected(&lab, libc::AF_INET, "10.0.0.2:80");
+    let (client, server) = super::connected(&lab, libc::AF_INET, "10.0.0.2:80");
     let data = vec![5; 50_000];
     let mut left = data.as_slice();
     let mut got = Vec::new();

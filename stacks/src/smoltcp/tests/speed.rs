@@ -8,7 +8,7 @@ use std::{
 
 use umvu_abi::net::{Socket, StreamSocket};
 
-use super::{super::inner::Inner, Ignore, Lab, addr, tcp::connected};
+use super::{super::inner::Inner, Ignore, Lab, addr, connected};
 
 #[test]
 #[ignore = "a measurement: run with --release"]

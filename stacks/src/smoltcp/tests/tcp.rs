@@ -7,26 +7,7 @@ use umvu_abi::{
     net::{Socket, StreamSocket, StreamState},
 };
 
-use super::{Ignore, Lab, TcpSocket, addr};
-
-pub(super) fn connected(
-    lab: &Lab,
-    family: i32,
-    target: &str,
-) -> (TcpSocket, Arc<dyn StreamSocket>) {
-    let server = lab.socket(1, family);
-    let any = if family == libc::AF_INET { "0.0.0.0:80" } else { "[::]:80" };
-    server.bind(&addr(any)).expect("free");
-    server.listen(5).expect("bound");
-    let client = lab.socket(0, family);
-    client.connect(&addr(target)).expect("routed");
-    assert_eq!(client.state(), StreamState::Connecting);
-    lab.run();
-    assert_eq!(client.state(), StreamState::Established { peer_closed: false });
-    let accepted = server.accept(&mut || Arc::new(Ignore)).expect("waiting");
-    assert_eq!(accepted.peer, client.local().expect("bound"));
-    (client, accepted.socket)
-}
+use super::{Ignore, Lab, TcpSocket, addr, connected};
 
 fn send_all(lab: &Lab, from: &dyn StreamSocket, to: &dyn StreamSocket, data: &[u8]) -> Vec<u8> {
     let mut left = data;

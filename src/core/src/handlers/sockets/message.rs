@@ -14,7 +14,7 @@ pub(super) const MULTI_SIZE: u64 = 64;
 
 /// A decoded `struct msghdr`.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// The address buffer and its room.
     pub(super) name: (GuestAddr, usize),
     /// The data buffers.
@@ -25,7 +25,7 @@ pub(super) struct Header {
 
 /// Reads a header and its vector. Errors: `EFAULT`, `EMSGSIZE` for more than 1,024 buffers,
 /// `EINVAL` for a length that is negative or whose sum overflows.
-pub(super) fn read(guest: &dyn Guest, at: GuestAddr) -> Result<Header, Errno> {
+pub(crate) fn read(guest: &dyn Guest, at: GuestAddr) -> Result<Header, Errno> {
     let mut bytes = [0; HEADER_SIZE];
     guest.read(at, &mut bytes)?;
     let word = |offset: usize| {

@@ -12,6 +12,11 @@ use std::sync::Arc;
 use umvu_abi::{Errno, net::SocketSpec};
 use umvu_tracer::api::{Action, Call, FdReply, Trap};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::{
+    message::read as read_header,
+    send::{DATAGRAM_LIMIT, Outgoing},
+};
 use crate::{
     Core,
     bridge::Virtual,

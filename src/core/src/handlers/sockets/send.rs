@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, GuestAddr, net::SendControl};
-use umvu_tracer::api::{Action, Call, Reply};
+use umvu_abi::{Errno, GuestAddr, SockAddr, net::SendControl};
+use umvu_tracer::api::{Action, Call, Guest, Reply};
 
 use super::{
-    message::{self, CONTROL_LIMIT, MULTI_SIZE},
+    message::{self, CONTROL_LIMIT, Header, MULTI_SIZE},
     with_socket,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The largest datagram: IP's 64 KiB, and what a netlink request may be.
-const DATAGRAM_LIMIT: usize = 1 << 17;
+pub(crate) const DATAGRAM_LIMIT: usize = 1 << 17;
 /// `UIO_MAXIOV`: sendmmsg(2) sends no more messages.
 const MESSAGES_LIMIT: u64 = 1024;
 
@@ -54,29 +54,49 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
 /// Sends the message of one header; None when the kernel can carry it to our end by itself.
 fn send_one(datagram: &Datagrams, call: &Call, header: GuestAddr) -> Result<Option<i64>, Errno> {
     let header = message::read(call.guest.as_ref(), header)?;
-    let (name, name_length) = header.name;
-    let named = !name.is_null() && name_length > 0;
-    let (control_at, control_length) = header.control;
-    if !named && control_length == 0 && datagram.is_paired() {
+    if !is_named(&header) && header.control.1 == 0 && datagram.is_paired() {
         return Ok(None);
     }
-    let to = if named {
-        let length = i32::try_from(name_length).map_err(|_| Errno::EINVAL)?;
-        Some(guest::read_sockaddr(call.guest.as_ref(), name, length)?)
-    } else {
-        None
-    };
-    if control_length > CONTROL_LIMIT {
-        return Err(Errno::ENOBUFS);
-    }
-    let mut control = vec![0; control_length];
-    if control_length > 0 {
-        call.guest.read(control_at, &mut control)?;
-    }
-    let control = parse_control(&control)?;
-    let data = message::gather(call.guest.as_ref(), &header.buffers, DATAGRAM_LIMIT)?;
-    let sent = datagram.send(&data, to.as_ref(), &control)?;
+    let message = Outgoing::read(call.guest.as_ref(), &header)?;
+    let sent = datagram.send(&message.data, message.to.as_ref(), &message.control)?;
     Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
+}
+
+/// A message as it is to be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) to: Option<SockAddr>,
+    pub(crate) control: SendControl,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Reads what a header leads to. Errors: `EFAULT`, `EINVAL`, `EMSGSIZE`, `ENOBUFS` for too
+    /// many control messages.
+    pub(crate) fn read(guest: &dyn Guest, header: &Header) -> Result<Self, Errno> {
+        let (name, name_length) = header.name;
+        let to = if is_named(header) {
+            let length = i32::try_from(name_length).map_err(|_| Errno::EINVAL)?;
+            Some(guest::read_sockaddr(guest, name, length)?)
+        } else {
+            None
+        };
+        let (control_at, control_length) = header.control;
+        if control_length > CONTROL_LIMIT {
+            return Err(Errno::ENOBUFS);
+        }
+        let mut control = vec![0; control_length];
+        if control_length > 0 {
+            guest.read(control_at, &mut control)?;
+        }
+        let control = parse_control(&control)?;
+        let data = message::gather(guest, &header.buffers, DATAGRAM_LIMIT)?;
+        Ok(Self { to, control, data })
+    }
+}
+
+fn is_named(header: &Header) -> bool {
+    !header.name.0.is_null() && header.name.1 > 0
 }
 
 pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {

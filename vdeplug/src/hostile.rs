@@ -1,0 +1,208 @@
+//! Hostile bytes from a network: what fuzz targets and property tests share.
+//!
+//! Nothing here may panic, and no byte may be invented, whatever the bytes are.
+
+use std::{
+    collections::VecDeque,
+    io::Write,
+    net::SocketAddr,
+    num::NonZeroU16,
+    os::unix::net::{UnixDatagram, UnixStream},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::{
+    frame::{Frame, MAX_FRAME, MAX_OFFLOADED, Offload},
+    mac_table::MacTable,
+    switch::{fabric::Fabric, port::Port, server},
+    transport::Drops,
+    vde::handshake::{BoundPath, Handshake, Progress},
+    vnl::Vnl,
+    vxvde::{self, wire},
+};
+
+/// A frame with work left to do: whether checksums are pending, the size of segments, the bytes.
+pub type Unfinished = (bool, u16, Vec<u8>);
+
+/// Reads a locator; what parses prints as something that parses alike.
+pub fn locator(text: &str) {
+    if let Ok(locator) = text.parse::<Vnl>() {
+        assert_eq!(locator.to_string().parse::<Vnl>().as_ref(), Ok(&locator));
+    }
+}
+
+/// Completes a frame.
+pub fn complete(frame: Unfinished) {
+    let frame = frame_of(frame);
+    let most = frame.bytes.len();
+    frame.complete(&mut |part| assert!(part.len() <= most, "a part longer than the whole"));
+}
+
+/// Forwards frames, each from the port that its first byte tells, through a switch and a hub.
+pub fn forward(frames: &[Unfinished]) {
+    for fabric in [Fabric::new(Some(MacTable::new(64, 120, Some(7)))), Fabric::new(None)] {
+        let ports: [Arc<Port>; 3] = std::array::from_fn(|_| Arc::new(Port::local()));
+        let slots = ports.each_ref().map(|port| fabric.attach(Arc::clone(port)));
+        for frame in frames {
+            let frame = frame_of(frame.clone());
+            let from = usize::from(frame.bytes.first().copied().unwrap_or(0)) % slots.len();
+            fabric.forward(slots[from], &mut vec![frame], &mut Vec::new(), &Drops::default());
+        }
+        for port in &ports {
+            let mut received = VecDeque::new();
+            port.inbox().map(|inbox| inbox.take(&mut received, usize::MAX));
+            assert!(received.len() <= frames.len());
+            assert!(received.iter().all(Frame::has_valid_length));
+        }
+    }
+}
+
+/// Hears datagrams of a distributed switch, each from one of four members.
+pub fn vxlan(vni: u32, datagrams: &[(u8, Vec<u8>)]) {
+    let mut peers = MacTable::new(64, 120, Some(7));
+    let header = wire::header(vni);
+    for (member, bytes) in datagrams {
+        let sender = SocketAddr::from(([10, 0, 0, member % 4], 14_789));
+        for datagram in [bytes.clone(), [&header[..], bytes].concat()] {
+            let heard = vxvde::hear(&mut peers, &header, &datagram, sender, 0);
+            if let vxvde::Heard::Frame(frame) = heard {
+                assert_eq!(frame, &datagram[wire::HEADER..]);
+                assert!(frame.len() <= MAX_FRAME);
+            }
+        }
+    }
+}
+
+/// Plays both ends of the handshake of a switch with somebody who sends these pieces.
+pub fn handshake(pieces: &[Vec<u8>]) {
+    let (mut theirs, mut ours) = pair();
+    let mut request = Vec::new();
+    for piece in pieces {
+        // The other end may have been closed, and the queue is bounded.
+        let _ = theirs.write_all(piece);
+        if server::read_request(&mut ours, &mut request).is_err() {
+            break;
+        }
+        assert!(request.len() <= 2 * wire_limit());
+    }
+    let (mut theirs, ours) = pair();
+    let Ok(data) = UnixDatagram::unbound() else { return };
+    let nowhere = BoundPath(PathBuf::new());
+    let mut handshake = Handshake::begun(ours, data, nowhere, "vde://".to_owned());
+    for piece in pieces {
+        let _ = theirs.write_all(piece);
+        match handshake.advance() {
+            Ok(Progress::Waiting(again)) => handshake = again,
+            Ok(Progress::Done(_)) | Err(_) => return,
+        }
+    }
+}
+
+fn wire_limit() -> usize {
+    crate::vde::wire::LONGEST_REQUEST
+}
+
+fn pair() -> (UnixStream, UnixStream) {
+    let (one, other) = UnixStream::pair().expect("descriptors are left");
+    for end in [&one, &other] {
+        end.set_nonblocking(true).expect("a socket");
+    }
+    (one, other)
+}
+
+fn frame_of((checksum_pending, segment, mut bytes): Unfinished) -> Frame {
+    bytes.truncate(MAX_OFFLOADED + 1);
+    let offload = Offload { checksum_pending, segment_size: NonZeroU16::new(segment) };
+    Frame { bytes, offload }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::vde::wire::Request;
+
+    /// A frame that looks like one, up to the longest.
+    fn frame() -> impl Strategy<Value = Unfinished> {
+        let stations = vec(prop_oneof![Just(0u8), Just(1), Just(2), any::<u8>()], 12);
+        let kind = prop_oneof![
+            Just(vec![8, 0, 0x45]),
+            Just(vec![8, 0, 0x4f]),
+            Just(vec![0x86, 0xdd, 0x60]),
+            Just(vec![0x81, 0, 0, 7, 8, 0, 0x45]),
+            Just(vec![0x81, 0]),
+            vec(any::<u8>(), 0..4),
+        ];
+        let size = prop_oneof![4 => 0usize..80, 1 => Just(1486usize), 1 => 9000usize..9240];
+        let body = size.prop_flat_map(|size| vec(any::<u8>(), size));
+        let segment = prop_oneof![Just(0u16), Just(1), Just(1460), any::<u16>()];
+        (any::<bool>(), segment, stations, kind, body).prop_map(
+            |(pending, segment, stations, kind, body)| {
+                (pending, segment, [stations, kind, body].concat())
+            },
+        )
+    }
+
+    /// A request or a reply, damaged and cut into pieces.
+    fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let address = PathBuf::from("/nowhere/at/all");
+        let whole = Request { port: Some(3), address, description: "lab".to_owned() };
+        let request = whole.encode().expect("a short path");
+        let reply = request[12..122].to_vec();
+        let bytes = prop_oneof![Just(request), Just(reply), vec(any::<u8>(), 0..1500)];
+        let damage = vec((0usize..130, any::<u8>()), 0..3);
+        (bytes, damage, 1usize..200).prop_map(|(mut bytes, damage, size)| {
+            for (at, value) in damage {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            bytes.chunks(size).map(<[u8]>::to_vec).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_a_locator_or_not(text in "\\PC*") {
+            locator(&text);
+        }
+
+        #[test]
+        fn any_text_with_the_marks_of_a_locator_is_one_or_not(
+            text in "(vde|vxvde|agno)(://)?[a/\\[\\]{}'\"\\\\%25= é:]{0,40}"
+        ) {
+            locator(&text);
+        }
+
+        #[test]
+        fn any_frame_is_completed(frame in frame()) {
+            complete(frame);
+        }
+
+        #[test]
+        fn any_datagram_of_a_distributed_switch_is_heard(
+            vni: u32,
+            datagrams in vec((any::<u8>(), prop_oneof![vec(any::<u8>(), 0..40), frame().prop_map(|frame| frame.2)]), 0..5),
+        ) {
+            vxlan(vni, &datagrams);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_frames_are_forwarded(frames in vec(frame(), 0..6)) {
+            forward(&frames);
+        }
+
+        #[test]
+        fn any_handshake_ends(pieces in pieces()) {
+            handshake(&pieces);
+        }
+    }
+}
