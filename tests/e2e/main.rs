@@ -4,6 +4,7 @@
 //! Traffic stays inside umvu or inside namespaces that a test makes.
 
 mod commands;
+mod directories;
 #[expect(dead_code, reason = "shared with the labs")]
 mod harness;
 mod hypervisor;

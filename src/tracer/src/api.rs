@@ -121,10 +121,23 @@ pub enum Action {
     Return(Reply),
     /// The call returns a new descriptor of the guest.
     ReturnFd(FdReply),
+    /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
+    Instead(Instead),
     /// The handler has taken a [`Completer`] and answers later.
     Pending,
     /// The handler may block: run this on a thread of its own and carry out what it returns.
     Slow(SlowHandler),
+}
+
+/// A call for the kernel, made of nothing that the guest could change meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instead {
+    /// The number.
+    pub number: i64,
+    /// The arguments.
+    pub args: [u64; 6],
+    /// An argument that points to these bytes.
+    pub data: Option<(usize, Vec<u8>)>,
 }
 
 /// The rest of a handler that may block.

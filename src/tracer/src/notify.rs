@@ -20,6 +20,7 @@ use umvu_abi::{Errno, Tid};
 
 use crate::{
     api::{Action, Answer, Call, Completer, Guest, Supervisor, Syscall},
+    errands::Errands,
     guest::TaskGuest,
     replay::{Found, Replays},
     sys::{self, Notification, Verdict},
@@ -34,6 +35,7 @@ pub(crate) struct Backend {
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) tasks: Tasks,
     pub(crate) replays: Replays<Deferred>,
+    pub(crate) errands: Errands,
 }
 
 impl fmt::Debug for Backend {
@@ -101,6 +103,10 @@ impl Listener {
 
     fn take(self: &Arc<Self>, notification: Notification) {
         let tid = Tid(notification.tid);
+        if self.backend.errands.is_on_one(tid) {
+            let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
+            return;
+        }
         let syscall = Syscall { number: i64::from(notification.number), args: notification.args };
         let Some(guest) = self.backend.tasks.guest(tid) else {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
@@ -157,6 +163,11 @@ impl Listener {
 
     /// Answers a notification; an answer that comes too late is kept for the restart.
     fn carry_out(&self, guest: &TaskGuest, syscall: Syscall, id: u64, action: Action) {
+        if let Action::Instead(instead) = action {
+            // Not answered: the guest is interrupted in its wait.
+            self.backend.errands.send(guest.tid(), syscall, instead);
+            return;
+        }
         if let Err(error) = self.perform(guest, id, &action) {
             if error.raw_os_error() == Some(libc::ENOENT) {
                 self.backend.replays.keep(guest.tid(), syscall, action);
@@ -187,7 +198,7 @@ impl Listener {
                 }
                 sys::respond_fd(&self.fd, id, &reply.fd, reply.close_on_exec)
             }
-            Action::Pending | Action::Slow(_) => {
+            Action::Pending | Action::Slow(_) | Action::Instead(_) => {
                 sys::respond(&self.fd, id, Verdict::Value(Errno::EIO.to_return()))
             }
         }

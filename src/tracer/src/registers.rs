@@ -6,6 +6,11 @@ use nix::unistd::Pid;
 
 use crate::{arch, sys};
 
+/// The kernel's own error numbers for interrupted calls (include/linux/errno.h).
+pub(crate) const ERESTARTSYS: i64 = -512;
+/// A call that is made again whatever the flags of the signal's handler are.
+pub(crate) const ERESTARTNOINTR: i64 = -513;
+
 /// A copy of the registers of a stopped thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Registers {
@@ -48,6 +53,12 @@ impl Registers {
         arch::set_result(&mut self.raw, result);
     }
 
+    /// Replaces the call at an entry stop.
+    pub(crate) fn replace(&mut self, number: i64, args: [u64; 6]) {
+        arch::set_number(&mut self.raw, number);
+        arch::set_args(&mut self.raw, args);
+    }
+
     /// Skips the call at an entry stop; it returns `result`.
     pub(crate) fn skip(&mut self, result: i64) {
         arch::set_number(&mut self.raw, -1);
@@ -56,8 +67,7 @@ impl Registers {
 
     /// Replaces the call at an entry stop by one that waits for signals only: ppoll(2) of nothing.
     pub(crate) fn park(&mut self) {
-        arch::set_number(&mut self.raw, libc::SYS_ppoll);
-        arch::set_args(&mut self.raw, [0, 0, 0, 0, 8, 0]);
+        self.replace(libc::SYS_ppoll, [0, 0, 0, 0, 8, 0]);
     }
 
     /// The stack pointer.

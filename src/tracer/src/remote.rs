@@ -5,6 +5,7 @@ use std::io;
 use nix::unistd::Pid;
 
 use crate::{
+    api::Instead,
     arch,
     guest::Memory,
     registers::Registers,
@@ -33,7 +34,7 @@ impl<'a> Remote<'a> {
 
     /// Room for `size` bytes on the guest's stack, below what it uses.
     pub(crate) fn scratch(&self, size: u64) -> u64 {
-        (self.saved.stack().wrapping_sub(256).wrapping_sub(size)) & !15
+        below(&self.saved, size)
     }
 
     /// Writes to the guest's memory. Errors: `EFAULT`.
@@ -47,7 +48,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Makes one system call; returns its result. Errors: `ESRCH` when the guest dies.
-    pub(crate) fn call(&mut self, number: libc::c_long, args: [u64; 6]) -> io::Result<i64> {
+    pub(crate) fn call(&mut self, number: i64, args: [u64; 6]) -> io::Result<i64> {
         self.saved.for_call(self.site, number, args).write(self.tid)?;
         loop {
             sys::step(self.tid);
@@ -63,6 +64,13 @@ impl<'a> Remote<'a> {
         }
     }
 
+    /// Makes a call with its data on the guest's stack; returns its result.
+    /// Errors: `ESRCH` when the guest dies, `EFAULT`.
+    pub(crate) fn perform(&mut self, instead: &Instead) -> io::Result<i64> {
+        let args = place(instead, &self.saved, self.memory)?;
+        self.call(instead.number, args)
+    }
+
     /// Gives the guest back as it was.
     pub(crate) fn end(self) -> io::Result<()> {
         self.saved.write(self.tid)?;
@@ -71,6 +79,26 @@ impl<'a> Remote<'a> {
         }
         Ok(())
     }
+}
+
+/// Room for `size` bytes on the stack, below what the guest uses.
+fn below(registers: &Registers, size: u64) -> u64 {
+    (registers.stack().wrapping_sub(256).wrapping_sub(size)) & !15
+}
+
+/// Puts the data of a call on the guest's stack and returns the arguments. Errors: `EFAULT`.
+pub(crate) fn place(
+    instead: &Instead,
+    registers: &Registers,
+    memory: &Memory,
+) -> io::Result<[u64; 6]> {
+    let mut args = instead.args;
+    if let Some((index, data)) = &instead.data {
+        let at = below(registers, data.len() as u64);
+        memory.write(at, data).map_err(io::Error::from)?;
+        args[*index] = at;
+    }
+    Ok(args)
 }
 
 /// Where the guest has a system-call instruction: just before its program counter, or in its vDSO.

@@ -25,13 +25,11 @@ use crate::{
     filter,
     guest::TaskGuest,
     handover,
-    registers::Registers,
-    remote::Remote,
+    registers::{ERESTARTSYS, Registers},
+    remote::{self, Remote},
     replay::{Found, Replays},
     sys,
 };
-
-const ERESTARTSYS: i64 = -512;
 
 /// What a thread is in the middle of.
 enum Inside {
@@ -41,6 +39,8 @@ enum Inside {
     Answered(i64),
     /// A call that was skipped: it returns a descriptor.
     Descriptor(FdReply),
+    /// A call in place of the guest's, and what the registers were.
+    Replaced(Registers),
     /// A call whose answer comes later, and what the registers were.
     Parked(Arc<Parked>, Registers),
 }
@@ -169,6 +169,15 @@ impl Stops {
         let inside = match action {
             Action::Forward if syscall.number < 0 => Inside::Answered(Errno::ENOSYS.to_return()),
             Action::Forward => Inside::Native,
+            Action::Instead(instead) => {
+                let memory = guest.memory().map_err(io::Error::from)?;
+                let args = remote::place(&instead, &registers, memory)?;
+                let before = registers;
+                registers.replace(instead.number, args);
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Replaced(before));
+                return Ok(());
+            }
             Action::Pending | Action::Slow(_) => {
                 let parked = self.parked(guest, syscall, action);
                 parked.taken_back.store(false, Ordering::SeqCst);
@@ -200,6 +209,10 @@ impl Stops {
     ) -> io::Result<()> {
         let inside = match self.inside.remove(&tid) {
             None | Some(Inside::Native) => return Ok(()),
+            Some(Inside::Replaced(mut before)) => {
+                before.set_result(registers.result());
+                return before.write(tid);
+            }
             Some(Inside::Parked(parked, before)) => {
                 let Some(action) = parked.answer.lock().take() else {
                     // A signal: the call is taken back, and made again as the handler's flags say.
@@ -231,7 +244,7 @@ impl Stops {
                 registers.set_result(result);
                 registers.write(tid)
             }
-            Inside::Native | Inside::Parked(..) => Ok(()),
+            Inside::Native | Inside::Replaced(_) | Inside::Parked(..) => Ok(()),
         }
     }
 

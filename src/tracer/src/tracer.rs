@@ -26,10 +26,11 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     api::{Action, Birth, Call, Completer, Guest, Supervisor, Syscall},
     arm::{self, Reach},
+    errands::Errands,
     filter::{self, Instruction},
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
-    registers::Registers,
+    registers::{ERESTARTNOINTR, ERESTARTSYS, Registers},
     replay::Replays,
     signals,
     stops::Stops,
@@ -37,11 +38,8 @@ use crate::{
     tasks::{Task, Tasks},
 };
 
-/// The kernel's own error numbers for interrupted calls (include/linux/errno.h).
 /// How PTRACE_O_TRACESYSGOOD marks a system-call stop.
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
-const ERESTARTSYS: i64 = -512;
-const ERESTARTNOINTR: i64 = -513;
 /// How long after arming the filters of new processes are counted, since their creation may have
 /// come before it.
 const ARMING: Duration = Duration::from_secs(2);
@@ -110,6 +108,7 @@ impl Tracer {
                 supervisor,
                 tasks: Tasks::default(),
                 replays: Replays::default(),
+                errands: Errands::new(),
             }),
             control: Control { wanted: Arc::default(), thread: nix::unistd::gettid() },
             armed_filter: filter::armed(&rows),
@@ -141,6 +140,9 @@ impl Tracer {
         self.open_gate();
         loop {
             self.arm_if_wanted();
+            for tid in self.backend.errands.uncalled() {
+                let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+            }
             if let Some(stops) = &mut self.stops {
                 stops.deliver();
             }
@@ -296,6 +298,7 @@ impl Tracer {
         };
         let stop = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if stop.contains(&signal) {
+            self.backend.errands.forget(Tid(tid.as_raw()));
             sys::listen(tid);
             return;
         }
@@ -304,12 +307,16 @@ impl Tracer {
             self.arm(tid, &task);
             sys::resume(tid, 0);
         } else {
+            if let Err(error) = self.backend.errands.run(tid, &task) {
+                tracing::debug!("task {tid}: {error}");
+            }
             self.resume(tid, 0);
         }
     }
 
     /// A signal is about to be delivered.
     fn signalled(&mut self, tid: Pid, signal: i32) {
+        self.backend.errands.forget(Tid(tid.as_raw()));
         if self.armed_at.is_some()
             && let Ok(mut registers) = Registers::read(tid)
             && registers.result() == ERESTARTSYS
@@ -326,6 +333,7 @@ impl Tracer {
         self.early.remove(&tid);
         let id = Tid(tid.as_raw());
         self.backend.replays.forget(id);
+        self.backend.errands.forget(id);
         if let Some(stops) = &mut self.stops {
             stops.forget(tid);
         }

@@ -1,14 +1,17 @@
 //! chdir(2), fchdir(2), getcwd(2).
 //!
 //! The kernel holds the working directory. A virtual directory that the kernel has as well
-//! (`/proc/net`, a merged directory) is entered there, and recognised by its path; one that it has
-//! not cannot be entered by a call that is only answered: see [`chdir`].
+//! (`/proc/net`, a merged directory) is entered there, and recognised by its path; in place of one
+//! that it has not, its materialised directory is entered.
+
+use std::os::unix::ffi::OsStringExt;
 
 use umvu_abi::{Errno, tree::Entry};
-use umvu_tracer::api::{Action, Call, Reply};
+use umvu_tracer::api::{Action, Call, Instead, Reply};
 
 use super::{
-    locate::{self, answer},
+    locate::{self, answer, os_path},
+    open::stand_in,
     resolve::{Last, Place},
 };
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
-        always("chdir", chdir, "directories that the kernel has too; others are ENOENT"),
+        always("chdir", chdir, "virtual directories show their virtual path to getcwd"),
         always("fchdir", fchdir, "native; remembered"),
         always("getcwd", getcwd, "virtual directories show their virtual path"),
     ]
@@ -36,15 +39,24 @@ fn chdir(core: &Core, call: &Call) -> Action {
             Place::Entry(entry) if !matches!(entry.entry, Entry::Directory(_)) => {
                 Errno::ENOTDIR.into()
             }
-            _ => Action::Forward,
+            Place::Entry(entry) if os_path(&entry.path).is_dir() => Action::Forward,
+            _ => match stand_in(core, &place) {
+                Ok(stand_in) => enter(stand_in.into_os_string().into_vec()),
+                Err(errno) => errno.into(),
+            },
         },
-        // A name in a materialised directory is entered there; `..` leads out of it.
-        |_| Action::Forward,
+        enter,
     );
-    if matches!(action, Action::Forward) {
+    if matches!(action, Action::Forward | Action::Instead(_)) {
         core.paths.threads.get(call.tid()).moves();
     }
     action
+}
+
+/// Has the kernel enter another directory than the one that was named.
+fn enter(mut path: Vec<u8>) -> Action {
+    path.push(0);
+    Action::Instead(Instead { number: libc::SYS_chdir, args: [0; 6], data: Some((0, path)) })
 }
 
 fn fchdir(core: &Core, call: &Call) -> Action {

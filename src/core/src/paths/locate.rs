@@ -11,7 +11,7 @@ use umvu_tracer::api::{Action, Call};
 use super::{
     attributes::{Caller, Ids},
     directories::Directories,
-    lexical::{PATH_MAX, climbs, join, normalise},
+    lexical::{PATH_MAX, climbs, join},
     resolve::{Last, Place, Resolver, World},
     territory::Territory,
 };
@@ -43,8 +43,8 @@ pub(super) enum Target {
     Kernel,
     /// Something virtual.
     Virtual(Place),
-    /// A file of the kernel's, named relative to a materialised directory: the kernel would look
-    /// in the wrong place, so the hypervisor makes the call itself.
+    /// A file of the kernel's, named relative to a materialised directory or through one that only
+    /// we have: the kernel would look in the wrong place, so the hypervisor makes the call itself.
     Elsewhere(Vec<u8>),
 }
 
@@ -79,8 +79,8 @@ pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     };
     let base = match base(core, call, at, &territory, &path) {
         Base::Unknown => return Ok(Target::Kernel),
-        Base::Root if !territory.concerns(&normalise(&path)) => return Ok(Target::Kernel),
-        Base::Kernel(base) if !territory.concerns(&normalise(&join(&base, &path))) => {
+        Base::Root if !territory.is_crossed_by(&path) => return Ok(Target::Kernel),
+        Base::Kernel(base) if !territory.is_crossed_by(&join(&base, &path)) => {
             return Ok(Target::Kernel);
         }
         base => base,
@@ -93,8 +93,9 @@ pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     let leader = core.paths.threads.get(call.tid()).leader();
     let world = &Live(core);
     let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader };
-    match resolver.resolve(start, &path, last)? {
-        Place::Real(path) | Place::Merged(path) if is_materialised => {
+    let (place, has_left) = resolver.walk(start, &path, last)?;
+    match place {
+        Place::Real(path) | Place::Merged(path) if is_materialised || has_left => {
             // What we do ourselves is done with our own rights.
             if Caller::of(call.tid(), Ids::Effective).is_us() {
                 Ok(Target::Elsewhere(path))

@@ -125,6 +125,18 @@ impl<W: World> Resolver<'_, W> {
     /// Walks `path` from `start`. Errors: `ENOENT`, `ENOTDIR`, `ELOOP` where the walk is virtual;
     /// errors of the kernel's directories are left for the kernel to report.
     pub(super) fn resolve(&self, start: &[u8], path: &[u8], last: Last) -> Result<Place, Errno> {
+        self.walk(start, path, last).map(|(place, _)| place)
+    }
+
+    /// As [`Resolver::resolve`], and tells whether the walk has left a directory that the kernel
+    /// has not by `..`.
+    pub(super) fn walk(
+        &self,
+        start: &[u8],
+        path: &[u8],
+        last: Last,
+    ) -> Result<(Place, bool), Errno> {
+        let mut has_left = false;
         let mut here = if start == b"/" { Vec::new() } else { start.to_vec() };
         if path.starts_with(b"/") {
             here.clear();
@@ -139,6 +151,7 @@ impl<W: World> Resolver<'_, W> {
             match name.as_slice() {
                 b"." => continue,
                 b".." => {
+                    has_left |= self.is_only_virtual(&here);
                     pop(&mut here);
                     continue;
                 }
@@ -163,7 +176,7 @@ impl<W: World> Resolver<'_, W> {
                     // The kernel will say so; a path to be mounted on is taken as text.
                     let rest = waiting.iter().rev();
                     rest.for_each(|name| push(&mut here, name));
-                    return Ok(Place::Real(here));
+                    return Ok((Place::Real(here), has_left));
                 }
                 _ => {}
             }
@@ -171,7 +184,13 @@ impl<W: World> Resolver<'_, W> {
         if here.is_empty() {
             here.push(b'/');
         }
-        self.place(here)
+        self.place(here).map(|place| (place, has_left))
+    }
+
+    /// Whether the kernel has no such directory.
+    fn is_only_virtual(&self, path: &[u8]) -> bool {
+        let concerned = self.locate(path).is_some() || self.territory.children(path).is_some();
+        concerned && !self.world.exists(path)
     }
 
     fn step(&self, path: &[u8]) -> Result<Step, Errno> {
@@ -350,6 +369,14 @@ mod tests {
                 ("/../../dev/null", "real /dev/null"),
             ],
         );
+        let left = |path: &str| {
+            let territory = Territory::of(&world.view, b"/run/dirs");
+            let (caller, leader) = (Tid(11), Tid(10));
+            let resolver = Resolver { territory: &territory, world: &world, caller, leader };
+            resolver.walk(b"/", path.as_bytes(), Last::Follow).map(|(_, left)| left)
+        };
+        assert_eq!(left("/dev/net/../null"), Ok(true));
+        assert_eq!(left("/usr/../dev/null"), Ok(false));
     }
 
     #[test]

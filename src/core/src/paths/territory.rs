@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::lexical::{below, components, number};
+use super::lexical::{below, climbs, components, normalise, number, pop, push};
 use crate::view::{Mount, View};
 
 /// Where sysfs has the interfaces; those of a stack are all virtual devices.
@@ -99,6 +99,23 @@ impl Territory {
                 || self.is_private(path);
         }
         false
+    }
+
+    /// Whether an absolute path, not in normal form, concerns the view or passes through what does.
+    pub(super) fn is_crossed_by(&self, path: &[u8]) -> bool {
+        if !climbs(path) {
+            return self.concerns(&normalise(path));
+        }
+        let mut here = Vec::with_capacity(path.len());
+        for component in components(path) {
+            match component {
+                b"." => {}
+                b".." if self.concerns(&here) && !here.is_empty() => return true,
+                b".." => pop(&mut here),
+                name => push(&mut here, name),
+            }
+        }
+        here.is_empty() || self.concerns(&here)
     }
 
     /// Whether a path is the hypervisor's own.

@@ -1,0 +1,97 @@
+//! Calls that the kernel performs in place of a guest's own ([`Instead`]).
+//!
+//! A guest that waits for the answer to a notification is interrupted, makes the other call at that
+//! stop, and gets its result. A signal that comes first takes the call back: it is restarted, and
+//! its handler decides again.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use umvu_abi::Tid;
+
+use crate::{
+    api::{Instead, Syscall},
+    registers::{ERESTARTSYS, Registers},
+    remote::Remote,
+    sys,
+    tasks::Task,
+};
+
+/// Nobody.
+const NONE: i32 = 0;
+
+#[derive(Debug)]
+struct Errand {
+    syscall: Syscall,
+    instead: Instead,
+    /// Whether the guest has been interrupted for it.
+    is_called: bool,
+}
+
+/// The errands of all guests; sent by the notification threads, run by the tracer's.
+#[derive(Debug)]
+pub(crate) struct Errands {
+    wanted: Mutex<HashMap<Tid, Errand>>,
+    /// The guest whose calls are ours at the moment.
+    running: AtomicI32,
+    tracer: Pid,
+}
+
+impl Errands {
+    /// Errands run by the calling thread.
+    pub(crate) fn new() -> Self {
+        let tracer = nix::unistd::gettid();
+        Self { wanted: Mutex::default(), running: AtomicI32::new(NONE), tracer }
+    }
+
+    /// Has the tracer run an errand for a guest that waits for the answer to `syscall`.
+    pub(crate) fn send(&self, tid: Tid, syscall: Syscall, instead: Instead) {
+        self.wanted.lock().insert(tid, Errand { syscall, instead, is_called: false });
+        sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
+    }
+
+    /// The guests to interrupt now.
+    pub(crate) fn uncalled(&self) -> Vec<Tid> {
+        let mut wanted = self.wanted.lock();
+        let fresh = wanted.iter_mut().filter(|(_, errand)| !errand.is_called);
+        fresh
+            .map(|(tid, errand)| {
+                errand.is_called = true;
+                *tid
+            })
+            .collect()
+    }
+
+    /// Drops the errand of a guest: it has ended, or a signal has taken its call back.
+    pub(crate) fn forget(&self, tid: Tid) {
+        self.wanted.lock().remove(&tid);
+    }
+
+    /// Whether a trapped call of this guest is made on our behalf.
+    pub(crate) fn is_on_one(&self, tid: Tid) -> bool {
+        self.running.load(Ordering::Acquire) == tid.0
+    }
+
+    /// Runs the errand of a guest that has stopped, if it still waits in the call.
+    /// Errors: `ESRCH` when it dies.
+    pub(crate) fn run(&self, tid: Pid, task: &Task) -> io::Result<()> {
+        let Some(errand) = self.wanted.lock().remove(&Tid(tid.as_raw())) else { return Ok(()) };
+        let mut registers = Registers::read(tid)?;
+        if registers.number() != errand.syscall.number || registers.result() != ERESTARTSYS {
+            return Ok(());
+        }
+        let memory = task.guest.memory().map_err(io::Error::from)?;
+        let mut remote = Remote::begin(tid, task.group, memory)?;
+        self.running.store(tid.as_raw(), Ordering::Release);
+        let result = remote.perform(&errand.instead);
+        self.running.store(NONE, Ordering::Release);
+        remote.end()?;
+        registers.set_result(result?);
+        registers.write(tid)
+    }
+}
