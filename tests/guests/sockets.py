@@ -3,6 +3,7 @@
 The output must be the same on plain Linux and on a virtual stack.
 """
 
+import ctypes
 import errno
 import os
 import select
@@ -174,6 +175,45 @@ def timeouts():
     udp.bind((LO, 0))
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
     show("datagram timeout", outcome(udp.recvfrom, 1))
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen(0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
+    show("accept timeout", outcome(listener.accept))
+    crowd = [socket.socket() for _ in range(8)]
+    for one in crowd:
+        one.setblocking(False)
+        outcome(one.connect, listener.getsockname())
+        time.sleep(0.01)
+    late = socket.socket()
+    late.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 50000))
+    show("connect timeout", outcome(late.connect, listener.getsockname()), mask(late),
+         outcome(late.connect, listener.getsockname()))
+
+
+def stopped():
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    seen = []
+    waiters = [threading.Thread(target=lambda: seen.append(outcome(listener.accept))),
+               threading.Thread(target=lambda: seen.append(outcome(native_accept, listener)))]
+    for waiter in waiters:
+        waiter.start()
+    time.sleep(0.1)
+    show("stop sending", outcome(listener.shutdown, socket.SHUT_WR), len(seen))
+    show("stop listening", outcome(listener.shutdown, socket.SHUT_RDWR))
+    for waiter in waiters:
+        waiter.join()
+    show("accepts", seen, outcome(listener.accept))
+    show("refused then", outcome(socket.socket().connect, listener.getsockname()))
+
+
+def native_accept(listener):
+    """accept(2) without an address."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.accept(listener.fileno(), None, None) < 0:
+        raise OSError(ctypes.get_errno(), "accept")
 
 
 def signals():
@@ -268,7 +308,7 @@ def v6():
     show("mapped", peer[0], server.recv(10), server.getsockname()[0])
 
 
-for part in (tcp, reset, refused, nonblocking, options, errors, accept_flags, timeouts, signals, udp,
-             inheritance, v6):
+for part in (tcp, reset, refused, nonblocking, options, errors, accept_flags, timeouts, stopped, signals,
+             udp, inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

@@ -204,7 +204,7 @@ pub trait StreamSocket: Socket {
     /// Closes the sending side once the queued bytes are sent (FIN). Errors: `ENOTCONN`.
     fn finish(&self) -> Result<(), Errno>;
 
-    /// Drops the connection with RST.
+    /// Drops the connection with RST, or stops listening; the socket is fresh again.
     fn reset(&self);
 
     /// Whether there is room in the send buffer, that is, whether the bridge should read from the

@@ -19,7 +19,7 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno, GuestFd, SockAddr,
-    net::{StreamSocket, StreamState},
+    net::{Shutdown, StreamSocket, StreamState},
 };
 use umvu_reactor::{Interest, Ready, Registration};
 use umvu_tracer::api::{Action, Call, Completer, Guest};
@@ -55,7 +55,15 @@ struct Connecting {
     guest: OwnedFd,
     /// Our end and the junk in it; none for a blocking connect.
     joined: Option<(OwnedFd, usize)>,
-    waiter: Option<Completer>,
+    waiter: Option<Waiter>,
+}
+
+/// A connect(2) that waits.
+struct Waiter {
+    completer: Completer,
+    /// When SO_SNDTIMEO ends the wait, and with which error.
+    deadline: Option<Instant>,
+    late: Errno,
 }
 
 struct Pipe {
@@ -84,6 +92,8 @@ struct Acceptor {
     guest: OwnedFd,
     completer: Completer,
     finish: AcceptFinish,
+    /// When SO_RCVTIMEO ends the wait.
+    deadline: Option<Instant>,
 }
 
 /// Makes the answer of an accept(2) from the new descriptor.
@@ -120,7 +130,7 @@ impl Stream {
                 if nonblocking || connecting.waiter.is_some() {
                     return Err(Errno::EALREADY);
                 }
-                connecting.waiter = Some((call.defer)());
+                connecting.waiter = Some(Waiter::new(call, &guest, Errno::EALREADY));
                 drop(state);
                 one.wake();
                 return Ok(Action::Pending);
@@ -132,13 +142,16 @@ impl Stream {
             State::Fresh => {}
         }
         self.socket.connect(addr)?;
+        if *addr == SockAddr::Unspec {
+            return Ok(Action::value(0));
+        }
         *self.seen.lock() = Some((Arc::clone(&call.guest), call.fd(0)));
         let (joined, waiter, action) = if nonblocking {
             let end = hub.join(&guest)?;
             let junk = unix::fill_with_junk(&guest)?;
             (Some((end, junk)), None, Action::error(Errno::EINPROGRESS))
         } else {
-            (None, Some((call.defer)()), Action::Pending)
+            (None, Some(Waiter::new(call, &guest, Errno::EINPROGRESS)), Action::Pending)
         };
         *state = State::Connecting(Connecting { guest, joined, waiter });
         drop(state);
@@ -175,7 +188,7 @@ impl Stream {
     }
 
     /// accept4(2) when the guest wants the peer's address; `finish` makes the answer.
-    pub(crate) fn accept(&self, call: &Call, finish: AcceptFinish) -> Action {
+    pub(crate) fn accept(&self, one: &Virtual, call: &Call, finish: AcceptFinish) -> Action {
         let guest = match call.guest.fetch_fd(call.fd(0)) {
             Ok(guest) => guest,
             Err(errno) => return errno.into(),
@@ -192,13 +205,41 @@ impl Stream {
             }
         }
         let completer = (call.defer)();
-        listener.acceptors.push_back(Acceptor { guest, completer, finish });
+        let deadline = unix::receive_timeout(&guest).map(|timeout| Instant::now() + timeout);
+        listener.acceptors.push_back(Acceptor { guest, completer, finish, deadline });
+        drop(state);
+        one.wake();
         Action::Pending
     }
 
-    /// Whether the stream is connected, for shutdown(2).
-    pub(crate) fn is_joined(&self) -> bool {
-        matches!(&*self.state.lock(), State::Joined(_))
+    /// shutdown(2). A connection's end is shut down by the kernel, and ours sees it; a listener
+    /// stops listening and a handshake is given up. Errors: `ENOTCONN`.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> Result<Action, Errno> {
+        let mut answers = Answers::new();
+        let mut state = self.state.lock();
+        let action = match &mut *state {
+            State::Joined(_) => Action::Forward,
+            State::Listening(_) if how == Shutdown::Write => Action::value(0),
+            State::Listening(listener) => {
+                listener.stop(&mut answers);
+                *state = State::Finished;
+                self.socket.reset();
+                // Wakes the accepts that wait in the kernel.
+                Action::Forward
+            }
+            State::Connecting(connecting) => {
+                let waiter = connecting.waiter.take();
+                answers.extend(waiter.map(|w| (w.completer, Action::error(Errno::ECONNRESET))));
+                let joined = connecting.joined.is_some();
+                *state = if joined { State::Failed } else { State::Fresh };
+                self.socket.reset();
+                Action::value(0)
+            }
+            State::Fresh | State::Failed | State::Finished => return Err(Errno::ENOTCONN),
+        };
+        drop(state);
+        answer(answers);
+        Ok(action)
     }
 
     /// Gives up calls that their guests have taken back.
@@ -206,9 +247,9 @@ impl Stream {
         let mut given_up = Vec::new();
         match &mut *self.state.lock() {
             State::Connecting(connecting)
-                if connecting.waiter.as_ref().is_some_and(Completer::cancelled) =>
+                if connecting.waiter.as_ref().is_some_and(|w| w.completer.cancelled()) =>
             {
-                given_up.extend(connecting.waiter.take());
+                given_up.extend(connecting.waiter.take().map(|waiter| waiter.completer));
             }
             State::Listening(listener) => {
                 let kept = std::mem::take(&mut listener.acceptors);
@@ -232,17 +273,9 @@ impl Stream {
         match previous {
             State::Connecting(mut connecting) => {
                 let waiter = connecting.waiter.take();
-                answers.extend(waiter.map(|w| (w, Action::error(Errno::ECONNABORTED))));
+                answers.extend(waiter.map(|w| (w.completer, Action::error(Errno::ECONNABORTED))));
             }
-            State::Listening(listener) => {
-                let _ = std::fs::remove_file(&listener.path);
-                for acceptor in listener.acceptors {
-                    answers.push((acceptor.completer, Action::error(Errno::EINVAL)));
-                }
-                if let Some((one, _)) = listener.waiting {
-                    one.socket().close();
-                }
-            }
+            State::Listening(mut listener) => listener.stop(&mut answers),
             State::Fresh | State::Joined(_) | State::Failed | State::Finished => {}
         }
         answer(answers);
@@ -269,11 +302,38 @@ impl Stream {
             State::Listening(listener) => self.accept_ready(one, hub, listener, &mut answers),
             _ => {}
         }
+        let due = self.end_waits(hub, &mut state, &mut answers);
+        if let (Some(due), Ok(handle)) = (due, one.handle()) {
+            handle.wake_at(Some(due));
+        }
         drop(state);
         answer(answers);
         if over {
             self.socket.close();
             hub.retire(one);
+        }
+    }
+
+    /// Answers the calls whose time is over; returns when to look again.
+    fn end_waits(&self, hub: &Hub, state: &mut State, answers: &mut Answers) -> Option<Instant> {
+        let now = Instant::now();
+        match state {
+            State::Connecting(connecting) => {
+                let deadline = connecting.waiter.as_ref()?.deadline?;
+                if deadline > now {
+                    return Some(deadline);
+                }
+                let waiter = connecting.waiter.take()?;
+                answers.push((waiter.completer, Action::error(waiter.late)));
+                // The handshake goes on, and the guest may now wait for it by poll(2).
+                if connecting.joined.is_none() {
+                    let hold = |end| Ok((end, unix::fill_with_junk(&connecting.guest)?));
+                    connecting.joined = hub.join(&connecting.guest).and_then(hold).ok();
+                }
+                None
+            }
+            State::Listening(listener) => listener.end_waits(now, answers),
+            _ => None,
         }
     }
 
@@ -315,7 +375,7 @@ impl Stream {
             }
             _ => Err(Errno::ECONNABORTED),
         };
-        answers.extend(waiter.map(|waiter| (waiter, Action::done(result))));
+        answers.extend(waiter.map(|waiter| (waiter.completer, Action::done(result))));
     }
 
     /// Moves bytes both ways; returns whether the guest has closed its end.
@@ -464,9 +524,6 @@ impl Stream {
                 }
                 Err(Errno::EAGAIN) => {
                     listener.waiting = Some((new, end));
-                    if let Ok(handle) = one.handle() {
-                        handle.wake_at(Some(Instant::now() + ACCEPT_RETRY));
-                    }
                     break;
                 }
                 Err(_) => {
@@ -489,6 +546,40 @@ impl Stream {
             *self.state.lock() = State::Joined(pipe);
             one.wake();
         }
+    }
+}
+
+impl Waiter {
+    fn new(call: &Call, guest: &OwnedFd, late: Errno) -> Self {
+        let deadline = unix::send_timeout(guest).map(|timeout| Instant::now() + timeout);
+        Self { completer: (call.defer)(), deadline, late }
+    }
+}
+
+impl Listener {
+    /// Nobody listens any more.
+    fn stop(&mut self, answers: &mut Answers) {
+        let _ = std::fs::remove_file(&self.path);
+        for acceptor in self.acceptors.drain(..) {
+            answers.push((acceptor.completer, Action::error(Errno::EINVAL)));
+        }
+        if let Some((one, _)) = self.waiting.take() {
+            one.socket().close();
+        }
+    }
+
+    /// Answers the accepts whose time is over; returns when to look again.
+    fn end_waits(&mut self, now: Instant, answers: &mut Answers) -> Option<Instant> {
+        for acceptor in std::mem::take(&mut self.acceptors) {
+            if acceptor.deadline.is_some_and(|deadline| deadline <= now) {
+                answers.push((acceptor.completer, (acceptor.finish)(Err(Errno::EAGAIN))));
+            } else {
+                self.acceptors.push_back(acceptor);
+            }
+        }
+        let retry = self.waiting.as_ref().map(|_| now + ACCEPT_RETRY);
+        let deadlines = self.acceptors.iter().filter_map(|acceptor| acceptor.deadline);
+        deadlines.chain(retry).min()
     }
 }
 

@@ -169,7 +169,15 @@ pub(crate) fn shutdown_read(fd: &OwnedFd) {
 
 /// The SO_RCVTIMEO of a socket; None waits for ever.
 pub(crate) fn receive_timeout(fd: &OwnedFd) -> Option<std::time::Duration> {
-    let value = socket::getsockopt(fd, sockopt::ReceiveTimeout).ok()?;
+    wait_limit(socket::getsockopt(fd, sockopt::ReceiveTimeout).ok()?)
+}
+
+/// The SO_SNDTIMEO of a socket; None waits for ever.
+pub(crate) fn send_timeout(fd: &OwnedFd) -> Option<std::time::Duration> {
+    wait_limit(socket::getsockopt(fd, sockopt::SendTimeout).ok()?)
+}
+
+fn wait_limit(value: nix::sys::time::TimeVal) -> Option<std::time::Duration> {
     let seconds = u64::try_from(value.tv_sec()).ok()?;
     let micros = u64::try_from(value.tv_usec()).ok()?;
     let timeout =

@@ -6,7 +6,7 @@ use umvu_abi::Errno;
 use super::{
     super::inner::Inner,
     flow::FlowId,
-    sock::{Phase, SockId},
+    sock::{Listener, Phase, SockId},
 };
 
 impl Inner {
@@ -32,21 +32,25 @@ impl Inner {
                 self.flow_remove(flow);
             }
             Phase::Listening(listener) => {
-                if let Some((_, port)) = bound
-                    && let Some(list) = self.tcp.listeners.get_mut(&port)
-                {
-                    list.retain(|other| *other != id);
-                    if list.is_empty() {
-                        self.tcp.listeners.remove(&port);
-                    }
-                }
-                for flow in listener.ready {
-                    self.flow_abort(flow);
-                }
-                self.drop_handshakes(id);
+                self.stop_listening(id, bound.map(|bound| bound.1), listener)
             }
             Phase::Connected(flow) => self.flow_close(flow, lingers),
         }
+    }
+
+    fn stop_listening(&mut self, id: SockId, port: Option<u16>, listener: Listener) {
+        if let Some(port) = port
+            && let Some(list) = self.tcp.listeners.get_mut(&port)
+        {
+            list.retain(|other| *other != id);
+            if list.is_empty() {
+                self.tcp.listeners.remove(&port);
+            }
+        }
+        for flow in listener.ready {
+            self.flow_abort(flow);
+        }
+        self.drop_handshakes(id);
     }
 
     /// Ends the handshakes that a listener leaves behind.
@@ -94,11 +98,16 @@ impl Inner {
         self.flow_fail(id, Errno::ECONNABORTED);
     }
 
-    /// Drops the connection of a socket with RST; the socket stays.
+    /// Drops the connection of a socket with RST, or stops listening; the socket stays.
     pub(crate) fn tcp_reset(&mut self, id: SockId) {
         let Some(sock) = self.tcp.socks.get_mut(id) else { return };
         let flow = sock.flow();
-        if let Some(flow) = flow {
+        if let Phase::Listening(listener) = &mut sock.phase {
+            let listener = std::mem::take(listener);
+            let port = sock.bound.map(|bound| bound.1);
+            sock.phase = Phase::Fresh;
+            self.stop_listening(id, port, listener);
+        } else if let Some(flow) = flow {
             sock.phase = Phase::Fresh;
             sock.ends = None;
             self.flow_abort(flow);

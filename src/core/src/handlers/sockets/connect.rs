@@ -62,7 +62,7 @@ fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
             Ok(fd) => accepted(&core, &copy, fd, flags),
             Err(errno) => errno.into(),
         };
-        Ok(stream.accept(call, Box::new(finish)))
+        Ok(stream.accept(one, call, Box::new(finish)))
     })
 }
 
@@ -94,9 +94,7 @@ pub(super) fn shutdown(core: &Core, call: &Call) -> Action {
             _ => return Err(Errno::EINVAL),
         };
         match &one.kind {
-            // The kernel shuts the guest's socket down, and our end sees it.
-            Kind::Stream(stream) if stream.is_joined() => Ok(Action::Forward),
-            Kind::Stream(_) => Err(Errno::ENOTCONN),
+            Kind::Stream(stream) => stream.shutdown(how),
             Kind::Datagram(datagram) => {
                 datagram.socket.shutdown(how)?;
                 Ok(Action::Forward)
