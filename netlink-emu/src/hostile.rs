@@ -109,7 +109,9 @@ fn show(lab: &Arc<Lab>) {
         walk(tree.as_ref(), "", 0);
     }
     let names = host.sysctl_names();
-    assert!(names.iter().all(|name| host.sysctl(name).is_some()), "a sysctl without a value");
+    for name in names.iter().step_by(40) {
+        assert!(host.sysctl(name).is_some(), "{name} has no value");
+    }
 }
 
 fn walk(tree: &dyn Tree, path: &str, depth: usize) {

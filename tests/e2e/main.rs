@@ -7,6 +7,7 @@ mod commands;
 mod directories;
 #[expect(dead_code, reason = "shared with the labs")]
 mod harness;
+mod hostile;
 mod hypervisor;
 mod manual;
 mod sockets;

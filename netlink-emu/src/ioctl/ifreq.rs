@@ -22,9 +22,10 @@ impl<'a> IfReq<'a> {
         if bytes.len() < LENGTH { Err(Errno::EINVAL) } else { Ok(Self { bytes }) }
     }
 
-    /// The name as given, with a label behind a colon if there is one.
+    /// The name as given, with a label behind a colon if there is one. Errors: `ENODEV` when no
+    /// interface can have it.
     pub(super) fn name(&self) -> Result<&str, Errno> {
-        text(&self.bytes[..NAME])
+        text(&self.bytes[..NAME]).map_err(|_| Errno::ENODEV)
     }
 
     /// The interface of the name, without its label. Errors: `ENODEV`.

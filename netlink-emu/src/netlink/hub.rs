@@ -1,6 +1,7 @@
 //! All netlink sockets of a stack: their port ids and multicast groups.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, Weak},
 };
@@ -24,7 +25,9 @@ pub struct NetlinkHub {
 struct Members {
     sockets: Vec<Weak<NetlinkSocket>>,
     /// `(protocol, port)` in use.
-    ports: Vec<(i32, u32)>,
+    ports: HashSet<(i32, u32)>,
+    /// The port id that was given last to one who did not ask for a certain one.
+    last: u32,
 }
 
 /// The first port id that is given when nobody asks for one.
@@ -85,24 +88,31 @@ impl NetlinkHub {
 
     pub(super) fn join(&self, socket: &Arc<NetlinkSocket>) {
         let mut members = self.members.lock();
-        members.sockets.retain(|held| held.strong_count() > 0);
+        if members.sockets.len() == members.sockets.capacity() {
+            members.sockets.retain(|held| held.strong_count() > 0);
+        }
         members.sockets.push(Arc::downgrade(socket));
     }
 
     /// Reserves a port id: the wanted one, or with 0 a free one. Errors: `EADDRINUSE`.
     pub(super) fn reserve(&self, protocol: i32, wanted: u32) -> Result<u32, Errno> {
         let mut members = self.members.lock();
+        let is_free = |port: &u32| !members.ports.contains(&(protocol, *port));
         let port = if wanted == 0 {
-            (FIRST_PORT..).find(|port| !members.ports.contains(&(protocol, *port)))
+            let next = members.last.saturating_add(1).max(FIRST_PORT);
+            (next..=u32::MAX).chain(FIRST_PORT..next).find(is_free)
         } else {
-            Some(wanted).filter(|port| !members.ports.contains(&(protocol, *port)))
+            Some(wanted).filter(is_free)
         };
         let port = port.ok_or(Errno::EADDRINUSE)?;
-        members.ports.push((protocol, port));
+        members.ports.insert((protocol, port));
+        if wanted == 0 {
+            members.last = port;
+        }
         Ok(port)
     }
 
     pub(super) fn release(&self, protocol: i32, port: u32) {
-        self.members.lock().ports.retain(|held| *held != (protocol, port));
+        self.members.lock().ports.remove(&(protocol, port));
     }
 }

@@ -30,7 +30,7 @@ pub fn control(bytes: &[u8], room: usize) {
     let _ = parse_control(bytes);
     let mut messages = Messages::default();
     for part in bytes.chunks(20) {
-        messages.push(libc::SOL_SOCKET, libc::SO_TIMESTAMP, part);
+        messages.push(libc::SOL_PACKET, 1, part);
     }
     let (made, cut) = messages.fit(room);
     assert!(made.len() <= room);

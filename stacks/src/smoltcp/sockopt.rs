@@ -272,6 +272,7 @@ fn integer(level: i32, value: &[u8]) -> Result<i32, Errno> {
     match (value.first_chunk(), value.first()) {
         (Some(four), _) => Ok(i32::from_ne_bytes(*four)),
         (None, Some(byte)) if level == libc::SOL_IP => Ok(i32::from(*byte)),
+        (None, None) if level == libc::SOL_IP => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }

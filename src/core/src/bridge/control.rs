@@ -110,11 +110,30 @@ impl Messages {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
     }
 
-    /// The bytes for a guest's buffer of `room`; the flag tells whether messages were cut off.
+    /// The bytes for a guest's buffer of `room`; the flag tells whether messages were cut off. As
+    /// in Linux a message is cut only behind its header, and says how much of it is there.
     pub(crate) fn fit(mut self, room: usize) -> (Vec<u8>, bool) {
-        let truncated = self.bytes.len() > room;
-        self.bytes.truncate(room);
-        (self.bytes, truncated)
+        let mut at = 0;
+        while let Some(field) = self.bytes[at..].first_chunk() {
+            let length = usize::try_from(u64::from_ne_bytes(*field)).unwrap_or(usize::MAX);
+            let left = room - at;
+            if length > left {
+                let kept = if left < HEADER { 0 } else { left };
+                self.bytes.truncate(at + kept);
+                if kept > 0 {
+                    self.bytes[at..at + 8].copy_from_slice(&(kept as u64).to_ne_bytes());
+                }
+                return (self.bytes, true);
+            }
+            at = (at + length.next_multiple_of(ALIGN)).min(room);
+            if at == room {
+                break;
+            }
+        }
+        // The padding of the last message need not fit.
+        let cut = self.bytes.len() > at.next_multiple_of(ALIGN);
+        self.bytes.truncate(at.min(room));
+        (self.bytes, cut)
     }
 }
 
@@ -131,8 +150,9 @@ pub(crate) fn error_message(error: &QueuedError, out: &mut Messages) {
     }
 }
 
-/// Reads the control messages of a sendmsg(2). Unknown ones are ignored where Linux ignores them.
-/// Errors: `EINVAL` for lengths that do not fit.
+/// Reads the control messages of a sendmsg(2). Levels that are not a datagram socket's are
+/// ignored, as in Linux. Errors: `EINVAL` for lengths that do not fit, and for what is unknown on
+/// a known level.
 pub(crate) fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
     let mut control = SendControl::default();
     while bytes.len() >= HEADER {
@@ -144,41 +164,82 @@ pub(crate) fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
         let int = |at: usize| {
             bytes[at..].first_chunk().map_or(0, |field: &[u8; 4]| i32::from_ne_bytes(*field))
         };
-        one(int(8), int(12), &bytes[HEADER..length], &mut control)?;
+        let (kind, data) = (int(12), &bytes[HEADER..length]);
+        match int(8) {
+            libc::SOL_IP => internet(kind, data, &mut control)?,
+            libc::SOL_IPV6 => internet6(kind, data, &mut control)?,
+            libc::SOL_SOCKET => general(kind, data)?,
+            _ => {}
+        }
         bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
     Ok(control)
 }
 
-fn one(level: i32, kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
-    let byte = || match data.first_chunk() {
-        Some(int) => u8::try_from(i32::from_ne_bytes(*int)).map_err(|_| Errno::EINVAL),
-        None => data.first().copied().ok_or(Errno::EINVAL),
-    };
-    match (level, kind) {
-        (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-            control.ttl = Some(byte()?);
+/// `ip_cmsg_send`: lengths are exact.
+fn internet(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
+    match kind {
+        libc::IP_TTL => control.ttl = Some(ranged(int(data)?, 1)?),
+        libc::IP_TOS => {
+            control.tos = Some(match data {
+                [byte] => *byte,
+                _ => ranged(int(data)?, 0)?,
+            });
         }
-        (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-            control.tos = Some(byte()?);
+        libc::IP_PKTINFO => {
+            let info: &[u8; 12] = data.try_into().map_err(|_| Errno::EINVAL)?;
+            let [a, b, c, d, ip @ ..] = *info;
+            control.ifindex = u32::from_ne_bytes([a, b, c, d]);
+            let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
+            control.source = Some(IpAddr::V4(ip)).filter(|ip| !ip.is_unspecified());
         }
-        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            let info: &[u8; 12] = data.first_chunk().ok_or(Errno::EINVAL)?;
-            let (ifindex, rest) = info.split_at(4);
-            control.ifindex = u32::from_ne_bytes(ifindex.try_into().map_err(|_| Errno::EINVAL)?);
-            let ip: [u8; 4] = rest[..4].try_into().map_err(|_| Errno::EINVAL)?;
-            control.source = Some(IpAddr::from(ip)).filter(|ip| !ip.is_unspecified());
-        }
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+        libc::IP_RETOPTS => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// `ip6_datagram_send_ctl`: -1 stands for the default.
+fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
+    match kind {
+        libc::IPV6_HOPLIMIT => control.ttl = defaulted(int(data)?)?,
+        libc::IPV6_TCLASS => control.tos = defaulted(int(data)?)?,
+        libc::IPV6_PKTINFO => {
             let info: &[u8; 20] = data.first_chunk().ok_or(Errno::EINVAL)?;
             let (ip, ifindex) = info.split_at(16);
             control.ifindex = u32::from_ne_bytes(ifindex.try_into().map_err(|_| Errno::EINVAL)?);
             let ip: [u8; 16] = ip.try_into().map_err(|_| Errno::EINVAL)?;
             control.source = Some(IpAddr::from(ip)).filter(|ip| !ip.is_unspecified());
         }
-        _ => {}
+        libc::IPV6_DONTFRAG => _ = int(data)?,
+        libc::IPV6_FLOWINFO if data.len() >= 4 => {}
+        _ => return Err(Errno::EINVAL),
     }
     Ok(())
+}
+
+/// `__sock_cmsg_send`: time stamps and departure times are not kept; descriptors and credentials
+/// mean something to AF_UNIX only. Errors: `EPERM` for marks.
+fn general(kind: i32, data: &[u8]) -> Result<(), Errno> {
+    match kind {
+        libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => Ok(()),
+        libc::SO_TIMESTAMPING => int(data).map(|_| ()),
+        libc::SCM_TXTIME if data.len() == 8 => Ok(()),
+        libc::SO_MARK => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn int(data: &[u8]) -> Result<i32, Errno> {
+    data.try_into().map(i32::from_ne_bytes).map_err(|_| Errno::EINVAL)
+}
+
+fn ranged(value: i32, least: u8) -> Result<u8, Errno> {
+    u8::try_from(value).ok().filter(|value| *value >= least).ok_or(Errno::EINVAL)
+}
+
+fn defaulted(value: i32) -> Result<Option<u8>, Errno> {
+    if value == -1 { Ok(None) } else { ranged(value, 0).map(Some) }
 }
 
 #[cfg(test)]
@@ -203,5 +264,45 @@ mod tests {
             bytes.resize(HEADER, 0);
             assert_eq!(parse(&bytes), Err(Errno::EINVAL));
         }
+    }
+
+    #[test]
+    fn values_are_checked_as_the_kernel_checks_them() {
+        let send = |level, kind, data: &[u8]| {
+            let mut messages = Messages::default();
+            messages.push(level, kind, data);
+            parse(&messages.fit(4096).0)
+        };
+        let ttl = |value: i32| send(libc::SOL_IP, libc::IP_TTL, &value.to_ne_bytes());
+        assert_eq!(ttl(255).map(|control| control.ttl), Ok(Some(255)));
+        assert_eq!([0, 256, -1].map(|value| ttl(value).is_err()), [true; 3]);
+        assert!(send(libc::SOL_IP, libc::IP_TTL, &[7]).is_err());
+        assert!(send(libc::SOL_IP, libc::IP_PKTINFO, &[0; 13]).is_err());
+        assert!(send(libc::SOL_IP, 99, &[]).is_err());
+        assert!(send(77, 1, &[]).is_ok());
+        let hops = send(libc::SOL_IPV6, libc::IPV6_HOPLIMIT, &(-1_i32).to_ne_bytes());
+        assert_eq!(hops.map(|control| control.ttl), Ok(None));
+    }
+
+    #[test]
+    fn messages_are_cut_behind_their_headers_only() {
+        let messages = || {
+            let mut messages = Messages::default();
+            messages.push(libc::SOL_IP, libc::IP_TTL, &[1, 0, 0, 0]);
+            messages.push(libc::SOL_IP, libc::IP_TOS, &[2]);
+            messages
+        };
+        let fitting = |room| {
+            let (bytes, cut) = messages().fit(room);
+            let said = bytes.first_chunk().map(|field| u64::from_ne_bytes(*field));
+            (bytes.len(), said, cut)
+        };
+        assert_eq!(fitting(7), (0, None, true));
+        assert_eq!(fitting(18), (18, Some(18), true));
+        assert_eq!(fitting(20), (20, Some(20), true));
+        assert_eq!(fitting(24), (24, Some(20), true));
+        assert_eq!(fitting(39), (24, Some(20), true));
+        assert_eq!(fitting(41), (41, Some(20), false));
+        assert_eq!(fitting(48), (48, Some(20), false));
     }
 }

@@ -8,16 +8,23 @@ use crate::{Core, dispatch::Row, guest};
 const SIOCADDRT: u32 = 0x890b;
 const SIOCDELRT: u32 = 0x890c;
 const SIOCGIFCONF: u32 = 0x8912;
+const SIOCSIFADDR: u32 = 0x8916;
+const SIOCDIFADDR: u32 = 0x8936;
 const SIOCGIFNAME: u32 = 0x8910;
-const SIOCSIFHWADDR_LAST: u32 = 0x8970;
+const SIOCDARP: u32 = 0x8953;
+const SIOCSARP: u32 = 0x8955;
+const SIOCDEVPRIVATE_LAST: u32 = 0x89ff;
 /// `struct ifreq`.
 const IFREQ: usize = 40;
 /// `struct rtentry`.
 const RTENTRY: usize = 120;
+/// `struct in6_rtmsg` and `struct in6_ifreq`, which AF_INET6 sockets have instead.
+const IN6_RTMSG: usize = 80;
+const IN6_IFREQ: usize = 24;
 /// The offset of `rt_dev` in `struct rtentry`.
 const RT_DEV: usize = 96;
-/// `struct arpreq` is 68 bytes.
-const ARGUMENT: usize = 68;
+/// `struct arpreq`.
+const ARPREQ: usize = 68;
 /// The largest `SIOCGIFCONF` buffer.
 const IFCONF_LIMIT: usize = 1 << 16;
 
@@ -45,7 +52,8 @@ fn ioctl(core: &Core, call: &Call) -> Action {
     let result = if request == SIOCGIFCONF {
         interface_list(mount.stack().as_ref(), call)
     } else {
-        plain(mount.stack().as_ref(), call, request)
+        let v6 = own.as_ref().is_some_and(|one| one.spec.domain == libc::AF_INET6);
+        plain(mount.stack().as_ref(), call, request, size(request, v6))
     };
     match (result, own) {
         (Err(Errno::ENOTTY), Some(one)) => socket_request(&one, call, request),
@@ -55,16 +63,25 @@ fn ioctl(core: &Core, call: &Call) -> Action {
     }
 }
 
-fn plain(stack: &dyn NetStack, call: &Call, request: u32) -> Result<Action, Errno> {
-    let size = match request {
+/// How much the argument of a request holds.
+fn size(request: u32, v6: bool) -> usize {
+    match request {
+        SIOCADDRT | SIOCDELRT if v6 => IN6_RTMSG,
         SIOCADDRT | SIOCDELRT => RTENTRY,
-        SIOCGIFNAME..=SIOCSIFHWADDR_LAST => IFREQ,
-        _ => ARGUMENT,
-    };
+        SIOCSIFADDR | SIOCDIFADDR if v6 => IN6_IFREQ,
+        SIOCDARP..=SIOCSARP => ARPREQ,
+        SIOCGIFNAME..=SIOCDEVPRIVATE_LAST => IFREQ,
+        _ => 0,
+    }
+}
+
+fn plain(stack: &dyn NetStack, call: &Call, request: u32, size: usize) -> Result<Action, Errno> {
+    if size == 0 {
+        return Err(Errno::ENOTTY);
+    }
     let mut argument = vec![0; size];
-    let got = call.guest.read_some(call.addr(2), &mut argument)?;
-    argument.truncate(got);
-    if matches!(request, SIOCADDRT | SIOCDELRT) {
+    call.guest.read(call.addr(2), &mut argument)?;
+    if size == RTENTRY {
         append_device_name(call, &mut argument)?;
     }
     let before = argument.clone();
@@ -77,7 +94,6 @@ fn plain(stack: &dyn NetStack, call: &Call, request: u32) -> Result<Action, Errn
 
 /// Puts the name behind the `rt_dev` pointer after the `rtentry`, NUL terminated.
 fn append_device_name(call: &Call, argument: &mut Vec<u8>) -> Result<(), Errno> {
-    argument.resize(RTENTRY, 0);
     let pointer = argument[RT_DEV..].first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
     if pointer != 0 {
         argument.extend(call.guest.read_string(GuestAddr(pointer), 16)?);
@@ -91,10 +107,13 @@ fn interface_list(stack: &dyn NetStack, call: &Call) -> Result<Action, Errno> {
     let mut header = [0; 16];
     call.guest.read(call.addr(2), &mut header)?;
     let room = header.first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
-    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?.min(IFCONF_LIMIT);
+    // A negative length is one that nothing fits.
+    let room = usize::try_from(room).unwrap_or(0).min(IFCONF_LIMIT);
     let buffer = header[8..].first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
     let mut list = vec![0; if buffer == 0 { IFCONF_LIMIT } else { room }];
-    stack.interface_ioctl(SIOCGIFCONF, &mut list)?;
+    if !list.is_empty() {
+        stack.interface_ioctl(SIOCGIFCONF, &mut list)?;
+    }
     let length = i32::try_from(list.len()).unwrap_or(0).to_ne_bytes().to_vec();
     let mut writes = vec![(call.addr(2), length)];
     if buffer != 0 {

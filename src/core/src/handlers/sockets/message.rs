@@ -3,10 +3,16 @@
 use umvu_abi::{Errno, GuestAddr};
 use umvu_tracer::api::Guest;
 
+/// The longest address; a longer one is cut (`struct sockaddr_storage`).
+const NAME_LIMIT: usize = 128;
 /// `UIO_MAXIOV`.
 const IOV_LIMIT: usize = 1024;
 /// The longest control buffer that is read.
 pub(super) const CONTROL_LIMIT: usize = 1 << 16;
+/// No buffer reaches beyond this: more than any address of a guest.
+const END_OF_MEMORY: u64 = 1 << 56;
+/// The most that one call moves (`MAX_RW_COUNT`): what is beyond is cut off.
+const COUNT_LIMIT: usize = 0x7fff_f000;
 /// The size of `struct msghdr` on a 64-bit machine.
 const HEADER_SIZE: usize = 56;
 /// The size of `struct mmsghdr`.
@@ -24,7 +30,7 @@ pub(crate) struct Header {
 }
 
 /// Reads a header and its vector. Errors: `EFAULT`, `EMSGSIZE` for more than 1,024 buffers,
-/// `EINVAL` for a length that is negative or whose sum overflows.
+/// `EINVAL` for a length that is negative.
 pub(crate) fn read(guest: &dyn Guest, at: GuestAddr) -> Result<Header, Errno> {
     let mut bytes = [0; HEADER_SIZE];
     guest.read(at, &mut bytes)?;
@@ -32,12 +38,13 @@ pub(crate) fn read(guest: &dyn Guest, at: GuestAddr) -> Result<Header, Errno> {
         bytes[offset..].first_chunk().map_or(0, |field: &[u8; 8]| u64::from_ne_bytes(*field))
     };
     let name_room = bytes[8..].first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
+    let name_room = usize::try_from(name_room).map_err(|_| Errno::EINVAL)?;
     let count = usize::try_from(word(24)).map_err(|_| Errno::EMSGSIZE)?;
     if count > IOV_LIMIT {
         return Err(Errno::EMSGSIZE);
     }
     Ok(Header {
-        name: (GuestAddr(word(0)), usize::try_from(name_room).map_err(|_| Errno::EINVAL)?),
+        name: (GuestAddr(word(0)), name_room.min(NAME_LIMIT)),
         buffers: read_vector(guest, GuestAddr(word(16)), count)?,
         control: (GuestAddr(word(32)), usize::try_from(word(40)).map_err(|_| Errno::EINVAL)?),
     })
@@ -52,15 +59,22 @@ fn read_vector(
     if count > 0 {
         guest.read(at, &mut bytes)?;
     }
-    let mut total = 0_i64;
+    let mut left = COUNT_LIMIT;
     let mut buffers = Vec::with_capacity(count);
     for entry in bytes.chunks_exact(16) {
         let field = |offset: usize| {
             entry[offset..].first_chunk().map_or(0, |field: &[u8; 8]| u64::from_ne_bytes(*field))
         };
-        let length = i64::try_from(field(8)).map_err(|_| Errno::EINVAL)?;
-        total = total.checked_add(length).ok_or(Errno::EINVAL)?;
-        buffers.push((GuestAddr(field(0)), usize::try_from(length).map_err(|_| Errno::EINVAL)?));
+        let (base, length) = (field(0), field(8));
+        if i64::try_from(length).is_err() {
+            return Err(Errno::EINVAL);
+        }
+        if base.checked_add(length).is_none_or(|end| end > END_OF_MEMORY) {
+            return Err(Errno::EFAULT);
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(left);
+        left -= length;
+        buffers.push((GuestAddr(base), length));
     }
     Ok(buffers)
 }
