@@ -17,8 +17,10 @@ use nix::{
 use umvu_core::Config;
 use umvu_tracer::Mode;
 
-use super::{logging, output, pages, vucalls};
+use super::{doctor, logging, output, pages, vucalls};
 
+/// The one word that is not a program to run; a program of this name runs as `./doctor`.
+const DOCTOR: &str = "doctor";
 /// The init file of all users.
 const SYSTEM_RC: &str = "/etc/vurc";
 
@@ -90,7 +92,10 @@ pub(super) fn command() -> Command {
                 .value_name("CMD")
                 .help("The command and its arguments"),
         )
-        .after_help("The exit status is that of the command; 128+N when signal N ended it.")
+        .after_help(
+            "The exit status is that of the command; 128+N when signal N ended it.\n\
+             `umvu doctor` tells what this host allows, and how to get what is missing.",
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> u8 {
@@ -100,6 +105,10 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
     if let Some(shell) = matches.get_one::<Shell>("completions") {
         pages::completions(*shell, &mut io::stdout().lock());
         return 0;
+    }
+    let mut words = matches.get_many::<OsString>("command").unwrap_or_default();
+    if words.len() == 1 && words.next().is_some_and(|word| word == DOCTOR) {
+        return doctor::run();
     }
     report(start(matches))
 }

@@ -4,6 +4,7 @@
 //! other than `umvu` speak to the hypervisor only by [`vucalls`].
 
 mod debug;
+mod doctor;
 mod families;
 mod launch;
 mod logging;

@@ -121,7 +121,7 @@ fn is_running(marker: &str) -> bool {
 }
 
 #[test]
-fn rings_and_foreign_calls_do_not_slip_past_the_filter() {
+fn rings_do_not_slip_past_the_filter() {
     let script = "python3 -c '
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
@@ -146,4 +146,15 @@ fn init_files_run_inside_before_the_command() {
     };
     assert_eq!(command(true), "rc\nvunet: vu virtual networking\n");
     assert_eq!(command(false), "");
+}
+
+#[test]
+fn the_doctor_finds_that_umvu_works_here() {
+    let output = Command::new(umvu()).arg("doctor").output().expect("umvu runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for name in ["seccomp", "umvu -S"] {
+        let line = text.lines().find(|line| line.contains(name)).unwrap_or_default();
+        assert!(line.starts_with("ok"), "{text}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod directories;
+mod evasions;
 #[expect(dead_code, reason = "shared with the labs")]
 mod harness;
 mod hostile;

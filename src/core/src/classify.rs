@@ -67,7 +67,7 @@ pub const PASSED: &[(&str, &[&str])] = &[
     ("life of tasks: followed by ptrace", &[
         "clone", "clone3", "fork", "vfork", "execve", "execveat", "exit", "exit_group", "wait4",
         "waitid", "setsid", "getsid", "setpgid", "getpgid", "getpgrp", "getpid", "getppid",
-        "gettid", "set_tid_address", "prctl", "arch_prctl", "personality", "seccomp",
+        "gettid", "set_tid_address", "arch_prctl", "personality", "seccomp",
         "rseq", "set_robust_list", "get_robust_list", "set_thread_area", "get_thread_area",
         "modify_ldt", "restart_syscall", "kcmp", "uprobe", "uretprobe",
     ]),

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -20,12 +23,26 @@ pub struct Task {
     /// Its kernel id.
     pub tid: Tid,
     stacks: Mutex<Arc<Stacks>>,
+    /// What the guest thinks of its memory (PR_SET_DUMPABLE(2const)); one for all threads.
+    dumpable: Arc<AtomicBool>,
     last_error: Mutex<String>,
 }
 
 impl Task {
     fn new(tid: Tid, stacks: Arc<Stacks>) -> Self {
-        Self { tid, stacks: Mutex::new(stacks), last_error: Mutex::new(String::new()) }
+        let dumpable = Arc::new(AtomicBool::new(true));
+        Self { tid, stacks: Mutex::new(stacks), dumpable, last_error: Mutex::new(String::new()) }
+    }
+
+    /// Whether the guest wants its memory dumped and traced.
+    #[must_use]
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the guest wants; the kernel is not told, since it would shut us out.
+    pub fn set_dumpable(&self, wanted: bool) {
+        self.dumpable.store(wanted, Ordering::Relaxed);
     }
 
     /// The default stacks of the thread.
@@ -76,19 +93,22 @@ impl Tasks {
     }
 
     /// Enters a new task, which inherits from its creator.
-    pub fn born(&self, parent: Tid, child: Tid, _birth: Birth) {
-        let stacks = self.get(parent).stacks();
-        self.by_tid.write().insert(child, Arc::new(Task::new(child, stacks)));
+    pub fn born(&self, parent: Tid, child: Tid, birth: Birth) {
+        let parent = self.get(parent);
+        let mut task = Task::new(child, parent.stacks());
+        match birth {
+            Birth::Thread => task.dumpable = Arc::clone(&parent.dumpable),
+            Birth::Process => task.set_dumpable(parent.is_dumpable()),
+        }
+        self.by_tid.write().insert(child, Arc::new(task));
     }
 
     /// Follows an exec: the calling thread takes the leader's id.
     pub fn executed(&self, task: Tid, former: Tid) {
-        if task != former {
-            let stacks = self.get(former).stacks();
-            let mut tasks = self.by_tid.write();
-            tasks.remove(&former);
-            tasks.insert(task, Arc::new(Task::new(task, stacks)));
-        }
+        let stacks = self.get(former).stacks();
+        let mut tasks = self.by_tid.write();
+        tasks.remove(&former);
+        tasks.insert(task, Arc::new(Task::new(task, stacks)));
     }
 
     /// Forgets a task.

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use crate::{filter::Instruction, guest::TaskGuest, remote::Remote, sys};
 
 const NEW_LISTENER: u64 = 1 << 3;
+const NO_NEW_PRIVS: u64 = libc::PR_SET_NO_NEW_PRIVS.cast_unsigned() as u64;
 const TSYNC: u64 = 1;
 const TSYNC_ESRCH: u64 = 1 << 4;
 
@@ -41,6 +42,8 @@ fn install(remote: &mut Remote<'_>, group: i32, filter: &[Instruction]) -> io::R
     program.extend_from_slice(&(at + 16).to_ne_bytes());
     program.extend_from_slice(&code);
     remote.write(at, &program)?;
+    // Inherited from the first program, which may not have got so far when it is armed itself.
+    remote.call(libc::SYS_prctl, [NO_NEW_PRIVS, 1, 0, 0, 0, 0])?;
     let mut seccomp = |flags: u64| {
         let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
         remote.call(libc::SYS_seccomp, [mode, flags, at, 0, 0, 0])

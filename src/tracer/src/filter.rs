@@ -1,6 +1,6 @@
 //! The seccomp filters: classic BPF over `struct seccomp_data` (seccomp(2)).
 
-use umvu_abi::Errno;
+use umvu_abi::{Errno, Tid};
 
 use crate::{
     api::{Subscription, Trap},
@@ -37,6 +37,8 @@ const TRACE: u32 = libc::SECCOMP_RET_TRACE;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// Numbers from here on, as unsigned, are the VU calls.
 const VU_RANGE: u32 = 0xffff_ff00;
+/// clone(2) of i386 and of arm; clone3(2) has one number everywhere.
+const FOREIGN_CLONE: u32 = 120;
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 
@@ -57,19 +59,29 @@ fn low(index: u8) -> u32 {
     16 + 8 * u32::from(index)
 }
 
-/// The filter of every guest from its start: only the VU calls trap, and a clone that would hide
-/// its child from us.
+/// The filter of every guest from its start: the VU calls trap, and the creation of tasks where it
+/// might hide a child from us: clone(2) with CLONE_UNTRACED, and clone3(2), whose flags are in
+/// memory.
 pub(crate) fn base() -> Vec<Instruction> {
-    let clone = libc::SYS_clone.try_into().unwrap_or(u32::MAX);
+    let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    let untraced = libc::CLONE_UNTRACED.cast_unsigned();
     vec![
         op(LOAD, ARCH_AT),
-        jump(JUMP_EQ, arch::AUDIT_ARCH, 0, 6),
+        jump(JUMP_EQ, arch::AUDIT_ARCH, 0, 7),
         op(LOAD, NUMBER_AT),
-        jump(JUMP_GE, VU_RANGE, 3, 0),
-        jump(JUMP_EQ, clone, 0, 3),
+        jump(JUMP_GE, VU_RANGE, 4, 0),
+        jump(JUMP_EQ, number(libc::SYS_clone3), 3, 0),
+        jump(JUMP_EQ, number(libc::SYS_clone), 0, 9),
         op(LOAD, low(0)),
-        jump(JUMP_SET, libc::CLONE_UNTRACED.cast_unsigned(), 0, 1),
+        jump(JUMP_SET, untraced, 0, 7),
         op(RETURN, TRACE),
+        // Another ABI, where clone has another number: what might hide is refused.
+        op(LOAD, NUMBER_AT),
+        jump(JUMP_EQ, number(libc::SYS_clone3), 3, 0),
+        jump(JUMP_EQ, FOREIGN_CLONE, 0, 3),
+        op(LOAD, low(0)),
+        jump(JUMP_SET, untraced, 0, 1),
+        op(RETURN, errno(Errno::ENOSYS)),
         op(RETURN, ALLOW),
     ]
 }
@@ -81,14 +93,15 @@ pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
     let mut program = vec![
         op(LOAD, ARCH_AT),
         jump(JUMP_EQ, arch::AUDIT_ARCH, 1, 0),
-        op(RETURN, errno(Errno::ENOSYS)),
+        // Refused as well, but with a line in the log.
+        op(RETURN, NOTIFY),
         op(LOAD, NUMBER_AT),
         jump(JUMP_GE, VU_RANGE, 0, 1),
         op(RETURN, NOTIFY),
     ];
     if let Some(bit) = arch::FOREIGN_NUMBER_BIT {
         program.push(jump(JUMP_SET, bit, 0, 1));
-        program.push(op(RETURN, errno(Errno::ENOSYS)));
+        program.push(op(RETURN, NOTIFY));
     }
     tree(&rows, &mut program);
     program
@@ -146,6 +159,23 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
     program.push(jump(JUMP_EQ, number, 0, skip));
     program.append(&mut body);
+}
+
+/// Whether a call was made in another ABI than ours, whose numbers mean other calls: `int 0x80` and
+/// 32-bit programs, x32. Such calls of an armed view are refused with `ENOSYS`.
+pub(crate) fn is_foreign(abi: u32, number: i64) -> bool {
+    let marked = |bit: u32| number >= 0 && number & i64::from(bit) != 0;
+    abi != arch::AUDIT_ARCH || arch::FOREIGN_NUMBER_BIT.is_some_and(marked)
+}
+
+/// Says why a program that makes calls of another ABI fails.
+pub(crate) fn warn_of_foreign(tid: Tid, number: i64) {
+    let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+    tracing::warn!(
+        "{} ({tid}): system call {number} of another ABI is refused (ENOSYS): only 64-bit programs \
+         run once a module is loaded",
+        name.trim_end()
+    );
 }
 
 /// Whether a call is trapped: the same decision for the pure ptrace mode.

@@ -11,6 +11,7 @@
 pub mod api;
 mod arch;
 mod arm;
+mod births;
 mod errands;
 mod filter;
 mod guest;

@@ -21,6 +21,7 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     api::{Action, Answer, Call, Completer, Guest, Supervisor, Syscall},
     errands::Errands,
+    filter,
     guest::TaskGuest,
     replay::{Found, Replays},
     sys::{self, Notification, Verdict},
@@ -49,6 +50,8 @@ pub(crate) struct Listener {
     fd: OwnedFd,
     backend: Arc<Backend>,
     stopped: AtomicBool,
+    /// Whether a call of another ABI was reported.
+    warned: AtomicBool,
     threads: Mutex<Vec<i32>>,
 }
 
@@ -66,6 +69,7 @@ impl Listener {
             fd,
             backend: Arc::clone(backend),
             stopped: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
             threads: Mutex::default(),
         });
         for _ in 0..THREADS {
@@ -108,6 +112,14 @@ impl Listener {
             return;
         }
         let syscall = Syscall { number: i64::from(notification.number), args: notification.args };
+        if filter::is_foreign(notification.abi, syscall.number) {
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                filter::warn_of_foreign(tid, syscall.number);
+            }
+            let refused = Verdict::Value(Errno::ENOSYS.to_return());
+            let _ = sys::respond(&self.fd, notification.id, refused);
+            return;
+        }
         let Some(guest) = self.backend.tasks.guest(tid) else {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
             return;

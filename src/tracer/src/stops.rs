@@ -22,7 +22,7 @@ use crate::{
     api::{
         Action, Answer, Call, Completer, FdReply, Guest, Subscription, Supervisor, Syscall, Trap,
     },
-    filter,
+    births, filter,
     guest::TaskGuest,
     handover,
     registers::{ERESTARTSYS, Registers},
@@ -91,6 +91,8 @@ pub(crate) struct Stops {
     /// Parked calls whose guests are gone for good keep their record until their answer.
     kept: HashMap<Tid, Arc<Parked>>,
     ready: Arc<Ready>,
+    /// Whether a call of another ABI was reported.
+    warned: bool,
 }
 
 impl fmt::Debug for Stops {
@@ -109,6 +111,7 @@ impl Stops {
             replays: Replays::default(),
             kept: HashMap::new(),
             ready: Arc::new(Ready { queue: Mutex::default(), tracer }),
+            warned: false,
         }
     }
 
@@ -130,9 +133,11 @@ impl Stops {
 
     /// A thread is at the entry or at the exit of a call.
     pub(crate) fn stop(&mut self, tid: Pid, guest: &Arc<TaskGuest>, group: i32, armed: bool) {
-        let Ok(entry) = sys::is_entry(tid) else { return };
+        let Ok((entry, abi)) = sys::call_stop(tid) else { return };
         let Ok(registers) = Registers::read(tid) else { return };
-        let outcome = if entry {
+        let outcome = if entry && armed && filter::is_foreign(abi, registers.number()) {
+            self.refuse(tid, guest, registers)
+        } else if entry {
             self.enter(tid, guest, registers, armed)
         } else {
             self.leave(tid, guest, group, registers)
@@ -140,6 +145,21 @@ impl Stops {
         if let Err(error) = outcome {
             tracing::debug!("task {tid}: {error}");
         }
+    }
+
+    fn refuse(
+        &mut self,
+        tid: Pid,
+        guest: &Arc<TaskGuest>,
+        mut registers: Registers,
+    ) -> io::Result<()> {
+        if !std::mem::replace(&mut self.warned, true) {
+            filter::warn_of_foreign(guest.tid(), registers.number());
+        }
+        registers.skip(0);
+        registers.write(tid)?;
+        self.inside.insert(tid, Inside::Answered(Errno::ENOSYS.to_return()));
+        Ok(())
     }
 
     fn enter(
@@ -150,10 +170,8 @@ impl Stops {
         armed: bool,
     ) -> io::Result<()> {
         let syscall = Syscall { number: registers.number(), args: registers.args() };
-        if syscall.number == libc::SYS_clone {
-            let mut args = syscall.args;
-            args[0] &= !u64::from(libc::CLONE_UNTRACED.cast_unsigned());
-            registers.set_args(args);
+        if births::is_birth(syscall.number) {
+            births::show(&mut registers, guest);
             registers.write(tid)?;
         }
         let row = self.rows.get(&syscall.number).filter(|_| armed);

@@ -35,6 +35,8 @@ pub(crate) struct Notification {
     pub(crate) tid: i32,
     /// The number.
     pub(crate) number: i32,
+    /// The ABI that the call was made in (`AUDIT_ARCH_*`).
+    pub(crate) abi: u32,
     /// The arguments.
     pub(crate) args: [u64; 6],
 }
@@ -51,6 +53,7 @@ pub(crate) fn receive(listener: &OwnedFd) -> io::Result<Notification> {
         id: notif.id,
         tid: notif.pid.cast_signed(),
         number: notif.data.nr,
+        abi: notif.data.arch,
         args: notif.data.args,
     })
 }
@@ -295,8 +298,9 @@ pub(crate) fn resume_to_call(tid: Pid, signal: i32) {
     ptrace_signal(libc::PTRACE_SYSCALL, tid, signal);
 }
 
-/// Whether a system-call stop is the entry. Errors: `ESRCH`.
-pub(crate) fn is_entry(tid: Pid) -> io::Result<bool> {
+/// At which end of a call a system-call stop is, and the ABI of the call (`AUDIT_ARCH_*`).
+/// Errors: `ESRCH`.
+pub(crate) fn call_stop(tid: Pid) -> io::Result<(bool, u32)> {
     // SAFETY: all-zero is a valid value of this plain C struct.
     let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
     let size = size_of::<libc::ptrace_syscall_info>();
@@ -304,5 +308,5 @@ pub(crate) fn is_entry(tid: Pid) -> io::Result<bool> {
     check(unsafe {
         libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, tid.as_raw(), size, &raw mut info)
     })?;
-    Ok(info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+    Ok((info.op == libc::PTRACE_SYSCALL_INFO_ENTRY, info.arch))
 }

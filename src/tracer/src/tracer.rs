@@ -26,6 +26,7 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     api::{Action, Birth, Call, Completer, Guest, Supervisor, Syscall},
     arm::{self, Reach},
+    births,
     errands::Errands,
     filter::{self, Instruction},
     notify::{Backend, Listener},
@@ -391,10 +392,11 @@ impl Tracer {
     fn trapped(&mut self, tid: Pid) {
         let Ok(mut registers) = Registers::read(tid) else { return self.resume(tid, 0) };
         let number = registers.number();
-        if number == libc::SYS_clone {
-            let mut args = registers.args();
-            args[0] &= !u64::from(libc::CLONE_UNTRACED.cast_unsigned());
-            registers.set_args(args);
+        let task = self.backend.tasks.get(Tid(tid.as_raw()));
+        if births::is_birth(number) {
+            if let Some(task) = task {
+                births::show(&mut registers, &task.guest);
+            }
         } else if number < 0 {
             let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
             registers.skip(result);

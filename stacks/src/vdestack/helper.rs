@@ -120,7 +120,11 @@ fn explain(step: Option<Step>, errno: Errno) -> MountError {
              must be allowed: sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
         ),
         Some(Step::Device) => {
-            format!("vdestack: cannot open /dev/net/tun: {errno} (load the module tun)")
+            let remedy = match errno {
+                Errno::EACCES | Errno::EPERM => "ask for access to it: chmod 666 /dev/net/tun",
+                _ => "load the module: modprobe tun",
+            };
+            format!("vdestack: cannot open /dev/net/tun: {errno} ({remedy}, as root)")
         }
         Some(Step::Tap) => format!("vdestack: cannot make the tap interface: {errno}"),
         None => format!("vdestack: the helper failed: {errno}"),

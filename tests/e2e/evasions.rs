@@ -1,0 +1,64 @@
+//! Ways by which a guest might slip out of the view, on purpose or not.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::harness::{INSIDE, Place, run, scratch, succeed};
+
+/// Compiles a program of tests/guests.
+fn compiled(name: &str) -> PathBuf {
+    let source = format!("{}/tests/guests/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let program = scratch(name).join(name);
+    let done = Command::new("cc").arg("-o").arg(&program).args([&source, "-lpthread"]).status();
+    assert!(done.is_ok_and(|status| status.success()), "cc {source}");
+    program
+}
+
+#[test]
+fn every_child_is_inside_however_it_was_made() {
+    let program = compiled("births").display().to_string();
+    let native = succeed(Place::Native, &format!("{program} /etc/passwd"));
+    assert_eq!(native.lines().count(), 13);
+    assert_eq!(succeed(Place::Transparent, &format!("{program} /etc/passwd")), native);
+    for place in INSIDE {
+        let mount = "vumount -t vunetsmoltcp null:// /virtual/a";
+        let script = format!("{mount} && exec {program} /virtual/a");
+        assert_eq!(succeed(place, &script), native, "{place:?}");
+    }
+}
+
+#[test]
+fn descriptors_that_come_in_sideways_work() {
+    let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/sideways.py");
+    let native = succeed(Place::Native, script);
+    for place in INSIDE {
+        let script = format!(
+            "vumount -t vunetsmoltcp null:// /dev/net/a && on='vustack /dev/net/a' && \
+             $on ip link set lo up && exec $on {script}"
+        );
+        assert_eq!(succeed(place, &script), native, "{place:?}");
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_other_abis_are_refused_and_reported() {
+    let program = compiled("foreign").display().to_string();
+    for place in INSIDE {
+        let done = run(place, &program);
+        assert_eq!(done.out, "int 0x80: ENOSYS\nx32: ENOSYS\n", "{place:?}");
+        assert!(done.err.contains("system call 20 of another ABI is refused"), "{}", done.err);
+        assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    }
+}
+
+#[test]
+fn the_memory_of_a_guest_stays_readable() {
+    let script = "python3 -c '
+import ctypes
+libc = ctypes.CDLL(None)
+print([libc.prctl(3), libc.prctl(4, 0), libc.prctl(3), libc.prctl(4, 7), libc.prctl(4, 1), libc.prctl(3)])'";
+    let native = succeed(Place::Native, script);
+    for place in INSIDE {
+        assert_eq!(succeed(place, script), native, "{place:?}");
+    }
+}
