@@ -1,6 +1,9 @@
 //! The module `vunet`: file-system types that mount network stacks.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use umvu_abi::{
     Errno,
@@ -118,15 +121,12 @@ impl Module for Vunet {
     fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
         let (kind, network) = select(request)?;
         let about = format!("umvu {}", request.target);
+        let plan = || StackPlan::parse(request, network, RandomState::new().hash_one(0u8));
         let stack: Arc<dyn NetStack> = match kind {
             Kind::Null => Arc::new(NullStack),
             Kind::Real => Arc::new(RealStack),
-            Kind::Smoltcp => {
-                self.smoltcp(&StackPlan::parse(request, network)?, about.trim_end())?
-            }
-            Kind::Vdestack => {
-                self.vdestack(&StackPlan::parse(request, network)?, about.trim_end())?
-            }
+            Kind::Smoltcp => self.smoltcp(&plan()?, about.trim_end())?,
+            Kind::Vdestack => self.vdestack(&plan()?, about.trim_end())?,
         };
         Ok(Mounted::Stack(stack))
     }

@@ -6,11 +6,16 @@ fn umvu_of(place: Place) -> String {
     place.prefix().join(" ")
 }
 
-/// Mounts one stack in a session of its own and runs a script on it, in a background shell.
+/// `session` becomes a session of its own with one stack, that runs a script; for subshells only.
 const SESSION: &str = r#"
 W=$(mktemp -d); trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$W"' EXIT
 session() { # options, stack, script
-    $UMVU sh -c 'vumount -t vunetioth -o "$0" "$1" /dev/net/x && exec vustack /dev/net/x sh -c "$2"' "$@"
+    exec $UMVU sh -c '
+        tries=0
+        until vumount -t vunetioth -o "$0" "$1" /dev/net/x; do # the switch may not listen yet
+            tries=$((tries + 1)); [ $tries -lt 100 ] || exit 93; sleep 0.1
+        done
+        exec vustack /dev/net/x sh -c "$2"' "$@"
 }
 wait_for() { tries=0; until [ -e "$1" ]; do tries=$((tries + 1)); [ $tries -lt 100 ] || exit 92; sleep 0.1; done; }
 "#;
