@@ -75,6 +75,7 @@ pub(super) fn command() -> Command {
                 .hide(true)
                 .value_parser(value_parser!(PathBuf)),
         )
+        .arg(Arg::new("calls").long("calls").action(ArgAction::SetTrue).hide(true))
         .arg(
             Arg::new("completions")
                 .long("completions")
@@ -85,7 +86,7 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("command")
                 .num_args(1..)
-                .required_unless_present_any(["man", "completions"])
+                .required_unless_present_any(["man", "calls", "completions"])
                 .trailing_var_arg(true)
                 .allow_hyphen_values(true)
                 .value_parser(value_parser!(OsString))
@@ -101,6 +102,10 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> u8 {
     if let Some(folder) = matches.get_one::<PathBuf>("man") {
         return report(pages::manuals(folder).map(|()| 0));
+    }
+    if matches.get_flag("calls") {
+        output::print(&pages::support());
+        return 0;
     }
     if let Some(shell) = matches.get_one::<Shell>("completions") {
         pages::completions(*shell, &mut io::stdout().lock());

@@ -3,6 +3,7 @@
 use std::{fs, io, io::Write, path::Path};
 
 use clap_complete::Shell;
+use umvu_tracer::api::Trap;
 
 /// What a page says beyond the definition of its command: title of a section, lines of roff.
 type Section = (&'static str, &'static str);
@@ -72,6 +73,24 @@ fn see_also<'a>(page: &mut Vec<u8>, names: impl Iterator<Item = &'a String>) -> 
         writeln!(page, ".BR {name} (1),")?;
     }
     writeln!(page, ".BR ip (8),\n.BR vde_switch (1)")
+}
+
+/// The table of intercepted system calls in Markdown, calls of one kind in one line.
+pub(super) fn support() -> String {
+    let mut kinds: Vec<(&str, bool, Vec<&str>)> = Vec::new();
+    for row in umvu_core::dispatch::rows() {
+        let refused = matches!(row.trap, Trap::Refuse(_));
+        match kinds.iter_mut().find(|(note, also, _)| *note == row.note && *also == refused) {
+            Some((_, _, names)) => names.push(row.name),
+            None => kinds.push((row.note, refused, vec![row.name])),
+        }
+    }
+    let line = |(note, refused, names): (&str, bool, Vec<&str>)| {
+        let what = if refused { format!("refused: {note}") } else { note.to_owned() };
+        format!("| `{}` | {what} |\n", names.join("`, `"))
+    };
+    let lines: String = kinds.into_iter().map(line).collect();
+    format!("| system calls | in an armed view |\n|---|---|\n{lines}")
 }
 
 /// Writes the completions of all commands for a shell.

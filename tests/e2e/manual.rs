@@ -1,4 +1,4 @@
-//! The manual pages that are checked in are those that the program makes.
+//! The manual pages and tables that are checked in are those that the program makes.
 
 use std::{fs, process::Command};
 
@@ -18,4 +18,14 @@ fn the_manual_is_up_to_date() {
         pages += 1;
     }
     assert_eq!(pages, 10);
+}
+
+#[test]
+fn the_table_of_calls_is_up_to_date() {
+    let made = Command::new(umvu()).arg("--calls").output().expect("it runs");
+    let table = String::from_utf8(made.stdout).expect("text");
+    assert!(table.lines().count() > 20, "{table}");
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(readme).expect("there");
+    assert!(readme.contains(&table), "README.md: the table of calls is not that of umvu --calls");
 }
