@@ -40,7 +40,9 @@ pub(crate) fn living(asked: &[u64]) -> HashSet<u64> {
 
 /// Moves what the list names from `missing` to `found`; false when there is no list.
 fn look(missing: &mut HashSet<u64>, found: &mut HashSet<u64>) -> bool {
-    let Ok(list) = std::fs::read_to_string("/proc/self/net/unix") else { return false };
+    // Abstract names are any bytes.
+    let Ok(list) = std::fs::read("/proc/self/net/unix") else { return false };
+    let list = String::from_utf8_lossy(&list);
     found.extend(list.lines().filter_map(inode_of).filter(|inode| missing.remove(inode)));
     true
 }
@@ -117,6 +119,16 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
+    }
+
+    #[test]
+    fn names_in_the_list_may_be_any_bytes() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("umvu-test-{}-", std::process::id()).into_bytes();
+        let name = [name.as_slice(), &[0xff, 0xc5, b'\n']].concat();
+        let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("short");
+        let _named = std::os::unix::net::UnixListener::bind_addr(&addr).expect("free");
+        an_open_socket_lives_and_a_closed_one_does_not();
     }
 
     #[test]
