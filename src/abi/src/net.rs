@@ -293,6 +293,10 @@ pub trait DatagramSocket: Socket {
     /// Takes one received datagram; None when there is none. The stack bounds what it queues.
     fn receive(&self) -> Option<Datagram>;
 
+    /// A datagram taken by [`receive`](Self::receive) found the guest's socket closed: its sender is
+    /// told as for a port that nobody has.
+    fn refuse(&self, _datagram: &Datagram) {}
+
     /// Takes one entry of the error queue. None: `EAGAIN`.
     fn receive_error(&self) -> Option<QueuedError> {
         None

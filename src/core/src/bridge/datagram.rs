@@ -4,6 +4,10 @@
 //! whose name encodes the origin, so that poll, MSG_PEEK and MSG_TRUNC are the kernel's. A guest
 //! that sends without naming a destination must be paired with an end of ours: when it has
 //! connected, or from birth (netlink). Sends to an address and receives that want one are trapped.
+//!
+//! An error that concerns a connected socket (ICMP) must wake its polls and native receives. AF_UNIX
+//! knows one such error: when the end that a datagram socket is paired with leaves it with unread
+//! data in its queue, the kernel says ECONNRESET. Trapped calls tell the true errno.
 
 use std::{
     collections::VecDeque,
@@ -54,6 +58,8 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// The origin of what comes from our end of the pair.
     origin: Option<DatagramMeta>,
+    /// The error that the guest's socket has been given, as the stack told it.
+    raised: Option<Errno>,
 }
 
 struct Pair {
@@ -138,12 +144,18 @@ impl Datagrams {
     /// sendto(2), sendmsg(2). Errors: the stack's, `EMSGSIZE`.
     pub(crate) fn send(
         &self,
+        call: &Call,
         data: &[u8],
         to: Option<&SockAddr>,
         control: &SendControl,
     ) -> Result<usize, Errno> {
         if data.len() > DATAGRAM_LIMIT {
             return Err(Errno::EMSGSIZE);
+        }
+        if self.state.lock().raised.is_some()
+            && let Some(errno) = self.take_error(&call.guest.fetch_fd(call.fd(0))?)
+        {
+            return Err(errno);
         }
         self.socket.send(data, to, control)
     }
@@ -180,14 +192,42 @@ impl Datagrams {
     ) -> Result<super::receive::Received, Errno> {
         if request.wants_errors() {
             let error = self.socket.receive_error().ok_or(Errno::EAGAIN)?;
+            // Who reads the queue knows of the error.
+            let _ = self.take_error(guest);
             return Ok(request.error_message(&error));
         }
-        if let Some(errno) = self.socket.take_error() {
+        if let Some(errno) = self.take_error(guest) {
             return Err(errno);
         }
-        let origin = self.state.lock().origin;
         let local = self.socket.local().ok();
+        // Asked for once the datagram is here, else it may be older than that.
+        let origin = || self.state.lock().origin;
         request.receive(hub, guest, &self.wanted.lock(), origin, local)
+    }
+
+    /// Takes the pending error, as SO_ERROR does. The guest may have seen it already, by a native
+    /// call on its own socket.
+    pub(crate) fn take_error(&self, guest: &OwnedFd) -> Option<Errno> {
+        if let Some(raised) = self.state.lock().raised.take()
+            && unix::take_error(guest)
+        {
+            return Some(raised);
+        }
+        self.socket.take_error()
+    }
+
+    /// Gives the guest's socket an error, so that polls and native receives wake.
+    fn raise_error(&self, hub: &Hub) {
+        let mut state = self.state.lock();
+        let (Some(Pair { end, path: Some(end_path), .. }), Some(path)) =
+            (&state.paired, &self.path)
+        else {
+            return;
+        };
+        let Some(errno) = self.socket.take_error() else { return };
+        if hub.leave_unread(end, end_path, path).is_ok() {
+            state.raised = Some(errno);
+        }
     }
 
     /// Gives up receives that their guests have taken back.
@@ -219,7 +259,8 @@ impl Datagrams {
 
     /// Moves datagrams both ways: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>) {
-        let sent = self.take_from_guest(hub);
+        let sent = self.take_from_guest(one, hub);
+        self.raise_error(hub);
         let delivered = self.give_to_guest(one, hub);
         self.serve_waiters(one, hub);
         if sent == BATCH || delivered == BATCH {
@@ -228,7 +269,7 @@ impl Datagrams {
     }
 
     /// Guest to stack: what it sent without naming a destination. Returns how many.
-    fn take_from_guest(&self, hub: &Hub) -> usize {
+    fn take_from_guest(&self, one: &Virtual, hub: &Hub) -> usize {
         let mut buffer = hub.scratch.lock();
         buffer.resize(DATAGRAM_LIMIT, 0);
         for count in 0..BATCH {
@@ -239,6 +280,9 @@ impl Datagrams {
                 },
                 None => return count,
             };
+            if one.lists_sockets() {
+                hub.sweep();
+            }
             let _ = self.socket.send(&buffer[..length], None, &SendControl::default());
         }
         BATCH
@@ -267,7 +311,11 @@ impl Datagrams {
                 }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::ConnectionRefused {
-                        hub.sweep_later(one);
+                        // The guest has closed its socket.
+                        drop(state);
+                        self.socket.refuse(&datagram);
+                        hub.discard(one);
+                        return count;
                     }
                 }
             }
@@ -277,9 +325,8 @@ impl Datagrams {
 
     fn deliver(&self, hub: &Hub, state: &mut State, datagram: &Datagram) -> io::Result<usize> {
         if let Some(pair) = &state.paired {
-            let sent = unix::send(&pair.end, &datagram.data);
             state.origin = Some(datagram.meta);
-            return sent;
+            return unix::send(&pair.end, &datagram.data);
         }
         let Some(path) = &self.path else { return Ok(0) };
         let sender = hub.senders.get(&hub.names, &datagram.meta)?;

@@ -24,7 +24,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt, io,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::SockType;
+use nix::sys::socket::{SockType, UnixAddr};
 use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno, GuestFd,
@@ -96,6 +96,12 @@ impl Virtual {
             Kind::Stream(stream) => stream.socket.as_ref(),
             Kind::Datagram(datagram) => datagram.socket.as_ref(),
         }
+    }
+
+    /// Whether what it sends asks for the sockets of the stack: those that guests have closed
+    /// without an event must not be among them.
+    pub(crate) fn lists_sockets(&self) -> bool {
+        (self.spec.domain, self.spec.protocol) == (libc::AF_NETLINK, libc::NETLINK_SOCK_DIAG)
     }
 
     fn wake(&self) {
@@ -434,6 +440,17 @@ impl Hub {
         drop(rendezvous);
         unix::widen(&end);
         Ok(end)
+    }
+
+    /// Lets the end of a pair of datagram sockets leave the guest's socket with unread data in its
+    /// queue, which gives that one an error, and joins them again.
+    fn leave_unread(&self, end: &OwnedFd, end_path: &Path, guest: &Path) -> Result<(), Errno> {
+        let stranger = unix::create(SockType::Datagram, true)?;
+        ffi::disconnect(end)?;
+        unix::send_to(&stranger, &[], &UnixAddr::new(end_path).map_err(unix::errno)?)?;
+        unix::connect_path(end, guest)?;
+        ffi::disconnect(end)?;
+        unix::connect_path(end, guest)
     }
 
     fn path(&self, kind: char, id: u64) -> PathBuf {

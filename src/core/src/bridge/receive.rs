@@ -75,7 +75,7 @@ impl Request {
         hub: &Hub,
         guest: &OwnedFd,
         wanted: &Wanted,
-        origin: Option<DatagramMeta>,
+        origin: impl FnOnce() -> Option<DatagramMeta>,
         local: Option<SockAddr>,
     ) -> Result<Received, Errno> {
         let mut data = vec![0; self.room()];
@@ -85,7 +85,7 @@ impl Request {
         let mut buffers = [IoSliceMut::new(&mut data)];
         let got = recvmsg::<UnixAddr>(guest.as_raw_fd(), &mut buffers, Some(&mut space), flags)
             .map_err(unix::errno)?;
-        let meta = got.address.as_ref().and_then(|name| hub.names.origin_of(name)).or(origin);
+        let meta = got.address.as_ref().and_then(|name| hub.names.origin_of(name)).or_else(origin);
         let mut messages = Messages::default();
         for message in got.cmsgs().map_err(unix::errno)? {
             timestamp(&message, &mut messages);

@@ -242,6 +242,13 @@ impl Stream {
         Ok(action)
     }
 
+    /// Takes the pending error, as SO_ERROR does; polls of the guest's end then show none either.
+    pub(crate) fn take_error(&self, guest: &OwnedFd) -> Option<Errno> {
+        let errno = self.socket.take_error()?;
+        unix::take_error(guest);
+        Some(errno)
+    }
+
     /// Gives up calls that their guests have taken back.
     pub(super) fn drop_cancelled(&self) {
         let mut given_up = Vec::new();

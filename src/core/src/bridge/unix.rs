@@ -167,6 +167,11 @@ pub(crate) fn shutdown_read(fd: &OwnedFd) {
     let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Read);
 }
 
+/// Takes the pending error of a socket; returns whether there was one.
+pub(crate) fn take_error(fd: &OwnedFd) -> bool {
+    socket::getsockopt(fd, sockopt::SocketError).is_ok_and(|errno| errno != 0)
+}
+
 /// The SO_RCVTIMEO of a socket; None waits for ever.
 pub(crate) fn receive_timeout(fd: &OwnedFd) -> Option<std::time::Duration> {
     wait_limit(socket::getsockopt(fd, sockopt::ReceiveTimeout).ok()?)

@@ -94,6 +94,12 @@ impl DatagramSocket for DgramSocket {
         self.shared.look(|inner| inner.dgram_receive(self.id))
     }
 
+    fn refuse(&self, datagram: &Datagram) {
+        if self.class == Class::Udp {
+            self.shared.with(|inner| inner.udp_refuse(datagram));
+        }
+    }
+
     fn receive_error(&self) -> Option<QueuedError> {
         self.shared.look(|inner| inner.dgrams.socks.get_mut(self.id)?.errors.pop_front())
     }

@@ -1,10 +1,10 @@
 //! UDP (RFC 768, udp(7)).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use umvu_abi::{
     Errno, SockAddr,
-    net::{DatagramMeta, SendControl},
+    net::{Datagram, DatagramMeta, SendControl},
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
         inner::Inner,
         input::Cast,
         link::Outgoing,
-        packet::{HEADROOM, UDP},
+        packet::{Build, HEADROOM, IpHeader, UDP},
         ports::Host,
         tcp::input::Arrival,
     },
@@ -86,6 +86,35 @@ impl Inner {
         }
     }
 
+    /// Answers a datagram whose receiver has gone before it was taken.
+    pub(crate) fn udp_refuse(&mut self, datagram: &Datagram) {
+        let meta = &datagram.meta;
+        let ends = (socket_addr(&meta.source), socket_addr(&meta.destination));
+        let (Some(source), Some(local)) = ends else { return };
+        let Ok(length) = u16::try_from(HEADER + datagram.data.len()) else { return };
+        if !self.is_local(local.ip()) {
+            return;
+        }
+        let build = Build {
+            source: source.ip(),
+            destination: local.ip(),
+            protocol: UDP,
+            ttl: meta.ttl,
+            tos: meta.tos,
+            id: 0,
+        };
+        let (mut bytes, at) = build.packet(usize::from(length));
+        let out = &mut bytes[at..];
+        out[..2].copy_from_slice(&source.port().to_be_bytes());
+        out[2..4].copy_from_slice(&local.port().to_be_bytes());
+        out[4..6].copy_from_slice(&length.to_be_bytes());
+        out[HEADER..].copy_from_slice(&datagram.data);
+        let ip = &bytes[HEADROOM..];
+        if let Some(header) = IpHeader::parse(ip) {
+            self.send_trouble(Trouble::PortUnreachable, &header, ip);
+        }
+    }
+
     /// The socket that a datagram to one address is for: the most specific one.
     pub(crate) fn udp_receiver(
         &self,
@@ -155,4 +184,14 @@ impl Inner {
         };
         self.enqueue(id, data, meta);
     }
+}
+
+/// An address without the mapping of IPv4 into IPv6.
+fn socket_addr(addr: &SockAddr) -> Option<SocketAddr> {
+    let (ip, port) = match addr {
+        SockAddr::Inet(addr) => (IpAddr::V4(*addr.ip()), addr.port()),
+        SockAddr::Inet6(addr) => (IpAddr::V6(*addr.ip()).to_canonical(), addr.port()),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }

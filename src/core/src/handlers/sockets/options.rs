@@ -44,8 +44,12 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
         let room = guest::read_i32(call.guest.as_ref(), call.addr(4))?;
         let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let mut value = if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-            let errno = one.socket().take_error().map_or(0, |errno| errno.0);
-            errno.to_ne_bytes().to_vec()
+            let guest = call.guest.fetch_fd(call.fd(0))?;
+            let errno = match &one.kind {
+                Kind::Stream(stream) => stream.take_error(&guest),
+                Kind::Datagram(datagram) => datagram.take_error(&guest),
+            };
+            errno.map_or(0, |errno| errno.0).to_ne_bytes().to_vec()
         } else {
             one.socket().option(level, name, &given(call, level, room)?)?
         };

@@ -27,10 +27,13 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
             return stream_sendto(one);
         };
         let to = guest::read_sockaddr(call.guest.as_ref(), call.addr(4), call.int(5))?;
+        if one.lists_sockets() {
+            core.sockets.sweep();
+        }
         let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
         let buffers = [(call.addr(1), length)];
         let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
-        let sent = datagram.send(&data, Some(&to), &SendControl::default())?;
+        let sent = datagram.send(call, &data, Some(&to), &SendControl::default())?;
         Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
     })
 }
@@ -44,6 +47,9 @@ fn stream_sendto(one: &Arc<Virtual>) -> Result<Action, Errno> {
 pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        if one.lists_sockets() {
+            core.sockets.sweep();
+        }
         match send_one(datagram, call, call.addr(1))? {
             Some(sent) => Ok(Action::value(sent)),
             None => Ok(Action::Forward),
@@ -58,7 +64,7 @@ fn send_one(datagram: &Datagrams, call: &Call, header: GuestAddr) -> Result<Opti
         return Ok(None);
     }
     let message = Outgoing::read(call.guest.as_ref(), &header)?;
-    let sent = datagram.send(&message.data, message.to.as_ref(), &message.control)?;
+    let sent = datagram.send(call, &message.data, message.to.as_ref(), &message.control)?;
     Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
 }
 
