@@ -18,12 +18,14 @@ pub(super) fn command() -> Command {
             Arg::new("words")
                 .num_args(0..)
                 .allow_hyphen_values(true)
+                .value_terminator("--")
                 .help("+ adds, - removes, ? shows; COLORS: nwrgbcmy NWRGBCMY + - _ * #"),
         )
         .arg(
             Arg::new("command")
-                .last(true)
                 .num_args(1..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
                 .value_parser(value_parser!(OsString))
                 .help("A command to run then"),
         )

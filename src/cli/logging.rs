@@ -14,6 +14,7 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
+use umvu_core::debug::TARGET;
 
 /// The console level without `-l`: warnings.
 pub(super) const DEFAULT_LEVEL: i32 = 4;
@@ -54,7 +55,9 @@ fn severity(level: Level) -> i32 {
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let level = severity(*metadata.level());
-        level <= self.console || (self.socket.is_some() && level <= self.syslog)
+        metadata.target() == TARGET
+            || level <= self.console
+            || (self.socket.is_some() && level <= self.syslog)
     }
 
     fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
@@ -69,15 +72,17 @@ impl Subscriber for Log {
         let level = severity(*event.metadata().level());
         let mut message = Message(String::new());
         event.record(&mut message);
-        if level <= self.console {
-            let line = format!("umvu: {}\n", message.0);
+        let debug = event.metadata().target() == TARGET;
+        if debug || level <= self.console {
+            let prefix = if debug { "" } else { "umvu: " };
+            let line = format!("{prefix}{}\n", message.0);
             let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let _ = match out.as_mut() {
                 Some(file) => file.write_all(line.as_bytes()),
                 None => io::stderr().lock().write_all(line.as_bytes()),
             };
         }
-        if let Some(socket) = self.socket.as_ref().filter(|_| level <= self.syslog) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| !debug && level <= self.syslog) {
             // RFC 3164 as local syslog daemons read it: <PRI>TAG: message.
             let priority = i32::from(FACILITY) * 8 + level;
             let id = std::process::id();

@@ -172,3 +172,22 @@ print("unknown", call(-4, 9999, 0), call(-6))
         assert_eq!(succeed(place, script), wanted, "{place:?}");
     }
 }
+
+#[test]
+fn debug_tags_make_lines_for_the_view_or_for_one_command() {
+    for place in INSIDE {
+        let done =
+            run(place, "vudebug p:r -- sh -c 'vudebug; ls -d /proc/net'; vudebug; ls -d /proc/net");
+        assert_eq!(done.status, Some(0), "{place:?}: {}", done.err);
+        assert_eq!(done.out, "p -(+)PATH\n/proc/net\n/proc/net\n", "{place:?}");
+        assert_eq!(done.err, "", "{place:?}: nothing is virtual");
+        let done = run(
+            place,
+            "vudebug +N:g; vumount -t vunetsmoltcp null:// /dev/net/a; vudebug -N; \
+             vuumount /dev/net/a; vudebug",
+        );
+        let line = " VUNET mount.rs:";
+        assert_eq!(done.err.matches(line).count(), 1, "{place:?}: {}", done.err);
+        assert!(done.err.starts_with("\x1b[32m") && done.err.ends_with(": done\x1b[0m\n"));
+    }
+}

@@ -13,6 +13,14 @@ pub const SYS_VUCTL: i32 = -4;
 /// `msocket(char *stack, int domain, int type, int protocol)`.
 pub const SYS_MSOCKET: i32 = -5;
 
+/// The name of a call by its number.
+#[must_use]
+pub fn name_of(number: i64) -> Option<&'static str> {
+    let names = ["insmod", "rmmod", "lsmod", "vuctl", "msocket"];
+    let at = number.checked_add(1)?.checked_neg()?;
+    names.get(usize::try_from(at).ok()?).copied()
+}
+
 /// `vuctl(VUCTL_GETINFO, struct vu_info *)`; a NULL pointer only asks "am I inside?".
 pub const VUCTL_GETINFO: u32 = 1;
 /// `vuctl(VUCTL_SETNAME, char *name)`.

@@ -78,27 +78,36 @@ impl Core {
 impl Supervisor for Core {
     fn handle(&self, call: &Call) -> Action {
         self.paths.settle();
-        match self.table.handler(call.syscall.number) {
+        let action = match self.table.handler(call.syscall.number) {
             Some(handler) => handler(self, call),
             None => Action::Forward,
-        }
+        };
+        self.say(call.tid(), b's', || format!("{} = {}", call.syscall, action));
+        action
     }
 
     fn started(&self, task: Tid) {
         self.tasks.started(task);
+        self.say(task, b't', || "started".to_owned());
     }
 
     fn born(&self, parent: Tid, child: Tid, birth: Birth) {
         self.tasks.born(parent, child, birth);
         self.paths.born(parent, child, birth);
+        self.say(child, b't', || format!("{birth:?} created by {parent}"));
     }
 
     fn executed(&self, task: Tid, former: Tid) {
         self.tasks.executed(task, former);
         self.paths.executed(task, former);
+        self.say(task, b't', || {
+            let program = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
+            format!("executes {}", program.display())
+        });
     }
 
     fn ended(&self, task: Tid, group: Pid, last: bool) {
+        self.say(task, b't', || "ended".to_owned());
         self.tasks.ended(task);
         self.paths.ended(task);
         if last {
@@ -130,10 +139,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         this: Weak::clone(this),
     });
     core.view.debug.add(&config.debug_tags).map_err(|_| invalid("-d", &config.debug_tags))?;
-    core.view
-        .debug
-        .set_colors(&config.debug_colors)
-        .map_err(|_| invalid("-D", &config.debug_colors))?;
+    core.view.colors.set(&config.debug_colors).map_err(|_| invalid("-D", &config.debug_colors))?;
     let mut environment = config.environment;
     (config.prepare)(run_dir.path(), &mut environment)?;
     let programs: Vec<Program> = config

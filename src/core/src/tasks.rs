@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::Tid;
 use umvu_tracer::api::Birth;
 
-use crate::view::Mount;
+use crate::{debug::Tags, view::Mount};
 
 /// The stack of each address family; a family that is absent uses the kernel's.
 pub type Stacks = BTreeMap<i32, Arc<Mount>>;
@@ -25,13 +25,21 @@ pub struct Task {
     stacks: Mutex<Arc<Stacks>>,
     /// What the guest thinks of its memory (PR_SET_DUMPABLE(2const)); one for all threads.
     dumpable: Arc<AtomicBool>,
+    /// The debug tags of this thread alone, inherited by those it creates.
+    pub debug: Tags,
     last_error: Mutex<String>,
 }
 
 impl Task {
     fn new(tid: Tid, stacks: Arc<Stacks>) -> Self {
         let dumpable = Arc::new(AtomicBool::new(true));
-        Self { tid, stacks: Mutex::new(stacks), dumpable, last_error: Mutex::new(String::new()) }
+        Self {
+            tid,
+            stacks: Mutex::new(stacks),
+            dumpable,
+            debug: Tags::default(),
+            last_error: Mutex::new(String::new()),
+        }
     }
 
     /// Whether the guest wants its memory dumped and traced.
@@ -83,6 +91,8 @@ impl Task {
 #[derive(Debug, Default)]
 pub struct Tasks {
     by_tid: RwLock<HashMap<Tid, Arc<Task>>>,
+    /// Whether any thread ever had debug tags of its own.
+    debugged: AtomicBool,
 }
 
 impl Tasks {
@@ -96,6 +106,7 @@ impl Tasks {
     pub fn born(&self, parent: Tid, child: Tid, birth: Birth) {
         let parent = self.get(parent);
         let mut task = Task::new(child, parent.stacks());
+        task.debug = parent.debug.clone();
         match birth {
             Birth::Thread => task.dumpable = Arc::clone(&parent.dumpable),
             Birth::Process => task.set_dumpable(parent.is_dumpable()),
@@ -105,10 +116,12 @@ impl Tasks {
 
     /// Follows an exec: the calling thread takes the leader's id.
     pub fn executed(&self, task: Tid, former: Tid) {
-        let stacks = self.get(former).stacks();
+        let former_task = self.get(former);
+        let mut fresh = Task::new(task, former_task.stacks());
+        fresh.debug = former_task.debug.clone();
         let mut tasks = self.by_tid.write();
         tasks.remove(&former);
-        tasks.insert(task, Arc::new(Task::new(task, stacks)));
+        tasks.insert(task, Arc::new(fresh));
     }
 
     /// Forgets a task.
@@ -121,6 +134,18 @@ impl Tasks {
     pub fn get(&self, tid: Tid) -> Arc<Task> {
         let known = self.by_tid.read().get(&tid).cloned();
         known.unwrap_or_else(|| Arc::new(Task::new(tid, Arc::default())))
+    }
+
+    /// Whether a debug tag is active for one thread.
+    #[must_use]
+    pub fn debugs(&self, tid: Tid, tag: u8) -> bool {
+        self.debugged.load(Ordering::Relaxed)
+            && self.by_tid.read().get(&tid).is_some_and(|task| task.debug.has(tag))
+    }
+
+    /// Says that a thread gets debug tags of its own.
+    pub fn debug_threads(&self) {
+        self.debugged.store(true, Ordering::Relaxed);
     }
 
     /// How many tasks use a mounted stack by default.

@@ -89,6 +89,8 @@ pub struct View {
     name: Mutex<String>,
     /// Debug tags.
     pub debug: crate::debug::Tags,
+    /// The colours of debug lines.
+    pub colors: crate::debug::Colors,
     next_dev: AtomicU64,
     generation: AtomicU32,
 }
@@ -104,6 +106,7 @@ impl View {
             mounting: Mutex::new(()),
             name: Mutex::new(name),
             debug: crate::debug::Tags::default(),
+            colors: crate::debug::Colors::default(),
             next_dev: AtomicU64::new(0x7600),
             generation: AtomicU32::new(0),
         }

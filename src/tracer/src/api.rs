@@ -6,7 +6,8 @@
 
 use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
-use umvu_abi::{Errno, GuestAddr, GuestFd, Pid, Tid};
+use syscalls::Sysno;
+use umvu_abi::{Errno, GuestAddr, GuestFd, Pid, Tid, vu};
 
 /// A trapped system call of a guest thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,19 @@ pub struct Syscall {
     pub number: i64,
     /// The raw argument registers.
     pub args: [u64; 6],
+}
+
+impl fmt::Display for Syscall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = usize::try_from(self.number).ok().and_then(Sysno::new);
+        match (number, vu::name_of(self.number)) {
+            (Some(sysno), _) => write!(f, "{sysno}")?,
+            (None, Some(name)) => f.write_str(name)?,
+            (None, None) => write!(f, "call {}", self.number)?,
+        }
+        let [a, b, c, d, e, g] = self.args;
+        write!(f, "({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {g:#x})")
+    }
 }
 
 /// The guest side of a trapped call: its memory and its descriptors.
@@ -170,6 +184,23 @@ pub struct FdReply {
     pub close_on_exec: bool,
     /// Guest memory to write first (the peer's address of accept(2)).
     pub writes: Vec<(GuestAddr, Vec<u8>)>,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward => f.write_str("the kernel's"),
+            Self::Return(Reply { result: Ok(value), .. }) => write!(f, "{value}"),
+            Self::Return(Reply { result: Err(errno), .. }) => write!(f, "-1 {errno}"),
+            Self::ReturnFd(_) => f.write_str("a descriptor"),
+            Self::Instead(instead) => {
+                let other = Syscall { number: instead.number, args: instead.args };
+                write!(f, "the kernel's {other}")
+            }
+            Self::Pending => f.write_str("later"),
+            Self::Slow(_) => f.write_str("by a thread"),
+        }
+    }
 }
 
 impl Action {

@@ -6,7 +6,7 @@ use umvu_abi::{
 };
 use umvu_tracer::api::{Action, Call, SlowHandler};
 
-use super::vu::report;
+use super::vu::{outcome, report};
 use crate::{
     Core,
     dispatch::{Row, always},
@@ -40,7 +40,12 @@ fn mount(core: &Core, call: &Call) -> Action {
     // Opening a network may take a while (a handshake with a switch).
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let call = call.clone();
-    Action::Slow(SlowHandler(Box::new(move || report(&core, &call, core.view.mount(request)))))
+    Action::Slow(SlowHandler(Box::new(move || {
+        let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
+        let result = core.view.mount(request);
+        core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
+        report(&core, &call, result)
+    })))
 }
 
 fn decode(core: &Core, call: &Call, fstype: String) -> Result<MountRequest, Errno> {
@@ -70,7 +75,9 @@ fn umount(core: &Core, call: &Call) -> Action {
     let force = call.int(1) & libc::MNT_FORCE != 0;
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
-        report(&core, &call, release(&core, &target, force))
+        let result = release(&core, &target, force);
+        core.say(call.tid(), b'N', || format!("unmount {target}: {}", outcome(&result)));
+        report(&core, &call, result)
     })))
 }
 

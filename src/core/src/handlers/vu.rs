@@ -58,12 +58,18 @@ pub(crate) fn text_out(call: &Call, text: &str, buffer: usize, length: usize) ->
     Action::Return(Reply { result: Ok(size), writes: vec![(at, bytes)] })
 }
 
+/// The outcome in words, for debug lines.
+pub(crate) fn outcome(result: &Result<(), MountError>) -> String {
+    result.as_ref().map_or_else(|error| error.reason.clone(), |()| "done".to_owned())
+}
+
 fn insmod(core: &Core, call: &Call) -> Action {
     let name = match guest::read_text(call, 0, NAME_LIMIT) {
         Ok(name) => name,
         Err(errno) => return errno.into(),
     };
     let result = core.view.insert(&name, call.int(1) != 0);
+    core.say(call.tid(), b'm', || format!("insert {name}: {}", outcome(&result)));
     if result.is_ok() {
         core.arm();
     }
@@ -72,7 +78,11 @@ fn insmod(core: &Core, call: &Call) -> Action {
 
 fn rmmod(core: &Core, call: &Call) -> Action {
     match guest::read_text(call, 0, NAME_LIMIT) {
-        Ok(name) => report(core, call, core.view.remove(&name)),
+        Ok(name) => {
+            let result = core.view.remove(&name);
+            core.say(call.tid(), b'm', || format!("remove {name}: {}", outcome(&result)));
+            report(core, call, result)
+        }
         Err(errno) => errno.into(),
     }
 }

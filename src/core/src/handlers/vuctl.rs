@@ -4,7 +4,7 @@ use umvu_abi::{Errno, vu};
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::vu::{UNKNOWN, text_out};
-use crate::{Core, guest};
+use crate::{Core, debug::Tags, guest};
 
 pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
     let tag = u32::try_from(call.int(0)).unwrap_or(u32::MAX);
@@ -17,9 +17,12 @@ pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
             }
             Err(errno) => errno.into(),
         },
-        vu::VUCTL_GET_DEBUGTAGS => text_out(call, &core.view.debug.active(), 1, 2),
-        vu::VUCTL_ADD_DEBUGTAGS => tags(core, call, |tags, names| tags.add(names)),
-        vu::VUCTL_DEL_DEBUGTAGS => tags(core, call, |tags, names| tags.remove(names)),
+        vu::VUCTL_GET_DEBUGTAGS => {
+            let letters = in_scope(core, call, 3, Tags::letters);
+            text_out(call, &letters, 1, 2)
+        }
+        vu::VUCTL_ADD_DEBUGTAGS => edit(core, call, Tags::add),
+        vu::VUCTL_DEL_DEBUGTAGS => edit(core, call, Tags::remove),
         vu::VUCTL_GET_DEBUGTAGNAME => {
             let name = u8::try_from(call.int(1)).ok().and_then(crate::debug::name_of);
             match name {
@@ -28,7 +31,7 @@ pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
             }
         }
         vu::VUCTL_SET_DEBUGCOLOR => match guest::read_text(call, 1, 4096) {
-            Ok(colors) => Action::done(core.view.debug.set_colors(&colors)),
+            Ok(colors) => Action::done(core.view.colors.set(&colors)),
             Err(errno) => errno.into(),
         },
         vu::VUCTL_LAST_ERROR => {
@@ -43,11 +46,19 @@ pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
     }
 }
 
-type TagEdit = fn(&crate::debug::Tags, &str) -> Result<(), Errno>;
+/// Uses the tags of the view, or those of the thread when argument `local` is not 0.
+fn in_scope<T>(core: &Core, call: &Call, local: usize, use_tags: impl FnOnce(&Tags) -> T) -> T {
+    if call.int(local) == 0 {
+        use_tags(&core.view.debug)
+    } else {
+        core.tasks.debug_threads();
+        use_tags(&core.tasks.get(call.tid()).debug)
+    }
+}
 
-fn tags(core: &Core, call: &Call, edit: TagEdit) -> Action {
+fn edit(core: &Core, call: &Call, change: fn(&Tags, &str) -> Result<(), Errno>) -> Action {
     match guest::read_text(call, 1, 4096) {
-        Ok(names) => Action::done(edit(&core.view.debug, &names)),
+        Ok(names) => Action::done(in_scope(core, call, 2, |tags| change(tags, &names))),
         Err(errno) => errno.into(),
     }
 }

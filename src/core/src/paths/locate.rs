@@ -94,6 +94,7 @@ pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     let world = &Live(core);
     let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader };
     let (place, has_left) = resolver.walk(start, &path, last)?;
+    core.say(call.tid(), b'p', || describe(&path, &place));
     match place {
         Place::Real(path) | Place::Merged(path) if is_materialised || has_left => {
             // What we do ourselves is done with our own rights.
@@ -106,6 +107,19 @@ pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
         Place::Real(_) => Ok(Target::Kernel),
         place => Ok(Target::Virtual(place)),
     }
+}
+
+fn describe(path: &[u8], place: &Place) -> String {
+    let kind = match place {
+        Place::Real(_) => "the kernel's",
+        Place::Merged(_) => "a merged directory",
+        Place::Directory(_) => "a directory",
+        Place::Node(_) => "a node",
+        Place::Entry(_) => "generated",
+        Place::Missing(_) => "nothing",
+    };
+    let [path, found] = [path, place.path()].map(String::from_utf8_lossy);
+    format!("{path} is {found}, {kind}")
 }
 
 /// Resolves an absolute path for a thread. Errors: those of [`Resolver::resolve`].

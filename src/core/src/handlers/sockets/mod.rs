@@ -86,6 +86,7 @@ pub(crate) fn create(
         return Errno::EAFNOSUPPORT.into();
     }
     let spec = SocketSpec { domain, kind: kind & !TYPE_FLAGS, protocol };
+    core.say(call.tid(), b'N', || format!("{spec:?} on {}", mount.target));
     match core.sockets.create(&mount, spec, kind & libc::SOCK_NONBLOCK != 0) {
         Ok(fd) => new_descriptor(fd, kind),
         Err(errno) => errno.into(),
