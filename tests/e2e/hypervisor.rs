@@ -158,3 +158,18 @@ fn the_doctor_finds_that_umvu_works_here() {
         assert!(line.starts_with("ok"), "{text}");
     }
 }
+
+#[test]
+fn the_name_of_a_program_may_be_any_bytes() {
+    let folder = scratch("names");
+    let script = r#"
+        name=$PWD/$'\xff\xc5'; cp $(readlink -f /bin/sh) "$name"
+        "$name" -c 'vu_insmod vunet; umask 027; mkdir d; vu_lsmod; stat -c %a d; rmdir d'"#;
+    for mode in [&["-N"][..], &["-N", "-S"]] {
+        let mut command = Command::new(umvu());
+        command.args(mode).args(["bash", "-c", script]).current_dir(&folder);
+        let output = command.output().expect("umvu runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "vunet: vu virtual networking\n750\n");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{mode:?}");
+    }
+}

@@ -170,7 +170,8 @@ pub(crate) fn is_foreign(abi: u32, number: i64) -> bool {
 
 /// Says why a program that makes calls of another ABI fails.
 pub(crate) fn warn_of_foreign(tid: Tid, number: i64) {
-    let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+    let name = std::fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name);
     tracing::warn!(
         "{} ({tid}): system call {number} of another ABI is refused (ENOSYS): only 64-bit programs \
          run once a module is loaded",

@@ -109,7 +109,9 @@ fn find_site(registers: &Registers, tid: Pid, memory: &Memory) -> io::Result<u64
     if memory.read(before, &mut bytes).is_ok() && bytes == wanted {
         return Ok(before);
     }
-    let maps = std::fs::read_to_string(format!("/proc/{tid}/maps"))?;
+    // Names of files are any bytes.
+    let maps = std::fs::read(format!("/proc/{tid}/maps"))?;
+    let maps = String::from_utf8_lossy(&maps);
     for line in maps.lines().filter(|line| line.contains(" r-xp ") || line.contains("[vdso]")) {
         let Some((start, end)) = range(line) else { continue };
         let size = usize::try_from((end - start).min(1 << 20)).unwrap_or(0);

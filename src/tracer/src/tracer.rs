@@ -479,7 +479,9 @@ fn key(listener: &Arc<Listener>) -> usize {
 
 /// How many seccomp filters a process has (proc(5), `Seccomp_filters`).
 fn filters_of(pid: i32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    // The name of a process is any bytes.
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

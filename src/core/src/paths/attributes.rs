@@ -97,7 +97,9 @@ pub(super) struct Caller {
 impl Caller {
     /// Reads the ids of a thread; one that is gone counts as the hypervisor's user.
     pub(super) fn of(tid: Tid, ids: Ids) -> Self {
-        let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+        // The name of a thread is any bytes.
+        let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
         Self::parse(&status, ids).unwrap_or_else(|| Self {
             uid: Uid::effective().as_raw(),
             groups: vec![Gid::effective().as_raw()],

@@ -62,7 +62,9 @@ pub(super) fn open_existing(path: &Path, flags: OFlag) -> Result<OwnedFd, Errno>
 
 /// The umask of a guest, the usual one when it cannot be read.
 fn umask(tid: Tid) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    // The name of a thread is any bytes.
+    let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let field = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     field.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
 }
