@@ -4,6 +4,7 @@
 //! Traffic stays inside umvu or inside namespaces that a test makes.
 
 mod commands;
+mod cost;
 mod directories;
 mod evasions;
 #[expect(dead_code, reason = "shared with the labs")]

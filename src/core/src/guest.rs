@@ -40,9 +40,15 @@ pub(crate) fn sockaddr_writes(
 ) -> Result<Vec<(GuestAddr, Vec<u8>)>, Errno> {
     let room = usize::try_from(read_i32(guest, length_at)?).map_err(|_| Errno::EINVAL)?;
     let mut bytes = addr.encode();
-    let full = i32::try_from(bytes.len()).unwrap_or(0);
+    let full = bytes.len();
     bytes.truncate(room);
-    Ok(vec![(buffer, bytes), (length_at, full.to_ne_bytes().to_vec())])
+    let mut writes = vec![(buffer, bytes)];
+    // A length that is right already is not written again: that would cost as much as the rest.
+    if full != room {
+        let full = i32::try_from(full).unwrap_or(0);
+        writes.push((length_at, full.to_ne_bytes().to_vec()));
+    }
+    Ok(writes)
 }
 
 /// Reads a path argument as UTF-8, lossily. Errors: `EFAULT`, `ENAMETOOLONG`.

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, IoSlice},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStringExt, fs::FileExt},
@@ -13,7 +13,11 @@ use std::{
 
 use nix::{
     fcntl::{AtFlags, OFlag, open, readlinkat},
-    sys::stat::{Mode, fstatat},
+    sys::{
+        stat::{Mode, fstatat},
+        uio::{RemoteIoVec, process_vm_writev},
+    },
+    unistd::Pid,
 };
 use umvu_abi::{Errno, GuestAddr, GuestFd, Tid};
 
@@ -83,6 +87,23 @@ impl TaskGuest {
         }
         let memory = Memory::open(self.tid).map_err(|_| Errno::EFAULT)?;
         Ok(self.memory.get_or_init(|| memory))
+    }
+
+    /// Performs the writes of an answer, several in one call. Errors: `EFAULT`.
+    pub(crate) fn write_all(&self, writes: &[(GuestAddr, Vec<u8>)]) -> Result<(), Errno> {
+        if writes.len() > 1 {
+            let from: Vec<_> = writes.iter().map(|(_, data)| IoSlice::new(data)).collect();
+            let place = |(at, data): &(GuestAddr, Vec<u8>)| {
+                usize::try_from(at.0).map(|base| RemoteIoVec { base, len: data.len() })
+            };
+            let to: Result<Vec<_>, _> = writes.iter().map(place).collect();
+            let all = writes.iter().map(|(_, data)| data.len()).sum();
+            let group = Pid::from_raw(self.group);
+            if to.is_ok_and(|to| process_vm_writev(group, &from, &to) == Ok(all)) {
+                return Ok(());
+            }
+        }
+        writes.iter().try_for_each(|(at, data)| self.write(*at, data))
     }
 
     fn descriptors(&self) -> Result<&OwnedFd, Errno> {

@@ -194,20 +194,12 @@ impl Listener {
         match action {
             Action::Forward => sys::respond(&self.fd, id, Verdict::Continue),
             Action::Return(reply) => {
-                let mut result = reply.result;
-                for (at, data) in &reply.writes {
-                    if let Err(errno) = guest.write(*at, data) {
-                        result = Err(errno);
-                        break;
-                    }
-                }
+                let result = guest.write_all(&reply.writes).and(reply.result);
                 let value = result.unwrap_or_else(Errno::to_return);
                 sys::respond(&self.fd, id, Verdict::Value(value))
             }
             Action::ReturnFd(reply) => {
-                for (at, data) in &reply.writes {
-                    guest.write(*at, data)?;
-                }
+                guest.write_all(&reply.writes)?;
                 sys::respond_fd(&self.fd, id, &reply.fd, reply.close_on_exec)
             }
             Action::Pending | Action::Slow(_) | Action::Instead(_) => {

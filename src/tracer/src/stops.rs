@@ -338,10 +338,8 @@ fn answer(guest: &TaskGuest, action: Action) -> Inside {
         }
         _ => (Vec::new(), Inside::Answered(Errno::EIO.to_return())),
     };
-    for (at, data) in &writes {
-        if let Err(errno) = guest.write(*at, data) {
-            return Inside::Answered(errno.to_return());
-        }
+    match guest.write_all(&writes) {
+        Ok(()) => inside,
+        Err(errno) => Inside::Answered(errno.to_return()),
     }
-    inside
 }

@@ -415,12 +415,8 @@ impl Tracer {
         };
         match self.backend.supervisor.handle(&call) {
             Action::Return(reply) => {
-                for (at, data) in &reply.writes {
-                    if let Err(errno) = guest.write(*at, data) {
-                        return errno.to_return();
-                    }
-                }
-                reply.result.unwrap_or_else(Errno::to_return)
+                let result = guest.write_all(&reply.writes).and(reply.result);
+                result.unwrap_or_else(Errno::to_return)
             }
             _ => Errno::ENOSYS.to_return(),
         }
