@@ -30,8 +30,9 @@ fn a_fresh_stack_is_down_and_an_address_raises_it() -> Result<()> {
     assert_eq!(sys.read("vde0/operstate")?, b"down\n");
     assert_eq!(sys.read("lo/mtu")?, b"65536\n");
     let mac = sys.read("vde0/address")?;
+    // A view without a name may meet another one on its network.
     let again = fresh(&vunet, "null://")?;
-    assert_eq!(again.sys_class_net().ok_or("a tree")?.read("vde0/address")?, mac);
+    assert_ne!(again.sys_class_net().ok_or("a tree")?.read("vde0/address")?, mac);
     let stack = fresh(&vunet, "null://,ip=10.3.2.1/24,mtu=1400,mac=02:00:00:00:00:07")?;
     let sys = stack.sys_class_net().ok_or("a tree")?;
     assert_eq!(sys.read("vde0/mtu")?, b"1400\n");
