@@ -53,11 +53,11 @@ pub trait Guest: Send + Sync {
     fn read_string(&self, from: GuestAddr, limit: usize) -> Result<Vec<u8>, Errno>;
 
     /// Duplicates a descriptor of the guest into the hypervisor (pidfd_getfd(2)).
-    /// Errors: `EBADF`.
+    /// Errors: `EBADF`; `ENFILE` when the hypervisor can have no more descriptors.
     fn fetch_fd(&self, fd: GuestFd) -> Result<OwnedFd, Errno>;
 
     /// `st_dev` and `st_ino` of an open descriptor, by one fstatat(2) on `/proc/TID/fd` (the
-    /// directory descriptor is cached). Errors: `EBADF`.
+    /// directory descriptor is cached). Errors: `EBADF`, `ENFILE`.
     fn identify_fd(&self, fd: GuestFd) -> Result<FileIdentity, Errno>;
 
     /// The target of `/proc/TID/fd/N`, by one readlinkat(2). Errors: `EBADF`.

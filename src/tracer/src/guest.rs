@@ -85,7 +85,7 @@ impl TaskGuest {
         if let Some(memory) = self.memory.get() {
             return Ok(memory);
         }
-        let memory = Memory::open(self.tid).map_err(|_| Errno::EFAULT)?;
+        let memory = Memory::open(self.tid).map_err(|error| scarce(error, Errno::EFAULT))?;
         Ok(self.memory.get_or_init(|| memory))
     }
 
@@ -112,13 +112,20 @@ impl TaskGuest {
         }
         let path = format!("/proc/{}/fd", self.tid);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = open(path.as_str(), flags, Mode::empty()).map_err(errno)?;
+        let directory = open(path.as_str(), flags, Mode::empty())
+            .map_err(|error| scarce(error.into(), Errno::ESRCH))?;
         Ok(self.descriptors.get_or_init(|| directory))
     }
 }
 
-fn errno(error: nix::Error) -> Errno {
-    Errno(error as i32)
+/// What the guest is told: of a lack of our own descriptors or memory that the system has no more,
+/// of anything else `usual`.
+fn scarce(error: io::Error, usual: Errno) -> Errno {
+    match Errno::from(error) {
+        Errno::EMFILE | Errno::ENFILE => Errno::ENFILE,
+        Errno::ENOMEM => Errno::ENOMEM,
+        _ => usual,
+    }
 }
 
 impl Guest for TaskGuest {
@@ -155,11 +162,12 @@ impl Guest for TaskGuest {
 
     fn fetch_fd(&self, fd: GuestFd) -> Result<OwnedFd, Errno> {
         if self.process.get().is_none() {
-            let process = sys::pidfd_open(self.group).map_err(Errno::from)?;
+            let process =
+                sys::pidfd_open(self.group).map_err(|error| scarce(error, Errno::ESRCH))?;
             let _ = self.process.set(process);
         }
         let process = self.process.get().ok_or(Errno::ESRCH)?;
-        sys::pidfd_getfd(process, fd.0).map_err(Errno::from)
+        sys::pidfd_getfd(process, fd.0).map_err(|error| scarce(error, Errno::EBADF))
     }
 
     fn identify_fd(&self, fd: GuestFd) -> Result<FileIdentity, Errno> {

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use umvu_abi::{Errno, Tid};
 
 use crate::{
+    apart,
     api::{Action, Answer, Call, Completer, Guest, Supervisor, Syscall},
     errands::Errands,
     filter,
@@ -72,10 +73,13 @@ impl Listener {
             warned: AtomicBool::new(false),
             threads: Mutex::default(),
         });
-        for _ in 0..THREADS {
+        let start = |_| {
             let running = Arc::clone(&listener);
-            thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run())?;
-        }
+            thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run())
+        };
+        start(0)?;
+        // One thread is enough when there can be no more.
+        let _ = (1..THREADS).try_for_each(|n| start(n).map(|_| ()));
         Ok(listener)
     }
 
@@ -148,10 +152,7 @@ impl Listener {
                         .unwrap_or_else(|_| Action::error(Errno::EIO));
                     deferred.answer(action);
                 };
-                // Without a thread the work is done here: slower, but right.
-                if let Err(error) = thread::Builder::new().name("umvu-slow".into()).spawn(work) {
-                    tracing::warn!("no thread for a slow call: {error}");
-                }
+                apart::start(work);
             }
             action => self.carry_out(&guest, syscall, notification.id, action),
         }
@@ -183,6 +184,10 @@ impl Listener {
         if let Err(error) = self.perform(guest, id, &action) {
             if error.raw_os_error() == Some(libc::ENOENT) {
                 self.backend.replays.keep(guest.tid(), syscall, action);
+                // Nobody will ask for the answer of a thread that has ended meanwhile.
+                if self.backend.tasks.get(guest.tid()).is_none() {
+                    self.backend.replays.forget(guest.tid());
+                }
             } else {
                 let errno = Errno::from(error);
                 let _ = sys::respond(&self.fd, id, Verdict::Value(errno.to_return()));

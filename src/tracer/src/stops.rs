@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use umvu_abi::{Errno, Tid};
 
 use crate::{
+    apart,
     api::{
         Action, Answer, Call, Completer, FdReply, Guest, Subscription, Supervisor, Syscall, Trap,
     },
@@ -318,9 +319,7 @@ impl Stops {
                 let result = catch_unwind(AssertUnwindSafe(slow.0));
                 later.answer(result.unwrap_or_else(|_| Action::error(Errno::EIO)));
             };
-            if let Err(error) = std::thread::Builder::new().name("umvu-slow".into()).spawn(work) {
-                tracing::warn!("no thread for a slow call: {error}");
-            }
+            apart::start(work);
         }
         parked
     }

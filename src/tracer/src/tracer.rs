@@ -333,12 +333,14 @@ impl Tracer {
     fn ended(&mut self, tid: Pid, status: u8) {
         self.early.remove(&tid);
         let id = Tid(tid.as_raw());
+        let ended = self.backend.tasks.remove(id);
+        // After the task is gone: who keeps an answer for it looks for it afterwards.
         self.backend.replays.forget(id);
         self.backend.errands.forget(id);
         if let Some(stops) = &mut self.stops {
             stops.forget(tid);
         }
-        if let Some(task) = self.backend.tasks.remove(id) {
+        if let Some(task) = ended {
             let last = !self.backend.tasks.has_group(task.group);
             self.backend.supervisor.ended(id, umvu_abi::Pid(task.group), last);
             if let Some(listener) = task.listener

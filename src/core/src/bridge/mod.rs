@@ -151,7 +151,8 @@ pub(crate) struct Hub {
     reactor: Reactor,
     names: Names,
     directory: PathBuf,
-    rendezvous: Mutex<OwnedFd>,
+    /// Where guests' sockets are joined to ends of ours; none after a join that failed half-way.
+    rendezvous: Mutex<Option<OwnedFd>>,
     senders: Senders,
     socket_device: u64,
     next_id: AtomicU64,
@@ -188,15 +189,13 @@ impl Sockets {
     /// Starts with no sockets. Errors: those of socket(2) and bind(2) in the private directory.
     pub fn new(reactor: &Reactor, run_dir: &RunDir) -> io::Result<Self> {
         let directory = run_dir.sockets();
-        let rendezvous = unix::create(SockType::Stream, true)?;
-        unix::bind_path(&rendezvous, &directory.join("r"))?;
-        unix::listen(&rendezvous, 128)?;
+        let rendezvous = open_rendezvous(&directory)?;
         let hub = Arc::new(Hub {
             reactor: reactor.clone(),
             names: Names::draw()?,
             socket_device: unix::socket_device(&rendezvous)?,
             directory,
-            rendezvous: Mutex::new(rendezvous),
+            rendezvous: Mutex::new(Some(rendezvous)),
             senders: Senders::default(),
             next_id: AtomicU64::new(1),
             registry: RwLock::default(),
@@ -317,6 +316,18 @@ impl Sockets {
     }
 }
 
+/// The name of the socket at which ends are joined.
+const RENDEZVOUS: &str = "r";
+
+fn open_rendezvous(directory: &Path) -> Result<OwnedFd, Errno> {
+    let path = directory.join(RENDEZVOUS);
+    let _ = std::fs::remove_file(&path);
+    let rendezvous = unix::create(SockType::Stream, true)?;
+    unix::bind_path(&rendezvous, &path)?;
+    unix::listen(&rendezvous, 128)?;
+    Ok(rendezvous)
+}
+
 impl Hub {
     /// Enters a socket into the registry and connects it with the reactor.
     fn enter(
@@ -434,9 +445,24 @@ impl Hub {
 
     /// Joins the guest's stream socket to a new end of ours.
     fn join(&self, guest: &OwnedFd) -> Result<OwnedFd, Errno> {
-        let rendezvous = self.rendezvous.lock();
-        unix::connect_path(guest, &self.directory.join("r"))?;
-        let end = unix::accept(&rendezvous)?;
+        let mut rendezvous = self.rendezvous.lock();
+        let listener = match rendezvous.take() {
+            Some(listener) => listener,
+            None => open_rendezvous(&self.directory)?,
+        };
+        // Any process of this user may connect there too: those ends are dropped.
+        while let Ok(stranger) = unix::accept(&listener) {
+            drop(stranger);
+        }
+        unix::connect_path(guest, &self.directory.join(RENDEZVOUS))?;
+        let end = loop {
+            let end = unix::accept(&listener)?;
+            if unix::is_ours(&end) {
+                break end;
+            }
+        };
+        // Only now: a connection that stays in the queue would be taken for the next guest's.
+        *rendezvous = Some(listener);
         drop(rendezvous);
         unix::widen(&end);
         Ok(end)

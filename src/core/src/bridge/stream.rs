@@ -147,8 +147,8 @@ impl Stream {
         }
         *self.seen.lock() = Some((Arc::clone(&call.guest), call.fd(0)));
         let (joined, waiter, action) = if nonblocking {
-            let end = hub.join(&guest)?;
-            let junk = unix::fill_with_junk(&guest)?;
+            let end = hub.join(&guest).inspect_err(|_| self.socket.reset())?;
+            let junk = unix::fill_with_junk(&guest).inspect_err(|_| self.socket.reset())?;
             (Some((end, junk)), None, Action::error(Errno::EINPROGRESS))
         } else {
             (None, Some(Waiter::new(call, &guest, Errno::EINPROGRESS)), Action::Pending)
@@ -196,7 +196,8 @@ impl Stream {
         let mut state = self.state.lock();
         let State::Listening(listener) = &mut *state else { return Errno::EINVAL.into() };
         if unix::is_nonblocking(&guest) {
-            return finish(unix::accept(&guest));
+            // The guest may have made it blocking again by now.
+            return finish(accept_at_once(&guest));
         }
         if listener.acceptors.is_empty() && unix::is_readable(&guest) {
             match accept_at_once(&guest) {
@@ -247,6 +248,12 @@ impl Stream {
         let errno = self.socket.take_error()?;
         unix::take_error(guest);
         Some(errno)
+    }
+
+    /// Runs `work` while nothing else uses the guest's socket.
+    pub(crate) fn exclusively<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _state = self.state.lock();
+        work()
     }
 
     /// Gives up calls that their guests have taken back.
@@ -367,7 +374,10 @@ impl Stream {
                     None => hub.join(&connecting.guest),
                 };
                 unix::widen(&connecting.guest);
-                joined.and_then(|end| Pipe::new(one, end)).map(|pipe| *state = State::Joined(pipe))
+                joined
+                    .and_then(|end| Pipe::new(one, end))
+                    .map(|pipe| *state = State::Joined(pipe))
+                    .inspect_err(|_| self.socket.reset())
             }
             StreamState::Refused(errno) | StreamState::Broken(errno) => {
                 if connecting.joined.is_some() {

@@ -2,14 +2,16 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::Path,
+    sync::OnceLock,
 };
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        resource::{Resource, getrlimit},
         socket::{
             self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, setsockopt, sockopt,
         },
@@ -23,16 +25,34 @@ use super::ffi;
 /// What is asked for the buffers of a socket that carries bulk data; the kernel caps it.
 const BULK: usize = 4 << 20;
 
-/// An [`Errno`] of a nix error.
+/// An [`Errno`] of a nix error; a lack of descriptors is the system's, not the guest's.
 pub(crate) fn errno(error: nix::Error) -> Errno {
-    Errno(error as i32)
+    match error {
+        nix::Error::EMFILE => Errno::ENFILE,
+        error => Errno(error as i32),
+    }
+}
+
+/// Descriptors from this number on are left for what serves the guests' calls: a fourth of what we
+/// may have, which is the hard limit.
+fn reserve() -> RawFd {
+    static RESERVE: OnceLock<RawFd> = OnceLock::new();
+    *RESERVE.get_or_init(|| {
+        let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        RawFd::try_from(limit - limit / 4).unwrap_or(RawFd::MAX)
+    })
+}
+
+/// Keeps a socket that stays with us, if there is room for it. Errors: `ENFILE`.
+fn admit(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    if fd.as_raw_fd() < reserve() { Ok(fd) } else { Err(Errno::ENFILE) }
 }
 
 /// A new socket of the given type; `nonblocking` sets O_NONBLOCK.
 pub(crate) fn create(kind: SockType, nonblocking: bool) -> Result<OwnedFd, Errno> {
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, nonblocking);
-    socket::socket(AddressFamily::Unix, kind, flags, None).map_err(errno)
+    socket::socket(AddressFamily::Unix, kind, flags, None).map_err(errno).and_then(admit)
 }
 
 /// A connected, unnamed pair of datagram sockets: the guest's end and ours (non-blocking).
@@ -44,7 +64,7 @@ pub(crate) fn datagram_pair(nonblocking: bool) -> Result<(OwnedFd, OwnedFd), Err
         fcntl(&guest, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(errno)?;
     }
     widen(&end);
-    Ok((guest, end))
+    Ok((guest, admit(end)?))
 }
 
 /// Binds to a path in the private directory.
@@ -73,13 +93,19 @@ pub(crate) fn listen(fd: &OwnedFd, backlog: u32) -> Result<(), Errno> {
 /// accept4(2), close-on-exec.
 pub(crate) fn accept(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
     let raw = socket::accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(errno)?;
-    Ok(ffi::owned(raw))
+    admit(ffi::owned(raw))
 }
 
 /// Asks for large buffers; as much as the kernel grants.
 pub(crate) fn widen(fd: &OwnedFd) {
     let _ = setsockopt(fd, sockopt::SndBuf, &BULK);
     let _ = setsockopt(fd, sockopt::RcvBuf, &BULK);
+}
+
+/// Whether this process made the connection that was accepted (`SO_PEERCRED`).
+pub(crate) fn is_ours(accepted: &OwnedFd) -> bool {
+    socket::getsockopt(accepted, sockopt::PeerCredentials)
+        .is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(std::process::id()))
 }
 
 /// The inode number, which every duplicate shares.

@@ -39,7 +39,10 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 fn ioctl(core: &Core, call: &Call) -> Action {
-    let own = core.sockets.find(call, call.fd(0)).ok().flatten();
+    let own = match core.sockets.find(call, call.fd(0)) {
+        Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => return errno.into(),
+        found => found.ok().flatten(),
+    };
     let task = core.tasks.get(call.tid());
     let families = [sockaddr::AF_NETLINK, sockaddr::AF_INET, sockaddr::AF_INET6].map(i32::from);
     let mount = match &own {

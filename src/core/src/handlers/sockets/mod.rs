@@ -114,6 +114,8 @@ fn with_socket(
 ) -> Action {
     match core.sockets.find(call, call.fd(0)) {
         Ok(Some(one)) => then(&one).unwrap_or_else(Action::error),
+        // Whose socket it is cannot be told now.
+        Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => errno.into(),
         // A bad descriptor is the kernel's to refuse.
         Ok(None) | Err(_) => Action::Forward,
     }

@@ -28,7 +28,12 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
         }
         if level == libc::SOL_SOCKET && MIRRORED.contains(&name) {
             let guest = call.guest.fetch_fd(call.fd(0))?;
-            bridge::set_socket_option(&guest, name, &value)?;
+            let set = || bridge::set_socket_option(&guest, name, &value);
+            match &one.kind {
+                // An accept of ours may have set a timeout for a moment.
+                Kind::Stream(stream) => stream.exclusively(set)?,
+                Kind::Datagram(_) => set()?,
+            }
         }
         one.socket().set_option(level, name, &value)?;
         if let Kind::Datagram(datagram) = &one.kind {
