@@ -12,7 +12,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -36,8 +36,8 @@ pub(crate) struct Stream {
     /// The stack's side.
     pub(crate) socket: Arc<dyn StreamSocket>,
     state: Mutex<State>,
-    /// Where the guest's end was last seen, to reach it for a reset.
-    seen: Mutex<Option<(Arc<dyn Guest>, GuestFd)>>,
+    /// Where the guest's end was seen, to reach it again while that guest lives.
+    seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
 }
 
 enum State {
@@ -52,7 +52,9 @@ enum State {
 }
 
 struct Connecting {
-    guest: OwnedFd,
+    /// The guest's end, while somebody waits in connect(2). It is not kept longer, since a socket
+    /// that we hold never looks closed.
+    guest: Option<OwnedFd>,
     /// Our end and the junk in it; none for a blocking connect.
     joined: Option<(OwnedFd, usize)>,
     waiter: Option<Waiter>,
@@ -131,6 +133,7 @@ impl Stream {
                     return Err(Errno::EALREADY);
                 }
                 connecting.waiter = Some(Waiter::new(call, &guest, Errno::EALREADY));
+                connecting.guest = Some(guest);
                 drop(state);
                 one.wake();
                 return Ok(Action::Pending);
@@ -145,13 +148,14 @@ impl Stream {
         if *addr == SockAddr::Unspec {
             return Ok(Action::value(0));
         }
-        *self.seen.lock() = Some((Arc::clone(&call.guest), call.fd(0)));
-        let (joined, waiter, action) = if nonblocking {
+        *self.seen.lock() = Some((Arc::downgrade(&call.guest), call.fd(0)));
+        let (guest, joined, waiter, action) = if nonblocking {
             let end = hub.join(&guest).inspect_err(|_| self.socket.reset())?;
             let junk = unix::fill_with_junk(&guest).inspect_err(|_| self.socket.reset())?;
-            (Some((end, junk)), None, Action::error(Errno::EINPROGRESS))
+            (None, Some((end, junk)), None, Action::error(Errno::EINPROGRESS))
         } else {
-            (None, Some(Waiter::new(call, &guest, Errno::EINPROGRESS)), Action::Pending)
+            let waiter = Waiter::new(call, &guest, Errno::EINPROGRESS);
+            (Some(guest), None, Some(waiter), Action::Pending)
         };
         *state = State::Connecting(Connecting { guest, joined, waiter });
         drop(state);
@@ -264,6 +268,7 @@ impl Stream {
                 if connecting.waiter.as_ref().is_some_and(|w| w.completer.cancelled()) =>
             {
                 given_up.extend(connecting.waiter.take().map(|waiter| waiter.completer));
+                connecting.guest = None;
             }
             State::Listening(listener) => {
                 let kept = std::mem::take(&mut listener.acceptors);
@@ -340,9 +345,11 @@ impl Stream {
                 let waiter = connecting.waiter.take()?;
                 answers.push((waiter.completer, Action::error(waiter.late)));
                 // The handshake goes on, and the guest may now wait for it by poll(2).
-                if connecting.joined.is_none() {
-                    let hold = |end| Ok((end, unix::fill_with_junk(&connecting.guest)?));
-                    connecting.joined = hub.join(&connecting.guest).and_then(hold).ok();
+                if let Some(guest) = connecting.guest.take()
+                    && connecting.joined.is_none()
+                {
+                    let hold = |end| Ok((end, unix::fill_with_junk(&guest)?));
+                    connecting.joined = hub.join(&guest).and_then(hold).ok();
                 }
                 None
             }
@@ -366,14 +373,16 @@ impl Stream {
         let waiter = connecting.waiter;
         let result = match outcome {
             StreamState::Established { .. } => {
-                let joined = match connecting.joined {
-                    Some((end, junk)) => {
+                let guest = connecting.guest.or_else(|| self.find_again(one));
+                let joined = match (connecting.joined, &guest) {
+                    (Some((end, junk)), _) => {
                         unix::drain_junk(&end, junk);
                         Ok(end)
                     }
-                    None => hub.join(&connecting.guest),
+                    (None, Some(guest)) => hub.join(guest),
+                    (None, None) => Err(Errno::ECONNABORTED),
                 };
-                unix::widen(&connecting.guest);
+                guest.iter().for_each(unix::widen);
                 joined
                     .and_then(|end| Pipe::new(one, end))
                     .map(|pipe| *state = State::Joined(pipe))
@@ -404,7 +413,7 @@ impl Stream {
                 return true;
             }
             if !sent && !received {
-                return self.follow_peer(pipe);
+                return self.follow_peer(one, pipe);
             }
         }
         one.wake();
@@ -473,7 +482,7 @@ impl Stream {
     }
 
     /// Passes on what the peer did; returns whether the stream is over.
-    fn follow_peer(&self, pipe: &mut Pipe) -> bool {
+    fn follow_peer(&self, one: &Virtual, pipe: &mut Pipe) -> bool {
         match self.socket.state() {
             StreamState::Established { peer_closed } => {
                 if peer_closed && !pipe.peer_done {
@@ -487,7 +496,7 @@ impl Stream {
                 true
             }
             StreamState::Broken(_) | StreamState::Refused(_) => {
-                self.leave_unread_data();
+                self.leave_unread_data(one);
                 true
             }
             StreamState::Fresh | StreamState::Connecting | StreamState::Listening => false,
@@ -496,20 +505,24 @@ impl Stream {
 
     /// Puts a byte into our end's queue, through the guest's socket, so that closing our end shows
     /// as ECONNRESET.
-    fn leave_unread_data(&self) {
-        let seen = self.seen.lock().take();
-        if let Some((guest, fd)) = seen
-            && let Ok(socket) = guest.fetch_fd(fd)
-        {
+    fn leave_unread_data(&self, one: &Virtual) {
+        if let Some(socket) = self.find_again(one) {
             let _ = unix::send(&socket, &[0]);
         }
+    }
+
+    /// The guest's end, if it is still where it was seen.
+    fn find_again(&self, one: &Virtual) -> Option<OwnedFd> {
+        let (guest, fd) = self.seen.lock().clone()?;
+        let found = guest.upgrade()?.fetch_fd(fd).ok()?;
+        (unix::inode(&found) == Ok(one.inode.load(Ordering::Relaxed))).then_some(found)
     }
 
     /// Remembers where the guest's end is.
     pub(crate) fn note_seen(&self, call: &Call, fd: GuestFd) {
         let mut seen = self.seen.lock();
         if seen.is_none() {
-            *seen = Some((Arc::clone(&call.guest), fd));
+            *seen = Some((Arc::downgrade(&call.guest), fd));
         }
     }
 
