@@ -8,4 +8,5 @@
 mod harness;
 mod interop;
 mod network;
+mod programs;
 mod terminal;

@@ -70,7 +70,8 @@ fn line(slot: usize, row: &SocketRow, table: SocketTable) -> String {
         address(row.remote.ip(), row.ipv6),
         row.remote.port(),
         row.state.number(),
-        row.send_queue,
+        // Of a listener only ss(8) tells the backlog.
+        if row.state == TcpState::Listen { 0 } else { row.send_queue },
         row.receive_queue,
         timer.kind,
         timer.expires / 10,

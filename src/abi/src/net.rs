@@ -27,6 +27,20 @@ pub struct SocketSpec {
 pub trait SocketEvents: Send + Sync {
     /// Queues the socket for a look; cheap, callable with any stack lock held, from any thread.
     fn changed(&self);
+
+    /// Who holds the socket; callable like [`changed`](Self::changed).
+    fn holder(&self) -> Holder {
+        Holder::default()
+    }
+}
+
+/// Who holds a socket, as `ss -p` and `/proc/net` tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holder {
+    /// The inode that `/proc/PID/fd` shows for it, 0 when nobody has it.
+    pub inode: u64,
+    /// The user it belongs to.
+    pub uid: u32,
 }
 
 /// A socket as a stack makes it.
@@ -255,6 +269,8 @@ pub struct QueuedError {
     pub offender: SockAddr,
     /// Where the datagram was going.
     pub destination: SockAddr,
+    /// TTL or hop limit of the report, 0 when it is local.
+    pub ttl: u8,
 }
 
 /// The control messages of a sendmsg(2) that a stack understands.

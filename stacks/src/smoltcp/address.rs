@@ -1,7 +1,7 @@
 //! From the addresses guests give to the ones a stack works with: families, mapped addresses,
 //! wildcards.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use umvu_abi::{
     Errno, SockAddr,
@@ -67,6 +67,33 @@ pub(crate) fn connect_target(
     Ok(SocketAddr::new(ip, port))
 }
 
+/// Names an address as a guest sees it: a link-local one says by which interface it is reached
+/// (ipv6(7), `sin6_scope_id`).
+pub(crate) fn scoped(addr: SocketAddr, ifindex: u32) -> SockAddr {
+    match addr {
+        SocketAddr::V6(addr) if addr.ip().is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(*addr.ip(), addr.port(), 0, ifindex)).into()
+        }
+        _ => addr.into(),
+    }
+}
+
+/// The interface that a link-local address ties its socket to; None for any other address.
+/// Errors: `EINVAL` when neither the address nor the socket (`device`, 0 for none) says which.
+pub(crate) fn scope_of(addr: &SockAddr, device: u32) -> Result<Option<u32>, Errno> {
+    let SockAddr::Inet6(addr) = addr else { return Ok(None) };
+    if !addr.ip().is_unicast_link_local() {
+        return Ok(None);
+    }
+    match (addr.scope_id(), device) {
+        (0, 0) => Err(Errno::EINVAL),
+        (0, device) => Ok(Some(device)),
+        (scope, 0) => Ok(Some(scope)),
+        (scope, device) if scope == device => Ok(Some(scope)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +117,21 @@ mod tests {
     fn the_wildcard_means_this_host() {
         let target = connect_target(&addr("0.0.0.0:9"), AF_INET, false);
         assert_eq!(target, Ok("127.0.0.1:9".parse().expect("literal")));
+    }
+
+    #[test]
+    fn a_link_local_address_needs_an_interface() {
+        let bare = addr("[fe80::1]:80");
+        let tied = SockAddr::from(SocketAddr::V6(SocketAddrV6::new(
+            "fe80::1".parse().expect("an address"),
+            80,
+            0,
+            2,
+        )));
+        assert_eq!(scope_of(&bare, 0), Err(Errno::EINVAL));
+        assert_eq!(scope_of(&bare, 3), Ok(Some(3)));
+        assert_eq!(scope_of(&tied, 0), Ok(Some(2)));
+        assert_eq!(scope_of(&tied, 3), Err(Errno::EINVAL));
+        assert_eq!(scope_of(&addr("[fc00::1]:80"), 0), Ok(None));
     }
 }

@@ -67,8 +67,10 @@ pub(crate) struct Report {
     pub(crate) code: u8,
     /// The path MTU, when it is about that.
     pub(crate) info: u32,
-    /// Who says so; None when this host does.
+    /// Who says so; None when it is about a packet that was not even sent.
     pub(crate) from: Option<IpAddr>,
+    /// TTL or hop limit of the message.
+    pub(crate) ttl: u8,
     /// Whether an unconnected or connected socket fails by it (ip(7)).
     pub(crate) fatal: bool,
 }
@@ -216,7 +218,8 @@ impl Inner {
         let info = if v6 { info } else { info & 0xffff };
         let Some((errno, fatal)) = report(v6, kind, code, info) else { return };
         let from = Some(arrival.header.source);
-        let report = Report { errno, kind, code, info, from, fatal };
+        let ttl = arrival.header.ttl;
+        let report = Report { errno, kind, code, info, from, ttl, fatal };
         self.attribute(&report, &body[8..]);
     }
 
@@ -228,8 +231,16 @@ impl Inner {
             return self.send_trouble(Trouble::HostUnreachable, &header, ip);
         }
         let (kind, code) = if header.source.is_ipv6() { (1, 3) } else { (3, 1) };
-        let report =
-            Report { errno: Errno::EHOSTUNREACH, kind, code, info: 0, from: None, fatal: true };
+        let report = Report {
+            errno: Errno::EHOSTUNREACH,
+            kind,
+            code,
+            info: 0,
+            // As Linux, which sends itself an ICMP message.
+            from: Some(header.source),
+            ttl: 64,
+            fatal: false,
+        };
         self.attribute(&report, ip);
     }
 

@@ -109,6 +109,9 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V6, libc::IPV6_RECVPKTINFO, IP, Flag(0)),
     (V6, libc::IPV6_PKTINFO, IP, Any),
     (V6, libc::IPV6_RECVHOPLIMIT, IP, Flag(0)),
+    // The options of RFC 2292: IPV6_2292PKTINFO, IPV6_2292HOPLIMIT.
+    (V6, 2, IP, Flag(0)),
+    (V6, 8, IP, Flag(0)),
     (V6, libc::IPV6_RECVTCLASS, IP, Flag(0)),
     (V6, libc::IPV6_TCLASS, IP, Int(0)),
     (V6, libc::IPV6_DONTFRAG, IP, Flag(0)),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use netlink_emu::values::{PacketRow, SocketRow, SocketTimer, TcpDetails, TcpState};
 use smoltcp::socket::tcp::State;
-use umvu_abi::{IfIndex, sockaddr::AF_INET6};
+use umvu_abi::{IfIndex, net::Holder, sockaddr::AF_INET6};
 
 use super::{
     dgram::Dgram,
@@ -13,12 +13,12 @@ use super::{
     ports::Host,
     sockopt::{Class, Options},
     tcp::{
-        flow::Flow,
+        flow::{Flow, Owner},
         sock::{Phase, Sock},
     },
 };
 
-fn blank(ipv6: bool, state: TcpState, cookie: u64) -> SocketRow {
+fn blank(ipv6: bool, state: TcpState, cookie: u64, holder: Holder) -> SocketRow {
     SocketRow {
         ipv6,
         local: nowhere(ipv6),
@@ -27,8 +27,8 @@ fn blank(ipv6: bool, state: TcpState, cookie: u64) -> SocketRow {
         send_queue: 0,
         receive_queue: 0,
         timer: SocketTimer::default(),
-        uid: 0,
-        inode: 0,
+        uid: holder.uid,
+        inode: holder.inode,
         interface: None,
         v6only: false,
         drops: 0,
@@ -83,7 +83,7 @@ pub(crate) fn tcp(inner: &Inner) -> Vec<SocketRow> {
                 expires: u32::try_from(left).unwrap_or(u32::MAX),
                 retransmits: 0,
             },
-            ..blank(ipv6, TcpState::TimeWait, 0)
+            ..blank(ipv6, TcpState::TimeWait, 0, Holder::default())
         });
     }
     rows
@@ -104,20 +104,19 @@ fn sock_row(sock: &Sock, cookie: u64) -> Option<SocketRow> {
         send_queue: backlog,
         interface: device(&sock.options),
         v6only: sock.options.v6_only(),
-        ..blank(ipv6, state, cookie)
+        ..blank(ipv6, state, cookie, sock.events.holder())
     })
 }
 
 fn flow_row(inner: &Inner, flow: &Flow, cookie: u64) -> SocketRow {
     let socket = flow.peek();
-    let ipv6 = match flow.owner {
-        super::tcp::flow::Owner::Socket(id) | super::tcp::flow::Owner::Listener(id) => inner
-            .tcp
-            .socks
-            .get(id)
-            .map_or(flow.key.local().is_ipv6(), |sock| sock.family == AF_INET6),
-        super::tcp::flow::Owner::Nobody => flow.key.local().is_ipv6(),
+    let (owner, held) = match flow.owner {
+        Owner::Socket(id) => (inner.tcp.socks.get(id), true),
+        Owner::Listener(id) => (inner.tcp.socks.get(id), false),
+        Owner::Nobody => (None, false),
     };
+    let ipv6 = owner.map_or(flow.key.local().is_ipv6(), |sock| sock.family == AF_INET6);
+    let holder = owner.filter(|_| held).map(|sock| sock.events.holder()).unwrap_or_default();
     let busy = socket.send_queue() > 0;
     let expires = flow.scheduled.map_or(0, |at| (at - inner.now).total_millis());
     let statistics = &flow.statistics;
@@ -145,7 +144,7 @@ fn flow_row(inner: &Inner, flow: &Flow, cookie: u64) -> SocketRow {
             bytes_acked: statistics.sent.saturating_sub(socket.send_queue() as u64),
             bytes_received: statistics.received,
         }),
-        ..blank(ipv6, tcp_state(socket.state()), cookie)
+        ..blank(ipv6, tcp_state(socket.state()), cookie, holder)
     }
 }
 
@@ -175,7 +174,7 @@ fn dgram_row(sock: &Dgram, cookie: u64) -> SocketRow {
         interface: device(&sock.options),
         v6only: sock.options.v6_only(),
         drops: sock.drops,
-        ..blank(ipv6, state, cookie)
+        ..blank(ipv6, state, cookie, sock.events.holder())
     }
 }
 
@@ -187,8 +186,8 @@ pub(crate) fn packet(inner: &Inner) -> Vec<PacketRow> {
         protocol: sock.packet.protocol,
         interface: IfIndex(sock.packet.ifindex),
         receive_queue: number(sock.queued),
-        uid: 0,
-        inode: 0,
+        uid: sock.events.holder().uid,
+        inode: sock.events.holder().inode,
     })
     .collect()
 }

@@ -16,6 +16,9 @@ use nix::sys::socket::{
 const NLMSG_ERROR: u16 = 2;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
+/// `UDIAG_SHOW_PEER` and `UNIX_DIAG_PEER`.
+const SHOW_PEER: u32 = 4;
+const ATTRIBUTE_PEER: u16 = 2;
 /// How often the list is read when the kernel has no unix_diag.
 const READINGS: usize = 3;
 
@@ -52,6 +55,22 @@ fn inode_of(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
+/// The inode of the socket that the one with this inode is connected to; None when it has no
+/// inode (nobody has accepted it yet) or the kernel cannot tell.
+pub(crate) fn peer_of(inode: u64) -> Option<u64> {
+    let answer = Diag::open()?.ask(u32::try_from(inode).ok()?, SHOW_PEER)?;
+    let mut attributes = answer.get(32..)?;
+    while let Some(header) = attributes.first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        if u16::from_ne_bytes([header[2], header[3]]) == ATTRIBUTE_PEER {
+            let peer = u32::from_ne_bytes(*attributes.get(4..)?.first_chunk()?);
+            return Some(u64::from(peer)).filter(|peer| *peer != 0);
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+    None
+}
+
 /// A socket for questions about single inodes.
 struct Diag(OwnedFd);
 
@@ -66,13 +85,8 @@ impl Diag {
     /// Whether a socket has this inode; true when the kernel does not say.
     fn is_open(&self, inode: u64) -> bool {
         let Ok(inode) = u32::try_from(inode) else { return true };
-        let request = request(inode);
-        if send(self.0.as_raw_fd(), &request, MsgFlags::empty()).is_err() {
-            return true;
-        }
-        let mut answer = [0; 1024];
-        match recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-            Ok(length) if length >= 20 => {
+        match self.ask(inode, 0) {
+            Some(answer) if answer.len() >= 20 => {
                 let kind = u16::from_ne_bytes([answer[4], answer[5]]);
                 let error =
                     answer[16..].first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
@@ -81,20 +95,29 @@ impl Diag {
             _ => true,
         }
     }
+
+    /// The answer about an inode, with the attributes that `show` chooses.
+    fn ask(&self, inode: u32, show: u32) -> Option<Vec<u8>> {
+        send(self.0.as_raw_fd(), &request(inode, show), MsgFlags::empty()).ok()?;
+        let mut answer = vec![0; 1024];
+        let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
+        answer.truncate(length);
+        Some(answer)
+    }
 }
 
 /// A `struct nlmsghdr` and a `struct unix_diag_req` for one inode.
-fn request(inode: u32) -> Vec<u8> {
+fn request(inode: u32, show: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     bytes.extend_from_slice(&40_u32.to_ne_bytes());
     bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
     bytes.extend_from_slice(&[0; 8]);
-    // Family AF_UNIX, protocol 0, padding; all states; the inode; nothing to show; any cookie.
+    // Family AF_UNIX, protocol 0, padding; all states; the inode; what to show; any cookie.
     bytes.extend_from_slice(&[1, 0, 0, 0]);
     bytes.extend_from_slice(&u32::MAX.to_ne_bytes());
     bytes.extend_from_slice(&inode.to_ne_bytes());
-    bytes.extend_from_slice(&0_u32.to_ne_bytes());
+    bytes.extend_from_slice(&show.to_ne_bytes());
     bytes.extend_from_slice(&[0xff; 8]);
     bytes
 }
@@ -138,6 +161,9 @@ mod tests {
         let (kept, closed) = (inode(&one), inode(&other));
         drop(other);
         assert!(diag.is_open(kept));
+        let (left, right) = UnixStream::pair().expect("a pair");
+        assert_eq!(peer_of(inode(&left)), Some(inode(&right)));
+        assert_eq!(peer_of(kept), None);
         while diag.is_open(closed) {
             std::thread::yield_now();
         }

@@ -10,6 +10,9 @@ use umvu_abi::{
 /// The size of `struct cmsghdr`, and the alignment of control messages.
 const HEADER: usize = 16;
 const ALIGN: usize = 8;
+/// The options of RFC 2292 and their messages, which RFC 3542 renumbered.
+const IPV6_2292PKTINFO: i32 = 2;
+const IPV6_2292HOPLIMIT: i32 = 8;
 
 /// Which control messages a guest has asked for with setsockopt(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +23,10 @@ pub(crate) struct Wanted {
     hop_limit: bool,
     traffic_class: bool,
     packet_info6: bool,
+    hop_limit_2292: bool,
+    /// The error queue.
+    errors: bool,
+    packet_info_2292: bool,
 }
 
 impl Wanted {
@@ -35,8 +42,18 @@ impl Wanted {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT) => self.hop_limit = on,
             (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS) => self.traffic_class = on,
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) => self.packet_info6 = on,
+            (libc::IPPROTO_IPV6, IPV6_2292PKTINFO) => self.packet_info_2292 = on,
+            (libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT) => self.hop_limit_2292 = on,
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                self.errors = on;
+            }
             _ => {}
         }
+    }
+
+    /// Whether the guest reads the error queue, and so waits for errors.
+    pub(crate) fn wants_errors(&self) -> bool {
+        self.errors
     }
 
     /// The messages that come with a datagram.
@@ -64,9 +81,34 @@ impl Wanted {
                 if self.traffic_class {
                     out.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &int(meta.tos));
                 }
+                if self.packet_info_2292 {
+                    out.push(libc::IPPROTO_IPV6, IPV6_2292PKTINFO, &packet_info6(meta));
+                }
+                if self.hop_limit_2292 {
+                    out.push(libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT, &int(meta.ttl));
+                }
             }
             _ => {}
         }
+    }
+
+    /// The messages that come with an entry of the error queue.
+    pub(crate) fn error_messages(&self, error: &QueuedError, out: &mut Messages) {
+        let ttl = i32::from(error.ttl).to_ne_bytes();
+        match error.destination {
+            _ if error.ttl == 0 => {}
+            SockAddr::Inet6(_) => {
+                if self.hop_limit {
+                    out.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &ttl);
+                }
+                if self.hop_limit_2292 {
+                    out.push(libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT, &ttl);
+                }
+            }
+            _ if self.ttl => out.push(libc::IPPROTO_IP, libc::IP_TTL, &ttl),
+            _ => {}
+        }
+        error_message(error, out);
     }
 }
 
@@ -138,7 +180,7 @@ impl Messages {
 }
 
 /// The message of an error-queue entry: `struct sock_extended_err` and the offender's address.
-pub(crate) fn error_message(error: &QueuedError, out: &mut Messages) {
+fn error_message(error: &QueuedError, out: &mut Messages) {
     let mut data = error.errno.0.to_ne_bytes().to_vec();
     data.extend_from_slice(&[error.origin, error.icmp_type, error.icmp_code, 0]);
     data.extend_from_slice(&error.info.to_ne_bytes());

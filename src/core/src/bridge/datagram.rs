@@ -14,18 +14,18 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Instant,
 };
 
 use nix::sys::socket::{SockType, UnixAddr};
 use parking_lot::Mutex;
 use umvu_abi::{
-    Errno, SockAddr,
+    Errno, GuestFd, SockAddr,
     net::{Datagram, DatagramMeta, DatagramSocket, SendControl},
 };
 use umvu_reactor::{Interest, Registration};
-use umvu_tracer::api::{Action, Call, Completer};
+use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use super::{Hub, Virtual, control::Wanted, ffi, receive::Request, unix};
 
@@ -58,6 +58,8 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// The origin of what comes from our end of the pair.
     origin: Option<DatagramMeta>,
+    /// Where the socket was last seen that waits for errors although it is not connected.
+    seen: Option<(Weak<dyn Guest>, GuestFd)>,
     /// The error that the guest's socket has been given, as the stack told it.
     raised: Option<Errno>,
 }
@@ -152,9 +154,14 @@ impl Datagrams {
         if data.len() > DATAGRAM_LIMIT {
             return Err(Errno::EMSGSIZE);
         }
-        if self.state.lock().raised.is_some()
-            && let Some(errno) = self.take_error(&call.guest.fetch_fd(call.fd(0))?)
-        {
+        let wants_errors = self.wanted.lock().wants_errors();
+        let mut state = self.state.lock();
+        if wants_errors && state.paired.is_none() {
+            state.seen = Some((Arc::downgrade(&call.guest), call.fd(0)));
+        }
+        let raised = state.raised.is_some();
+        drop(state);
+        if raised && let Some(errno) = self.take_error(&call.guest.fetch_fd(call.fd(0))?) {
             return Err(errno);
         }
         self.socket.send(data, to, control)
@@ -194,7 +201,7 @@ impl Datagrams {
             let error = self.socket.receive_error().ok_or(Errno::EAGAIN)?;
             // Who reads the queue knows of the error.
             let _ = self.take_error(guest);
-            return Ok(request.error_message(&error));
+            return Ok(request.error_message(&error, &self.wanted.lock()));
         }
         if let Some(errno) = self.take_error(guest) {
             return Err(errno);
@@ -217,15 +224,23 @@ impl Datagrams {
     }
 
     /// Gives the guest's socket an error, so that polls and native receives wake.
-    fn raise_error(&self, hub: &Hub) {
+    fn raise_error(&self, one: &Virtual, hub: &Hub) {
+        let Some(path) = &self.path else { return };
         let mut state = self.state.lock();
-        let (Some(Pair { end, path: Some(end_path), .. }), Some(path)) =
-            (&state.paired, &self.path)
-        else {
-            return;
-        };
-        let Some(errno) = self.socket.take_error() else { return };
-        if hub.leave_unread(end, end_path, path).is_ok() {
+        if let Some(Pair { end, path: Some(end_path), .. }) = &state.paired {
+            let Some(errno) = self.socket.take_error() else { return };
+            if hub.leave_unread(end, end_path, path).is_ok() {
+                state.raised = Some(errno);
+            }
+        } else if let Some((guest, fd)) = &state.seen
+            && let Some(guest) = guest.upgrade()
+            && let Ok(guest) = guest.fetch_fd(*fd)
+            && unix::inode(&guest) == Ok(one.inode())
+            // Joining and leaving loses what is queued; then there is nothing to wake either.
+            && !unix::is_readable(&guest)
+            && let Some(errno) = self.socket.take_error()
+            && hub.raise_unpaired(&guest, path).is_ok()
+        {
             state.raised = Some(errno);
         }
     }
@@ -260,7 +275,7 @@ impl Datagrams {
     /// Moves datagrams both ways: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>) {
         let sent = self.take_from_guest(one, hub);
-        self.raise_error(hub);
+        self.raise_error(one, hub);
         let delivered = self.give_to_guest(one, hub);
         self.serve_waiters(one, hub);
         if sent == BATCH || delivered == BATCH {
@@ -281,7 +296,7 @@ impl Datagrams {
                 None => return count,
             };
             if one.lists_sockets() {
-                hub.sweep();
+                hub.survey();
             }
             let _ = self.socket.send(&buffer[..length], None, &SendControl::default());
         }

@@ -32,11 +32,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{SockType, UnixAddr};
+use nix::{
+    sys::socket::{SockType, UnixAddr},
+    unistd::getuid,
+};
 use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno, GuestFd,
-    net::{NewSocket, Socket, SocketEvents, SocketSpec, StreamSocket},
+    net::{Holder, NewSocket, Socket, SocketEvents, SocketSpec, StreamSocket},
 };
 use umvu_reactor::{Handle, Reactor, Ready, Source};
 use umvu_tracer::api::Call;
@@ -56,8 +59,8 @@ use crate::{rundir::RunDir, view::Mount};
 
 /// How many inodes that are not ours are remembered.
 const FOREIGN_LIMIT: usize = 8192;
-/// How long after a task's end its sockets are looked at.
-const SWEEP_DELAY: Duration = Duration::from_millis(20);
+/// How long after a sweep the next one may follow.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// How many sockets may be made between two sweeps.
 const SWEEP_EVERY: u64 = 1024;
 
@@ -69,8 +72,7 @@ pub struct Virtual {
     pub(crate) mount: Arc<Mount>,
     /// How it was asked for.
     pub(crate) spec: SocketSpec,
-    /// The inode of the guest's end; 0 while unknown.
-    inode: AtomicU64,
+    observer: Arc<Observer>,
     handle: OnceLock<Handle>,
     hub: Weak<Hub>,
     /// The two sorts.
@@ -104,6 +106,11 @@ impl Virtual {
         (self.spec.domain, self.spec.protocol) == (libc::AF_NETLINK, libc::NETLINK_SOCK_DIAG)
     }
 
+    /// The inode of the guest's end; 0 while unknown.
+    fn inode(&self) -> u64 {
+        self.observer.inode.load(Ordering::Relaxed)
+    }
+
     fn wake(&self) {
         if let Some(handle) = self.handle.get() {
             handle.wake();
@@ -129,6 +136,8 @@ impl Source for Virtual {
 #[derive(Default)]
 struct Observer {
     handle: OnceLock<Handle>,
+    /// The inode of the guest's end; 0 while unknown.
+    inode: AtomicU64,
 }
 
 impl SocketEvents for Observer {
@@ -136,6 +145,10 @@ impl SocketEvents for Observer {
         if let Some(handle) = self.handle.get() {
             handle.wake();
         }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { inode: self.inode.load(Ordering::Relaxed), uid: getuid().as_raw() }
     }
 }
 
@@ -158,6 +171,8 @@ pub(crate) struct Hub {
     next_id: AtomicU64,
     registry: RwLock<Registry>,
     sweep: OnceLock<Handle>,
+    /// Since when the next sweep is allowed.
+    next_sweep: Mutex<Instant>,
     /// Where the reactor receives datagrams.
     scratch: Mutex<Vec<u8>>,
 }
@@ -165,8 +180,8 @@ pub(crate) struct Hub {
 /// The registry of all virtual sockets of a hypervisor.
 pub struct Sockets {
     hub: Arc<Hub>,
-    sweeper: Arc<dyn Source>,
-    sweep: Handle,
+    /// Kept, since the reactor does not.
+    _sweeper: Arc<dyn Source>,
 }
 
 impl fmt::Debug for Sockets {
@@ -180,6 +195,7 @@ struct Sweeper(Weak<Hub>);
 impl Source for Sweeper {
     fn run(&self, _ready: Ready) {
         if let Some(hub) = self.0.upgrade() {
+            *hub.next_sweep.lock() = Instant::now() + SWEEP_PAUSE;
             hub.sweep();
         }
     }
@@ -200,12 +216,13 @@ impl Sockets {
             next_id: AtomicU64::new(1),
             registry: RwLock::default(),
             sweep: OnceLock::new(),
+            next_sweep: Mutex::new(Instant::now()),
             scratch: Mutex::default(),
         });
         let sweeper: Arc<dyn Source> = Arc::new(Sweeper(Arc::downgrade(&hub)));
         let sweep = reactor.handle(&sweeper);
-        let _ = hub.sweep.set(sweep.clone());
-        Ok(Self { hub, sweeper, sweep })
+        let _ = hub.sweep.set(sweep);
+        Ok(Self { hub, _sweeper: sweeper })
     }
 
     /// Makes a socket of a stack; returns the descriptor for the guest. Errors: the stack's.
@@ -236,7 +253,7 @@ impl Sockets {
             Err(errno) => return Err(errno),
         };
         let inode = unix::inode(&guest)?;
-        hub.enter(mount, spec, kind, &observer, inode)?;
+        hub.enter(mount, spec, kind, observer, inode)?;
         if hub.next_id.load(Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.sweep_soon();
         }
@@ -263,7 +280,7 @@ impl Sockets {
         let id = unix::peer_name(&guest).and_then(|name| self.hub.names.flow_of(&name));
         let mut registry = self.hub.registry.write();
         if let Some(found) = id.and_then(|id| registry.by_id.get(&id).cloned()) {
-            found.inode.store(identity.ino, Ordering::Relaxed);
+            found.observer.inode.store(identity.ino, Ordering::Relaxed);
             registry.by_inode.insert(identity.ino, Arc::clone(&found));
             drop(registry);
             if let Kind::Stream(stream) = &found.kind {
@@ -309,10 +326,14 @@ impl Sockets {
         self.hub.sweep();
     }
 
-    /// Sweeps on the reactor, a moment later.
+    /// Prepares for a list of the sockets: none that is closed, and the inodes of all.
+    pub(crate) fn survey(&self) {
+        self.hub.survey();
+    }
+
+    /// Sweeps on the reactor: at once, unless it has just been done.
     pub fn sweep_soon(&self) {
-        let _ = &self.sweeper;
-        self.sweep.wake_at(Some(Instant::now() + SWEEP_DELAY));
+        self.hub.sweep_soon();
     }
 }
 
@@ -335,21 +356,22 @@ impl Hub {
         mount: &Arc<Mount>,
         spec: SocketSpec,
         kind: Kind,
-        observer: &Observer,
+        observer: Arc<Observer>,
         inode: u64,
     ) -> Result<Arc<Virtual>, Errno> {
+        observer.inode.store(inode, Ordering::Relaxed);
         let one = Arc::new(Virtual {
+            observer,
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             mount: Arc::clone(mount),
             spec,
-            inode: AtomicU64::new(inode),
             handle: OnceLock::new(),
             hub: Arc::downgrade(self),
             kind,
         });
         let source: Arc<dyn Source> = Arc::clone(&one) as Arc<dyn Source>;
         let handle = self.reactor.handle(&source);
-        let _ = observer.handle.set(handle.clone());
+        let _ = one.observer.handle.set(handle.clone());
         let _ = one.handle.set(handle);
         if let Kind::Datagram(datagram) = &one.kind {
             datagram.watch(&one)?;
@@ -379,12 +401,12 @@ impl Hub {
         });
         let (Some(accepted), Some(observer)) = (taken, observer) else { return Ok(None) };
         let kind = Kind::Stream(Stream::fresh(accepted.socket));
-        self.enter(&listener.mount, listener.spec, kind, &observer, 0).map(Some)
+        self.enter(&listener.mount, listener.spec, kind, observer, 0).map(Some)
     }
 
     /// Takes a socket out of the registry: nothing refers to it any more.
     fn forget(&self, one: &Virtual) {
-        let inode = one.inode.load(Ordering::Relaxed);
+        let inode = one.inode();
         let mut registry = self.registry.write();
         let removed = registry.by_id.remove(&one.id);
         if inode != 0 && registry.by_inode.get(&inode).is_some_and(|other| other.id == one.id) {
@@ -396,17 +418,17 @@ impl Hub {
 
     /// A stream is over. Its record stays until the guest has closed it, if it is known by inode.
     fn retire(&self, one: &Virtual) {
-        if one.inode.load(Ordering::Relaxed) == 0 {
+        if one.inode() == 0 {
             self.forget(one);
         } else {
-            self.sweep_later(one);
+            self.sweep_soon();
         }
     }
 
-    /// Lets the next sweep look at everything.
-    fn sweep_later(&self, _one: &Virtual) {
+    /// Sweeps on the reactor: at once, unless it has just been done.
+    fn sweep_soon(&self) {
         if let Some(sweep) = self.sweep.get() {
-            sweep.wake_at(Some(Instant::now() + SWEEP_DELAY));
+            sweep.wake_at(Some(*self.next_sweep.lock()));
         }
     }
 
@@ -418,6 +440,20 @@ impl Hub {
             Kind::Datagram(datagram) => datagram.discard(self),
         }
         one.socket().close();
+    }
+
+    fn survey(&self) {
+        self.sweep();
+        let mut registry = self.registry.write();
+        let unseen = |one: &&Arc<Virtual>| one.inode() == 0;
+        let unseen: Vec<_> = registry.by_id.values().filter(unseen).cloned().collect();
+        for one in unseen {
+            let Kind::Stream(stream) = &one.kind else { continue };
+            if let Some(inode) = stream.end_inode().and_then(alive::peer_of) {
+                one.observer.inode.store(inode, Ordering::Relaxed);
+                registry.by_inode.insert(inode, one);
+            }
+        }
     }
 
     fn sweep(&self) {
@@ -477,6 +513,18 @@ impl Hub {
         unix::connect_path(end, guest)?;
         ffi::disconnect(end)?;
         unix::connect_path(end, guest)
+    }
+
+    /// The same for a guest's socket that is not connected: it is for a moment.
+    fn raise_unpaired(&self, guest: &OwnedFd, path: &Path) -> Result<(), Errno> {
+        let end = unix::create(SockType::Datagram, true)?;
+        let end_path = self.path('p', self.fresh_id());
+        unix::bind_path(&end, &end_path)?;
+        let raised = unix::connect_path(guest, &end_path)
+            .and_then(|()| self.leave_unread(&end, &end_path, path))
+            .and_then(|()| ffi::disconnect(guest));
+        let _ = std::fs::remove_file(end_path);
+        raised
     }
 
     fn path(&self, kind: char, id: u64) -> PathBuf {

@@ -14,7 +14,7 @@ use umvu_tracer::api::{Action, Reply};
 
 use super::{
     Hub,
-    control::{self, Messages, Wanted},
+    control::{Messages, Wanted},
     unix,
 };
 
@@ -106,9 +106,9 @@ impl Request {
     }
 
     /// The message of one entry of the error queue.
-    pub(crate) fn error_message(&self, error: &QueuedError) -> Received {
+    pub(crate) fn error_message(&self, error: &QueuedError, wanted: &Wanted) -> Received {
         let mut messages = Messages::default();
-        control::error_message(error, &mut messages);
+        wanted.error_messages(error, &mut messages);
         let mut data = error.data.clone();
         let mut flags = libc::MSG_ERRQUEUE;
         if data.len() > self.room() {

@@ -12,7 +12,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -515,7 +515,15 @@ impl Stream {
     fn find_again(&self, one: &Virtual) -> Option<OwnedFd> {
         let (guest, fd) = self.seen.lock().clone()?;
         let found = guest.upgrade()?.fetch_fd(fd).ok()?;
-        (unix::inode(&found) == Ok(one.inode.load(Ordering::Relaxed))).then_some(found)
+        (unix::inode(&found) == Ok(one.inode())).then_some(found)
+    }
+
+    /// The inode of our end.
+    pub(super) fn end_inode(&self) -> Option<u64> {
+        match &*self.state.lock() {
+            State::Joined(pipe) => unix::inode(&pipe.end).ok(),
+            _ => None,
+        }
     }
 
     /// Remembers where the guest's end is.
@@ -562,7 +570,7 @@ impl Stream {
                         stream.socket.reset();
                     }
                     hub.discard(&new);
-                    hub.sweep_later(one);
+                    hub.sweep_soon();
                     break;
                 }
             }

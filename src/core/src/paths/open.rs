@@ -177,7 +177,7 @@ fn open_file(
     match (how.reads(), how.writes()) {
         (true, false) => {
             // Some files list sockets: those that are closed must not be among them.
-            core.sockets.sweep();
+            core.sockets.survey();
             let text = entry.tree.read(&entry.inner)?;
             content::readable(core.paths.promises.keep(entry)?, &text, mode, how.flags)
         }

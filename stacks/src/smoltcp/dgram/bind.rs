@@ -9,7 +9,7 @@ use umvu_abi::{
 
 use super::{
     super::{
-        address::{bind_target, connect_target},
+        address::{bind_target, connect_target, scope_of, scoped},
         inner::Inner,
         ports::{Holder, Host},
         sockopt::Class,
@@ -40,8 +40,12 @@ impl Inner {
             return Err(Errno::EINVAL);
         }
         let (host, port) = bind_target(addr, sock.family, sock.options.v6_only())?;
+        let scope = scope_of(addr, 0)?;
         if host.ip().is_some_and(|ip| !self.may_bind(ip)) {
             return Err(Errno::EADDRNOTAVAIL);
+        }
+        if let (Some(scope), Some(sock)) = (scope, self.dgrams.socks.get_mut(id)) {
+            sock.options.set_device(scope);
         }
         let port = self.dgram_take_port(id, host, port)?;
         if let Some(sock) = self.dgrams.socks.get_mut(id) {
@@ -129,6 +133,9 @@ impl Inner {
         }
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
+        if let Some(scope) = scope_of(addr, sock.options.device())? {
+            sock.options.set_device(scope);
+        }
         let (device, broadcasts) =
             (sock.options.device(), sock.options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST));
         let hop = self.route(remote.ip(), wanted, device)?;
@@ -160,7 +167,7 @@ impl Inner {
             Class::Raw => u16::try_from(sock.options.protocol()).unwrap_or(0),
             _ => sock.port(),
         };
-        Ok(SockAddr::from(SocketAddr::new(ip, port)).mapped_to(sock.family))
+        Ok(scoped(SocketAddr::new(ip, port), sock.options.device()).mapped_to(sock.family))
     }
 
     fn packet_name(&self, binding: PacketBinding) -> LinkAddr {
@@ -174,7 +181,7 @@ impl Inner {
     pub(crate) fn dgram_peer(&self, id: DgramId) -> Result<SockAddr, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
         let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
-        Ok(SockAddr::from(peer).mapped_to(sock.family))
+        Ok(scoped(peer, sock.options.device()).mapped_to(sock.family))
     }
 
     /// The guest's last reference is gone.

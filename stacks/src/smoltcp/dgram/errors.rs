@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use umvu_abi::{SockAddr, net::QueuedError};
+use umvu_abi::{Errno, SockAddr, net::QueuedError};
 
 use super::{
     super::{icmp::Report, inner::Inner},
-    DgramId,
+    Dgram, DgramId,
 };
 
 /// `SO_EE_ORIGIN_LOCAL`, `SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`.
@@ -16,7 +16,46 @@ const ICMP6: u8 = 3;
 /// Entries kept per socket.
 const MOST: usize = 64;
 
+impl Dgram {
+    /// Whether the guest has asked for the error queue.
+    fn queues_errors(&self) -> bool {
+        if self.options.is_v6() {
+            self.options.flag(libc::SOL_IPV6, libc::IPV6_RECVERR)
+        } else {
+            self.options.flag(libc::SOL_IP, libc::IP_RECVERR)
+        }
+    }
+
+    fn queue_error(&mut self, error: QueuedError) {
+        if self.errors.len() < MOST {
+            self.errors.push_back(error);
+        }
+    }
+}
+
 impl Inner {
+    /// Tells a socket that it sent more than `mtu` bytes to a place, which must not be cut up.
+    pub(crate) fn dgram_too_big(&mut self, id: DgramId, remote: SocketAddr, mtu: usize) {
+        let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
+        if !sock.queues_errors() {
+            return;
+        }
+        let port = if remote.is_ipv6() { remote.port() } else { sock.peer.map_or(0, |p| p.port()) };
+        let destination = SockAddr::from(SocketAddr::new(remote.ip(), port));
+        sock.queue_error(QueuedError {
+            data: Vec::new(),
+            errno: Errno::EMSGSIZE,
+            origin: LOCAL,
+            icmp_type: 0,
+            icmp_code: 0,
+            info: u32::try_from(mtu).unwrap_or(u32::MAX),
+            offender: SockAddr::Unspec,
+            destination: destination.mapped_to(sock.family),
+            ttl: 0,
+        });
+        sock.events.changed();
+    }
+
     /// Tells a UDP socket what became of a datagram of its.
     pub(crate) fn udp_error(
         &mut self,
@@ -55,18 +94,14 @@ impl Inner {
     fn dgram_error(&mut self, id: DgramId, report: &Report, remote: SocketAddr, payload: &[u8]) {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
         let v6 = remote.is_ipv6();
-        let queues = if sock.options.is_v6() {
-            sock.options.flag(libc::SOL_IPV6, libc::IPV6_RECVERR)
-        } else {
-            sock.options.flag(libc::SOL_IP, libc::IP_RECVERR)
-        };
+        let queues = sock.queues_errors();
         let tells = queues || (report.fatal && sock.peer.is_some());
         if !tells {
             return;
         }
-        if queues && sock.errors.len() < MOST {
+        if queues {
             let offender = report.from.map_or(SockAddr::Unspec, |from| (from, 0).into());
-            sock.errors.push_back(QueuedError {
+            sock.queue_error(QueuedError {
                 data: payload.to_vec(),
                 errno: report.errno,
                 origin: match (report.from, v6) {
@@ -79,6 +114,7 @@ impl Inner {
                 info: report.info,
                 offender,
                 destination: SockAddr::from(remote).mapped_to(sock.family),
+                ttl: report.ttl,
             });
         }
         sock.error = Some(report.errno);

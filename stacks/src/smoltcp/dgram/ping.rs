@@ -4,11 +4,7 @@
 
 use std::net::SocketAddr;
 
-use umvu_abi::{
-    Errno, SockAddr,
-    net::{DatagramMeta, SendControl},
-    sockaddr::AF_INET6,
-};
+use umvu_abi::{Errno, SockAddr, net::SendControl, sockaddr::AF_INET6};
 
 use super::{
     super::{
@@ -44,7 +40,7 @@ impl Inner {
         if plan.remote.is_ipv6() != v6 {
             return Err(Errno::EINVAL);
         }
-        self.check_size(&plan, data.len())?;
+        self.check_size(id, &plan, data.len())?;
         self.dgram_autobind(id)?;
         let ident = self.dgrams.socks.get(id).map_or(0, super::Dgram::port);
         plan.build.protocol = if v6 { ICMPV6 } else { ICMP };
@@ -75,13 +71,8 @@ impl Inner {
         {
             return;
         }
-        let meta = DatagramMeta {
-            source: SockAddr::from(SocketAddr::new(source, 0)).mapped_to(sock.family),
-            destination: SockAddr::from(SocketAddr::new(arrival.header.destination, 0)),
-            ifindex: self.links.get(arrival.link).map_or(0, |link| link.index),
-            ttl: arrival.header.ttl,
-            tos: arrival.header.tos,
-        };
+        let ends = [source, arrival.header.destination].map(|ip| SocketAddr::new(ip, 0));
+        let meta = self.datagram_meta(arrival, sock.family, ends);
         self.enqueue(id, body, meta);
     }
 }

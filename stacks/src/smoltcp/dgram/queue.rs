@@ -1,13 +1,44 @@
 //! Receive queues, bounded by SO_RCVBUF.
 
-use umvu_abi::net::{Datagram, DatagramMeta};
+use std::net::{IpAddr, SocketAddr};
 
-use super::{super::inner::Inner, DgramId};
+use umvu_abi::{
+    SockAddr,
+    net::{Datagram, DatagramMeta},
+};
+
+use super::{
+    super::{address::scoped, inner::Inner, tcp::input::Arrival},
+    DgramId,
+};
 
 /// What a queued datagram counts beside its bytes, roughly as a kernel's buffer does.
 const OVERHEAD: usize = 512;
 
 impl Inner {
+    /// What is known about a received packet; `source` and `destination` have their ports.
+    pub(crate) fn datagram_meta(
+        &self,
+        arrival: &Arrival<'_>,
+        family: u16,
+        [source, destination]: [SocketAddr; 2],
+    ) -> DatagramMeta {
+        // What this host sends to itself comes by the interface that has the address.
+        let link = match destination.ip() {
+            IpAddr::V6(_) if self.is_loopback(arrival.link) => self.link_of(destination.ip()),
+            _ => None,
+        };
+        let link = link.unwrap_or(arrival.link);
+        let ifindex = self.links.get(link).map_or(0, |link| link.index);
+        DatagramMeta {
+            source: scoped(source, ifindex).mapped_to(family),
+            destination: SockAddr::from(destination).mapped_to(family),
+            ifindex,
+            ttl: arrival.header.ttl,
+            tos: arrival.header.tos,
+        }
+    }
+
     /// Queues a datagram for a socket; a full queue drops it.
     pub(crate) fn enqueue(&mut self, id: DgramId, data: &[u8], meta: DatagramMeta) {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return };

@@ -2,11 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use umvu_abi::{
-    Errno, SockAddr,
-    net::{DatagramMeta, SendControl},
-    sockaddr::AF_INET6,
-};
+use umvu_abi::{Errno, SockAddr, net::SendControl, sockaddr::AF_INET6};
 
 use super::{
     super::{
@@ -43,7 +39,7 @@ impl Inner {
             self.send_planned(&plan, Outgoing { bytes, segment: None, unsummed: false });
             return Ok(());
         }
-        self.check_size(&plan, data.len())?;
+        self.check_size(id, &plan, data.len())?;
         plan.build.protocol = u8::try_from(protocol).unwrap_or(255);
         plan.build.id = self.rng.next16();
         let (mut bytes, at) = plan.build.packet(data.len());
@@ -102,13 +98,8 @@ impl Inner {
             // An IPv4 raw socket also receives the header.
             let data =
                 if *family == AF_INET6 { arrival.payload() } else { &arrival.ip[..header.total] };
-            let meta = DatagramMeta {
-                source: SocketAddr::new(header.source, 0).into(),
-                destination: SocketAddr::new(header.destination, 0).into(),
-                ifindex: self.links.get(arrival.link).map_or(0, |link| link.index),
-                ttl: header.ttl,
-                tos: header.tos,
-            };
+            let ends = [header.source, header.destination].map(|ip| SocketAddr::new(ip, 0));
+            let meta = self.datagram_meta(arrival, *family, ends);
             self.enqueue(*id, data, meta);
         }
         !wanting.is_empty()

@@ -116,8 +116,12 @@ impl Inner {
             id: 0,
         };
         // IP_PMTUDISC_DO and IP_PMTUDISC_PROBE.
-        let whole = !v6 && options.int(libc::SOL_IP, libc::IP_MTU_DISCOVER) >= 2
-            || v6 && options.flag(libc::SOL_IPV6, libc::IPV6_DONTFRAG);
+        let whole = if v6 {
+            options.int(libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER) >= 2
+                || options.flag(libc::SOL_IPV6, libc::IPV6_DONTFRAG)
+        } else {
+            options.int(libc::SOL_IP, libc::IP_MTU_DISCOVER) >= 2
+        };
         Ok(Plan { remote, hop, build, loops, whole })
     }
 
@@ -136,13 +140,21 @@ impl Inner {
     }
 
     /// The bytes of payload that fit a plan's packet without being cut up, when it must not be.
-    pub(crate) fn check_size(&self, plan: &Plan, payload: usize) -> Result<(), Errno> {
-        let header = if plan.remote.is_ipv6() { 40 } else { 20 };
-        let most = if plan.remote.is_ipv6() { 65_535 } else { 65_535 - 20 };
+    /// Errors: `EMSGSIZE`, which the error queue tells of too.
+    pub(crate) fn check_size(
+        &mut self,
+        id: DgramId,
+        plan: &Plan,
+        payload: usize,
+    ) -> Result<(), Errno> {
+        let v6 = plan.remote.is_ipv6();
+        let header = if v6 { 40 } else { 20 };
+        let most = if v6 { 65_535 } else { 65_535 - 20 };
         let mtu = self.links.get(plan.hop.link).map_or(1500, |link| link.mtu);
-        if payload > most || (plan.whole && payload + header > mtu) {
+        if plan.whole && payload + header > mtu && (v6 || payload <= most) {
+            self.dgram_too_big(id, plan.remote, mtu);
             return Err(Errno::EMSGSIZE);
         }
-        Ok(())
+        if payload > most { Err(Errno::EMSGSIZE) } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use umvu_abi::{
     Errno, SockAddr,
-    net::{Datagram, DatagramMeta, SendControl},
+    net::{Datagram, SendControl},
 };
 
 use super::{
@@ -35,7 +35,7 @@ impl Inner {
         if plan.remote.port() == 0 {
             return Err(Errno::EINVAL);
         }
-        self.check_size(&plan, HEADER + data.len())?;
+        self.check_size(id, &plan, HEADER + data.len())?;
         self.dgram_autobind(id)?;
         let port = self.dgrams.socks.get(id).map_or(0, super::Dgram::port);
         plan.build.protocol = UDP;
@@ -175,13 +175,7 @@ impl Inner {
         data: &[u8],
     ) {
         let Some(sock) = self.dgrams.socks.get(id) else { return };
-        let meta = DatagramMeta {
-            source: SockAddr::from(source).mapped_to(sock.family),
-            destination: SockAddr::from(local).mapped_to(sock.family),
-            ifindex: self.links.get(arrival.link).map_or(0, |link| link.index),
-            ttl: arrival.header.ttl,
-            tos: arrival.header.tos,
-        };
+        let meta = self.datagram_meta(arrival, sock.family, [source, local]);
         self.enqueue(id, data, meta);
     }
 }

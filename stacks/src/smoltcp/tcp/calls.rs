@@ -10,7 +10,7 @@ use umvu_abi::{
 
 use super::{
     super::{
-        address::{bind_target, connect_target},
+        address::{bind_target, connect_target, scope_of, scoped},
         inner::Inner,
         ports::{Holder, Host, candidates},
     },
@@ -35,8 +35,12 @@ impl Inner {
             return Err(Errno::EINVAL);
         }
         let (host, port) = bind_target(addr, sock.family, sock.options.v6_only())?;
+        let scope = scope_of(addr, 0)?;
         if host.ip().is_some_and(|ip| !self.may_bind(ip)) {
             return Err(Errno::EADDRNOTAVAIL);
+        }
+        if let (Some(scope), Some(sock)) = (scope, self.tcp.socks.get_mut(id)) {
+            sock.options.set_device(scope);
         }
         let port = self.tcp_take_port(id, host, port)?;
         if let Some(sock) = self.tcp.socks.get_mut(id) {
@@ -76,11 +80,8 @@ impl Inner {
         }
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
-        let scope = match addr {
-            SockAddr::Inet6(addr) => addr.scope_id(),
-            _ => 0,
-        };
-        let device = if scope == 0 { sock.options.device() } else { scope };
+        let scope = scope_of(addr, sock.options.device())?;
+        let device = scope.unwrap_or(sock.options.device());
         let hop = self.route(remote.ip(), wanted, device)?;
         if !hop.kind.is_unicast() {
             return Err(Errno::ENETUNREACH);
@@ -112,6 +113,7 @@ impl Inner {
         if let Some(sock) = self.tcp.socks.get_mut(id) {
             sock.phase = Phase::Connecting(flow);
             sock.error = None;
+            sock.options.set_device(device);
             sock.ends = Some((local, remote));
         }
         self.tcp.touch(flow);
@@ -197,6 +199,12 @@ impl Inner {
         let flow = self.tcp.flows.get_mut(flow_id)?;
         let mut sock = Sock::new(family, events, options);
         let (local, remote) = (flow.key.local(), flow.key.remote());
+        let link = self.links.get(flow.path.link).map_or(0, |link| link.index);
+        let device = match remote.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => link,
+            _ => sock.options.device(),
+        };
+        sock.options.set_device(device);
         sock.ends = Some((local, remote));
         sock.phase = if !flow.parked {
             Phase::Connected(flow_id)
@@ -212,7 +220,7 @@ impl Inner {
             flow.news = true;
         }
         self.tcp.touch(flow_id);
-        Some((new, SockAddr::from(remote).mapped_to(family)))
+        Some((new, scoped(remote, device).mapped_to(family)))
     }
 
     /// getsockname(2).
@@ -225,7 +233,7 @@ impl Inner {
             }
             (None, None) => SocketAddr::new(any_ip(sock.family), 0),
         };
-        Ok(SockAddr::from(local).mapped_to(sock.family))
+        Ok(scoped(local, sock.options.device()).mapped_to(sock.family))
     }
 
     /// getpeername(2). Errors: `ENOTCONN`.
@@ -235,7 +243,7 @@ impl Inner {
             Phase::Connected(_) => sock.ends.ok_or(Errno::ENOTCONN)?,
             _ => return Err(Errno::ENOTCONN),
         };
-        Ok(SockAddr::from(remote).mapped_to(sock.family))
+        Ok(scoped(remote, sock.options.device()).mapped_to(sock.family))
     }
 
     /// The connection of a socket.

@@ -28,7 +28,7 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
         };
         let to = guest::read_sockaddr(call.guest.as_ref(), call.addr(4), call.int(5))?;
         if one.lists_sockets() {
-            core.sockets.sweep();
+            core.sockets.survey();
         }
         let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
         let buffers = [(call.addr(1), length)];
@@ -48,7 +48,7 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         if one.lists_sockets() {
-            core.sockets.sweep();
+            core.sockets.survey();
         }
         match send_one(datagram, call, call.addr(1))? {
             Some(sent) => Ok(Action::value(sent)),
