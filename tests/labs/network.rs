@@ -118,7 +118,7 @@ fn what_cannot_be_reached_is_reported_as_on_linux() {
     let script = "
         until_ok on_a ping -c1 -W1 10.0.0.2
         on_a ping -c 1 -W 1 10.99.0.1 2>&1; echo \"= $?\"
-        on_a ping -q -c 1 -W 5 10.0.0.77 2>&1 | grep -o '.*100% packet loss'
+        on_a ping -c 1 -W 9 10.0.0.77 2>&1 | grep -o '^From .*\\|.*100% packet loss'
         on_a curl -s http://10.0.0.2:81/; echo \"= $?\"
         on_a curl -s http://10.99.0.1/; echo \"= $?\"
         on_a curl -s 'http://[fd00::2]:81/'; echo \"= $?\"
@@ -127,6 +127,7 @@ fn what_cannot_be_reached_is_reported_as_on_linux() {
     let wanted = "\
 ping: connect: Network is unreachable
 = 2
+From 10.0.0.1 icmp_seq=1 Destination Host Unreachable
 1 packets transmitted, 0 received, +1 errors, 100% packet loss
 = 7
 = 7
