@@ -1,7 +1,9 @@
 //! The notification backend: one thread for each listener takes trapped calls and answers them.
 //!
 //! The listener asks the kernel to wake its thread synchronously, so that guest and hypervisor
-//! share a processor: 5 us a call instead of 45 when two idle processors wake each other. Waits of
+//! share a processor: 5 us a call instead of 45 when two idle processors wake each other. The kernel
+//! wakes every thread that waits for a notification, so a second one makes each call dearer; on
+//! machines with processors to spare one is added for a while when calls have to queue. Waits of
 //! guests are interruptible; [`crate::replay`] makes up for answers that come too late.
 
 use std::{
@@ -13,6 +15,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -29,8 +32,14 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How many threads answer one listener: guests that run side by side are answered so too.
-const THREADS: usize = 2;
+/// A notification that comes within this time has been in the queue: its guest had to wait.
+const AT_ONCE: Duration = Duration::from_nanos(1500);
+/// How many of them in a row call for another thread.
+const QUEUED: u32 = 32;
+/// How many notifications an added thread takes before it ends.
+const STINT: u32 = 4096;
+/// The most threads of one listener.
+const THREADS: usize = 4;
 
 /// What every backend thread needs.
 pub(crate) struct Backend {
@@ -73,14 +82,15 @@ impl Listener {
             warned: AtomicBool::new(false),
             threads: Mutex::default(),
         });
-        let start = |_| {
-            let running = Arc::clone(&listener);
-            thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run())
-        };
-        start(0)?;
-        // One thread is enough when there can be no more.
-        let _ = (1..THREADS).try_for_each(|n| start(n).map(|_| ()));
+        listener.add_thread(u32::MAX)?;
         Ok(listener)
+    }
+
+    /// Adds a thread that takes so many notifications; `u32::MAX` stands for no end.
+    fn add_thread(self: &Arc<Self>, stint: u32) -> io::Result<()> {
+        let running = Arc::clone(self);
+        thread::Builder::new().name("umvu-calls".to_owned()).spawn(move || running.run(stint))?;
+        Ok(())
     }
 
     /// Ends the thread: no task uses the listener any more.
@@ -91,13 +101,24 @@ impl Listener {
         }
     }
 
-    fn run(self: Arc<Self>) {
+    fn run(self: Arc<Self>, mut stint: u32) {
         let thread = nix::unistd::gettid().as_raw();
         self.threads.lock().push(thread);
         crate::signals::unblock_wake();
-        while !self.stopped.load(Ordering::SeqCst) {
+        let most = thread::available_parallelism().map_or(1, |count| count.get() / 2).min(THREADS);
+        let mut queued = 0;
+        while stint > 0 && !self.stopped.load(Ordering::SeqCst) {
+            let asked = Instant::now();
             match sys::receive(&self.fd) {
-                Ok(notification) => self.take(notification),
+                Ok(notification) => {
+                    queued = if asked.elapsed() < AT_ONCE { queued + 1 } else { 0 };
+                    if queued == QUEUED && self.threads.lock().len() < most {
+                        // Without the thread guests wait longer, no more.
+                        let _ = self.add_thread(STINT);
+                    }
+                    stint = if stint == u32::MAX { stint } else { stint - 1 };
+                    self.take(notification);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 // The caller died before we took its call, or nobody is left.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
