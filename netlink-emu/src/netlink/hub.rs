@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
@@ -19,6 +19,8 @@ use crate::values::Change;
 #[derive(Default)]
 pub struct NetlinkHub {
     members: Mutex<Members>,
+    /// The bytes that wait in all sockets.
+    queued: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -84,6 +86,10 @@ impl NetlinkHub {
                 (socket.protocol(), port, groups)
             })
             .collect()
+    }
+
+    pub(super) fn queued(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.queued)
     }
 
     pub(super) fn join(&self, socket: &Arc<NetlinkSocket>) {

@@ -36,7 +36,10 @@ impl Default for Options {
     }
 }
 
-const LARGEST_BUFFER: i32 = 1 << 23;
+/// As `net.core.rmem_max` and `wmem_max`.
+const LARGEST_BUFFER: i32 = 212_992;
+/// With `SO_SNDBUFFORCE` and `SO_RCVBUFFORCE`.
+const LARGEST_FORCED: i32 = 1 << 22;
 
 impl Options {
     /// How many bytes may wait for the reader.
@@ -75,11 +78,11 @@ impl Options {
 
     fn set_socket(&mut self, name: i32, value: &[u8]) -> Result<Effect, Errno> {
         match name {
-            libc::SO_SNDBUF | libc::SO_SNDBUFFORCE => {
-                self.send_buffer = buffer_size(int(value)?);
-            }
-            libc::SO_RCVBUF | libc::SO_RCVBUFFORCE => {
-                self.receive_buffer = buffer_size(int(value)?);
+            libc::SO_SNDBUF => self.send_buffer = buffer_size(int(value)?, LARGEST_BUFFER),
+            libc::SO_SNDBUFFORCE => self.send_buffer = buffer_size(int(value)?, LARGEST_FORCED),
+            libc::SO_RCVBUF => self.receive_buffer = buffer_size(int(value)?, LARGEST_BUFFER),
+            libc::SO_RCVBUFFORCE => {
+                self.receive_buffer = buffer_size(int(value)?, LARGEST_FORCED);
             }
             libc::SO_ATTACH_FILTER
             | libc::SO_DETACH_FILTER
@@ -138,8 +141,8 @@ impl Options {
 }
 
 /// The kernel doubles what is asked for, within bounds.
-fn buffer_size(asked: i32) -> i32 {
-    asked.clamp(1024, LARGEST_BUFFER / 2) * 2
+fn buffer_size(asked: i32, largest: i32) -> i32 {
+    asked.clamp(1024, largest) * 2
 }
 
 fn int(value: &[u8]) -> Result<i32, Errno> {

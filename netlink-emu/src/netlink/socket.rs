@@ -64,7 +64,8 @@ impl NetlinkSocket {
         hub: Arc<NetlinkHub>,
         events: Arc<dyn SocketEvents>,
     ) -> Arc<Self> {
-        let state = Mutex::default();
+        let queue = Queue::new(hub.queued());
+        let state = Mutex::new(State { queue, ..State::default() });
         let socket = Arc::new(Self { protocol, service, host, hub, events, state });
         socket.hub.join(&socket);
         socket

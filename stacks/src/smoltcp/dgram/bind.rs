@@ -187,6 +187,7 @@ impl Inner {
     /// The guest's last reference is gone.
     pub(crate) fn dgram_close(&mut self, id: DgramId) {
         let Some(sock) = self.dgrams.socks.remove(id) else { return };
+        self.dgrams.queued = self.dgrams.queued.saturating_sub(sock.queued);
         let port = sock.port();
         match sock.class {
             Class::Udp => {

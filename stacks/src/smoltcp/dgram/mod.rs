@@ -120,6 +120,8 @@ impl Dgram {
 pub(crate) struct Dgrams {
     /// All sockets.
     pub(crate) socks: Slab<Dgram>,
+    /// The bytes that wait in all of them.
+    pub(crate) queued: usize,
     /// UDP sockets by local port.
     pub(crate) udp: Map<u16, Vec<DgramId>>,
     /// The ports of UDP.

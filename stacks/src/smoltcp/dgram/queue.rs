@@ -1,4 +1,4 @@
-//! Receive queues, bounded by SO_RCVBUF.
+//! Receive queues, bounded by SO_RCVBUF and, all of a stack together, as by udp_mem (udp(7)).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +14,8 @@ use super::{
 
 /// What a queued datagram counts beside its bytes, roughly as a kernel's buffer does.
 const OVERHEAD: usize = 512;
+/// What the queues of all sockets may hold.
+const MOST: usize = 128 << 20;
 
 impl Inner {
     /// What is known about a received packet; `source` and `destination` have their ports.
@@ -46,11 +48,14 @@ impl Inner {
         if sock.shut_read {
             return;
         }
-        if sock.queued + cost > sock.options.receive_buffer() {
+        let full =
+            sock.queued + cost > sock.options.receive_buffer() || self.dgrams.queued + cost > MOST;
+        if full {
             sock.drops += 1;
             return;
         }
         sock.queued += cost;
+        self.dgrams.queued += cost;
         sock.queue.push_back(Datagram { data: data.to_vec(), meta });
         sock.events.changed();
     }
@@ -59,7 +64,9 @@ impl Inner {
     pub(crate) fn dgram_receive(&mut self, id: DgramId) -> Option<Datagram> {
         let sock = self.dgrams.socks.get_mut(id)?;
         let datagram = sock.queue.pop_front()?;
-        sock.queued = sock.queued.saturating_sub(datagram.data.len() + OVERHEAD);
+        let cost = datagram.data.len() + OVERHEAD;
+        sock.queued = sock.queued.saturating_sub(cost);
+        self.dgrams.queued = self.dgrams.queued.saturating_sub(cost);
         Some(datagram)
     }
 }

@@ -11,6 +11,7 @@ use umvu_abi::Errno;
 use super::{
     super::{neighbour::Mac, slab::Id},
     key::FlowKey,
+    memory::Claim,
     sock::SockId,
 };
 
@@ -116,6 +117,8 @@ pub(crate) struct Flow {
     pub(crate) parked: bool,
     /// What TCP_INFO tells.
     pub(crate) statistics: Statistics,
+    /// Its share of the memory of all connections.
+    _claim: Claim,
 }
 
 /// Measurements for TCP_INFO.
@@ -166,6 +169,7 @@ impl Flow {
         tuning: Tuning,
         now: Instant,
     ) -> Self {
+        let (claim, tuning) = Claim::new(tuning);
         let (set, handle) = engine(tuning.receive, tuning.send);
         let mut flow = Self {
             key,
@@ -189,6 +193,7 @@ impl Flow {
             receive_next: 0,
             parked: false,
             statistics: Statistics::default(),
+            _claim: claim,
         };
         flow.socket().set_congestion_control(tuning.congestion);
         flow.tune(tuning);

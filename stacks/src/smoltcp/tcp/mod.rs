@@ -12,6 +12,7 @@ pub(crate) mod flow;
 pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod key;
+pub(crate) mod memory;
 pub(crate) mod segment;
 pub(crate) mod sock;
 pub(crate) mod socket;

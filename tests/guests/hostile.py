@@ -1,0 +1,396 @@
+"""Guests that mean harm to their hypervisor; each part prints what became of it.
+
+Parts that look at the hypervisor find it as their tracer; on plain Linux there is none.
+"""
+
+import ctypes
+import errno
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+LO = "127.0.0.1"
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def show(*values):
+    print(*values, flush=True)
+
+
+def outcome(call, *args):
+    try:
+        call(*args)
+        return "done"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__)
+
+
+def tracer():
+    """The hypervisor's pid; 0 on plain Linux."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("TracerPid"))
+
+
+def held():
+    """How many descriptors the hypervisor has."""
+    return len(os.listdir(f"/proc/{tracer()}/fd")) if tracer() else 0
+
+
+def memory():
+    """The hypervisor's resident memory, in MiB."""
+    if not tracer():
+        return 0
+    with open(f"/proc/{tracer()}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) >> 10
+
+
+def settled(base, slack=8):
+    """Whether the hypervisor holds no more descriptors than before, within some seconds."""
+    end = time.monotonic() + 30
+    while held() > base + slack and time.monotonic() < end:
+        time.sleep(0.05)
+    return held() <= base + slack or held() - base
+
+
+def works():
+    """A connection and a datagram over loopback."""
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    client = socket.create_connection(listener.getsockname(), timeout=10)
+    server, peer = listener.accept()
+    client.sendall(b"stream")
+    got = server.recv(100) == b"stream" and peer == client.getsockname()
+    one, other = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGRAM)
+    other.bind((LO, 0))
+    other.settimeout(10)
+    one.sendto(b"datagram", other.getsockname())
+    return got and other.recvfrom(100)[0] == b"datagram"
+
+
+def child(work):
+    """Forks a process that does `work` and never comes back."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def wait_all(pids):
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def leak():
+    """20,000 sockets, opened by processes that are then killed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    works()
+    base, before = held(), memory()
+    reader, writer = os.pipe()
+    each = min(5000, hard - 100)
+    kinds = [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM),
+             (socket.AF_INET6, socket.SOCK_DGRAM), (socket.AF_NETLINK, socket.SOCK_RAW)]
+
+    def hoard(kind):
+        sockets = [socket.socket(*kind) for _ in range(each)]
+        if kind[0] == socket.AF_INET:
+            for one in sockets:
+                one.bind((LO, 0))
+        os.write(writer, b".")
+        time.sleep(1000)
+
+    hoarders = [child(lambda kind=kind: hoard(kind)) for kind in kinds]
+    opened = sum(len(os.read(reader, 1)) for _ in hoarders)
+    for pid in hoarders:
+        os.kill(pid, signal.SIGKILL)
+    wait_all(hoarders)
+    show("leaked", opened, "returned", settled(base), "works", works())
+    growth = memory() - before
+    show("memory", growth if growth > 100 else "bounded")
+
+
+def forks():
+    """300 processes with a connected socket each; half of them are killed."""
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen(400)
+    works()
+    base = held()
+    release, hold = os.pipe()
+
+    def connect():
+        os.close(hold)
+        one = socket.create_connection(listener.getsockname(), timeout=60)
+        datagram = socket.socket(type=socket.SOCK_DGRAM)
+        datagram.bind((LO, 0))
+        one.sendall(b"x")
+        os.read(release, 1)
+        os._exit(0)
+
+    pids = [child(connect) for _ in range(300)]
+    servers = [listener.accept()[0] for _ in pids]
+    show("connected", sum(server.recv(1) == b"x" for server in servers))
+    for pid in pids[::2]:
+        os.kill(pid, signal.SIGKILL)
+    os.close(hold)
+    wait_all(pids)
+    show("ended", sum(server.recv(1) == b"" for server in servers))
+    for server in servers:
+        server.close()
+    show("returned", settled(base), "works", works())
+
+
+def killed():
+    """SIGKILL in the midst of calls that wait."""
+    works()
+    base = held()
+    random.seed(7)
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    datagram = socket.socket(type=socket.SOCK_DGRAM)
+    datagram.bind((LO, 0))
+    client = socket.create_connection(listener.getsockname())
+    server, _ = listener.accept()
+
+    def churn():
+        while True:
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+            one.close()
+
+    def opens():
+        while True:
+            socket.socket(type=socket.SOCK_DGRAM).bind((LO, 0))
+
+    calls = {
+        "connect": lambda: socket.create_connection(("10.0.0.77", 1)),
+        "accept": listener.accept,
+        "recvfrom": lambda: datagram.recvfrom(100),
+        "recvmsg": lambda: datagram.recvmsg(100),
+        "recv": lambda: server.recv(100),
+        "send": lambda: [server.sendall(bytes(1 << 20)) for _ in range(1000)],
+        "churn": churn,
+        "opens": opens,
+        "ioctl": lambda: [socket.if_nameindex() for _ in range(100000)],
+    }
+    for name, call in calls.items():
+        ended = 0
+        for _ in range(20):
+            pid = child(call)
+            time.sleep(random.random() * 0.015)
+            os.kill(pid, signal.SIGKILL)
+            ended += os.waitpid(pid, 0)[1] == signal.SIGKILL
+            if name == "accept":
+                drained(listener)
+        show(name, ended == 20 or name == "connect")
+        drained(listener)
+        if name == "send":
+            server.close()
+            client.close()
+    listener.close()
+    show("returned", settled(base), "works", works())
+
+
+def drained(listener):
+    listener.setblocking(False)
+    while True:
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            break
+    listener.setblocking(True)
+
+
+def scarce():
+    """Processes that use up the descriptors of the hypervisor."""
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen(100)
+    reader, writer = os.pipe()
+    allowed = {"EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"}
+    release, hold = os.pipe()
+
+    def fill():
+        os.close(hold)
+        kept, failures = [], set()
+        for _ in range(30):
+            one = None
+            try:
+                one = socket.socket()
+                one.setblocking(False)
+                one.connect(listener.getsockname())
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                failures.add(errno.errorcode[error.errno])
+            kept.append(one)
+            try:
+                other = socket.socket(type=socket.SOCK_DGRAM)
+                other.connect((LO, 9))
+                kept.append(other)
+            except OSError as error:
+                failures.add(errno.errorcode[error.errno])
+        os.write(writer, b"." if failures <= allowed else repr(failures).encode())
+        if failures:
+            os.write(writer, b"!")
+        os.read(release, 1)
+        os._exit(0)
+
+    pids = [child(fill) for _ in range(6)]
+    said = b""
+    while said.count(b".") < len(pids):
+        if not select.select([reader], [], [], 30)[0]:
+            break
+        said += os.read(reader, 100)
+    time.sleep(0.2)
+    if select.select([reader], [], [], 0)[0]:
+        said += os.read(reader, 100)
+    show("answers", set(said.decode()) - {"!"}, "refused", b"!" in said)
+    os.close(hold)
+    wait_all(pids)
+    listener.close()
+    end = time.monotonic() + 20
+    while outcome(works) != "done" and time.monotonic() < end:
+        time.sleep(0.1)
+    show("works", works())
+
+
+def attacks():
+    """A guest that traces and signals its hypervisor."""
+    target = tracer()
+    ptrace = [outcome(traced, request, target) for request in (16, 0x4206)]
+    show("ptrace", *(["EPERM", "EPERM"] if not target else ptrace))
+    for number in ("USR1", "USR2", "CHLD", "INT", "QUIT", "PIPE", "WINCH", "CONT", "URG", "TTIN", "TTOU"):
+        for _ in range(50):
+            if target:
+                os.kill(target, getattr(signal, "SIG" + number))
+        show(number, works())
+
+
+def traced(request, pid):
+    if libc.ptrace(request, pid, 0, 0):
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def unreadable():
+    """A guest that forbids others to look at it, as programs with privileges do."""
+    path = f"/tmp/unreadable.{os.getpid()}"
+    show("dumpable", libc.prctl(3), libc.prctl(4, 0), libc.prctl(3))
+    show("works", works())
+    with open(path, "w") as file:
+        file.write("text")
+    show("file", os.stat(path).st_size, open(path).read())
+    os.unlink(path)
+    pid = child(lambda: os._exit(0 if works() else 1))
+    show("child", os.waitpid(pid, 0)[1])
+    show("again", libc.prctl(4, 1), libc.prctl(3), works())
+    show("wrong", libc.prctl(4, 7), errno.errorcode[ctypes.get_errno()])
+
+
+def filters():
+    """Guests with filters of their own."""
+    def install(statements):
+        code = b"".join(struct.pack("=HBBI", *one) for one in statements)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        program = struct.pack("=H6xQ", len(statements), ctypes.addressof(buffer))
+        libc.prctl(38, 1, 0, 0, 0)
+        return libc.prctl(22, 2, ctypes.create_string_buffer(program, len(program)), 0, 0)
+
+    load, allow, refuse = (0x20, 0, 0, 0), (0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x00050000 | errno.EACCES)
+
+    def only(numbers, action):
+        tests = [(0x15, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
+        return [load, *tests, action, allow]
+
+    def all_but(numbers):
+        tests = [(0x15, 0, 1, number) for number in numbers]
+        return [load, *(step for test in tests for step in (test, refuse)), allow]
+
+    def run(work):
+        pid = child(work)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    numbers = {"getsockname": 51, "bind": 49, "socket": 41} if os.uname().machine == "x86_64" \
+        else {"getsockname": 204, "bind": 200, "socket": 198}
+
+    def refused():
+        assert install(all_but([numbers["bind"]])) == 0
+        one = socket.socket()
+        os._exit(0 if outcome(one.bind, (LO, 0)) == "EACCES" and one.getsockname()[1] == 0 else 1)
+
+    def stacked():
+        for _ in range(10):
+            assert install([load, allow]) == 0
+        os._exit(0 if works() else 1)
+
+    def trace():
+        assert install([load, (0x15, 0, 1, numbers["getsockname"]), (0x06, 0, 0, 0x7ff00000), allow]) == 0
+        one = socket.socket()
+        one.getsockname()
+        os._exit(0)
+
+    def strict():
+        libc.prctl(22, 1, 0, 0, 0)
+        os.write(1, b"strict\n")
+        libc.syscall(39)
+
+    def deadly():
+        one = socket.socket()
+        assert install([load, (0x15, 0, 1, numbers["bind"]), (0x06, 0, 0, 0x80000000), allow]) == 0
+        one.bind((LO, 0))
+
+    show("refused", run(refused))
+    show("stacked", run(stacked))
+    show("strict", run(strict) != 0)
+    show("deadly", run(deadly))
+    show("works", works())
+
+
+def floods():
+    """Much that nobody reads; the hypervisor's memory stays bounded."""
+    works()
+    before = memory()
+    most = 0
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    netlink.setblocking(False)
+    dump = struct.pack("=IHHII", 20, 18, 0x305, 7, 0) + bytes(4)
+    wrong = struct.pack("=IHHII", 60000, 99, 5, 7, 0) + bytes(60000 - 16)
+    for request in (dump, wrong):
+        for _ in range(3000):
+            outcome(netlink.send, request)
+        most = max(most, memory() - before)
+    receiver = socket.socket(type=socket.SOCK_DGRAM)
+    receiver.bind((LO, 0))
+    sender = socket.socket(type=socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    for _ in range(5000):
+        outcome(sender.sendto, bytes(60000), receiver.getsockname())
+    most = max(most, memory() - before)
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    streams = []
+    for _ in range(50):
+        client = socket.create_connection(listener.getsockname())
+        client.setblocking(False)
+        streams += [client, listener.accept()[0]]
+        while select.select([], [client], [], 0.02)[1]:
+            outcome(client.send, bytes(1 << 20))
+    most = max(most, memory() - before)
+    show("memory", most if most > 150 else "bounded", "works", works())
+
+
+for part in sys.argv[1:]:
+    globals()[part]()
