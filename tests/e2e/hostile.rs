@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{INSIDE, Place, succeed};
+use crate::harness::{INSIDE, Place, run, succeed};
 
 /// A program of `tests/guests` and what it is told.
 fn guest(program: &str, part: &str) -> String {
@@ -81,5 +81,35 @@ fn guests_get_clean_errors_when_the_descriptors_of_the_hypervisor_run_out() {
         let output = output.expect("bash runs");
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(text, "answers {'.'} refused True\nworks True\n", "{place:?} {output:?}");
+    }
+}
+
+/// Not on plain Linux, which has no such mounts.
+#[test]
+fn mounts_that_wait_hold_up_nobody() {
+    let script = r#"
+W=$(mktemp -d); trap 'rm -rf "$W"' EXIT
+mkdir $W/mute
+python3 -c 'import socket, sys, time
+mute = socket.socket(socket.AF_UNIX)
+mute.bind(sys.argv[1])
+mute.listen(50)
+time.sleep(60)' $W/mute/ctl & mute=$!
+until [ -e $W/mute/ctl ]; do sleep 0.01; done
+for i in 1 2 3 4 5 6 7 8; do
+    vumount -t vunetioth -o vde://$W/mute smoltcp /dev/net/mute$i 2>/dev/null & pid=$!
+    sleep 0.0$i
+    [ $((i % 2)) = 0 ] && kill -KILL $pid
+done
+before=$SECONDS
+vumount -t vunetioth -o null:// smoltcp /dev/net/other && echo mounted $((SECONDS - before < 3))
+vumount -t vunetioth -o vde://$W/mute smoltcp /dev/net/mute1 2>/dev/null || echo busy
+wait $(jobs -p | grep -v "^$mute$")
+kill $mute; wait $mute
+ls -A $W/mute; ls /dev/net | grep -c mute
+"#;
+    for place in INSIDE {
+        let done = run(place, script);
+        assert_eq!(done.out, "mounted 1\nbusy\nctl\n0\n", "{place:?} {done:?}");
     }
 }

@@ -1,8 +1,11 @@
 //! The view: loaded modules, mounts, its name and debug tags.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -84,8 +87,9 @@ pub struct View {
     available: Vec<Arc<dyn Module>>,
     loaded: RwLock<Vec<Loaded>>,
     mounts: RwLock<Arc<Vec<Arc<Mount>>>>,
-    /// Serialises mount and umount.
-    mounting: Mutex<()>,
+    /// Serialises changes of the mounts; the targets for which modules are opening something, which
+    /// may take a while and holds nobody else up.
+    mounting: Mutex<HashSet<String>>,
     name: Mutex<String>,
     /// Debug tags.
     pub debug: crate::debug::Tags,
@@ -103,7 +107,7 @@ impl View {
             available,
             loaded: RwLock::default(),
             mounts: RwLock::default(),
-            mounting: Mutex::new(()),
+            mounting: Mutex::default(),
             name: Mutex::new(name),
             debug: crate::debug::Tags::default(),
             colors: crate::debug::Colors::default(),
@@ -180,30 +184,13 @@ impl View {
     /// Mounts. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when something is
     /// mounted there, and what the module reports.
     pub fn mount(&self, mut request: MountRequest) -> Result<(), MountError> {
-        let _guard = self.mounting.lock();
         request.view = self.name();
         let module = self.module_for(&request.fstype)?;
-        if self.mount_at(&request.target).is_some() {
-            let reason = format!("{}: something is mounted there already", request.target);
-            return Err(MountError::new(Errno::EBUSY, reason));
-        }
-        let permanent = request.data.split(',').any(|word| word == "permanent");
-        let kept = request.data.split(',').filter(|word| *word != "permanent");
-        request.data = kept.collect::<Vec<_>>().join(",");
-        let content = module.mount(&request)?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let mount = Arc::new(Mount {
-            target: request.target,
-            source: request.source,
-            fstype: request.fstype,
-            data: request.data,
-            content,
-            dev: self.next_dev.fetch_add(1, Ordering::Relaxed),
-            owner: Mutex::new(Ownership { mode: 0o777, uid: 0, gid: 0 }),
-            mounted_at: now.map_or(0, |time| time.as_secs().try_into().unwrap_or(i64::MAX)),
-            permanent,
-        });
-        self.change(|mounts| mounts.push(mount));
+        // Until the end: nobody else opens something for this place.
+        let _opening = Opening::begin(self, &request.target)?;
+        let mut mount = open(module.as_ref(), request)?;
+        mount.dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
+        self.change(|mounts| mounts.push(Arc::new(mount)));
         Ok(())
     }
 
@@ -271,6 +258,49 @@ impl View {
             },
         ))
     }
+}
+
+/// A place for which a module is opening something.
+struct Opening<'a> {
+    view: &'a View,
+    target: String,
+}
+
+impl<'a> Opening<'a> {
+    fn begin(view: &'a View, target: &str) -> Result<Self, MountError> {
+        let mut opening = view.mounting.lock();
+        if view.mount_at(target).is_some() || !opening.insert(target.to_owned()) {
+            let reason = format!("{target}: something is mounted there already");
+            return Err(MountError::new(Errno::EBUSY, reason));
+        }
+        Ok(Self { view, target: target.to_owned() })
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.view.mounting.lock().remove(&self.target);
+    }
+}
+
+/// Lets a module open what is to be mounted.
+fn open(module: &dyn Module, mut request: MountRequest) -> Result<Mount, MountError> {
+    let permanent = request.data.split(',').any(|word| word == "permanent");
+    let kept = request.data.split(',').filter(|word| *word != "permanent");
+    request.data = kept.collect::<Vec<_>>().join(",");
+    let content = module.mount(&request)?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Ok(Mount {
+        target: request.target,
+        source: request.source,
+        fstype: request.fstype,
+        data: request.data,
+        content,
+        dev: 0,
+        owner: Mutex::new(Ownership { mode: 0o777, uid: 0, gid: 0 }),
+        mounted_at: now.map_or(0, |time| time.as_secs().try_into().unwrap_or(i64::MAX)),
+        permanent,
+    })
 }
 
 fn belongs(module: &dyn Module, fstype: &str) -> bool {
