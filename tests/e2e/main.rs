@@ -11,5 +11,6 @@ mod evasions;
 mod harness;
 mod hostile;
 mod hypervisor;
+mod killed;
 mod manual;
 mod sockets;
