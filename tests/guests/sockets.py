@@ -134,6 +134,20 @@ def nonblocking():
     show("drained", got == sent + 1, settle(server, "OUT"))
 
 
+def last_words():
+    """What is on its way when its sender closes arrives, whatever happens in between."""
+    _listener, client, server, _ = pair()
+    sent = fill(server)
+    taken = socket.socket()
+    name = server.getsockname()
+    server.close()
+    show("taken", outcome(taken.bind, name))
+    got = 0
+    while data := client.recv(1 << 20):
+        got += len(data)
+    show("all came", sent > 65536, got == sent)
+
+
 def options():
     _, client, server, _ = pair()
     for sock in (client, server):
@@ -339,7 +353,7 @@ def v6():
     show("mapped", peer[0], server.recv(10), server.getsockname()[0])
 
 
-for part in (tcp, reset, refused, nonblocking, options, errors, accept_flags, timeouts, stopped, signals,
-             udp, unreachable, inheritance, v6):
+for part in (tcp, reset, refused, nonblocking, last_words, options, errors, accept_flags,
+             timeouts, stopped, signals, udp, unreachable, inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

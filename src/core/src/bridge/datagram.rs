@@ -260,6 +260,16 @@ impl Datagrams {
         given_up.into_iter().for_each(Completer::forget);
     }
 
+    /// Sends what a guest that has closed its socket had written.
+    pub(super) fn send_rest(&self) {
+        let state = self.state.lock();
+        let Some(pair) = &state.paired else { return };
+        let mut buffer = vec![0; DATAGRAM_LIMIT];
+        while let Ok(length) = unix::receive(&pair.end, &mut buffer) {
+            let _ = self.socket.send(&buffer[..length], None, &SendControl::default());
+        }
+    }
+
     /// The guest is gone, or the stack is.
     pub(super) fn discard(&self, _hub: &Hub) {
         let state = std::mem::take(&mut *self.state.lock());

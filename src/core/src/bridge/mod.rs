@@ -442,6 +442,17 @@ impl Hub {
         one.socket().close();
     }
 
+    /// Ends a socket that its guest has closed; what it had sent before is still passed on.
+    fn discard_closed(&self, one: &Virtual) {
+        match &one.kind {
+            // Its end of the pipe tells of the close after the data.
+            Kind::Stream(stream) if stream.is_joined() => return,
+            Kind::Stream(_) => {}
+            Kind::Datagram(datagram) => datagram.send_rest(),
+        }
+        self.discard(one);
+    }
+
     fn survey(&self) {
         self.sweep();
         let mut registry = self.registry.write();
@@ -474,7 +485,7 @@ impl Hub {
         let living = alive::living(&inodes);
         for (inode, one) in known {
             if !living.contains(&inode) {
-                self.discard(&one);
+                self.discard_closed(&one);
             }
         }
     }

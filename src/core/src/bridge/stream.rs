@@ -285,6 +285,11 @@ impl Stream {
         given_up.into_iter().for_each(Completer::forget);
     }
 
+    /// Whether bytes are pumped between the guest and the stack.
+    pub(super) fn is_joined(&self) -> bool {
+        matches!(*self.state.lock(), State::Joined(_))
+    }
+
     /// The guest is gone, or the stack is.
     pub(super) fn discard(&self, _hub: &Hub) {
         let mut answers = Answers::new();
