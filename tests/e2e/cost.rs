@@ -69,7 +69,10 @@ fn a_call_of_a_guest_takes_few_calls_of_the_host() {
     let cases = [
         ("setsockopt", "s.setsockopt(6, 1, 1)", 4),
         ("getsockname", "s.getsockname()", 5),
-        ("stat", "os.stat('/etc/passwd')", 3),
+        ("stat", "os.stat('/proc/self/status')", 3),
+        // Guests judge such a path themselves after a while.
+        #[cfg(target_arch = "x86_64")]
+        ("short-cut", "os.stat('/etc/passwd')", 0),
         ("native", "os.getppid()", 0),
     ];
     for (name, statement, limit) in cases {

@@ -66,6 +66,14 @@ impl Core {
         self.this.upgrade()
     }
 
+    /// Tells the guests that judge paths themselves what is mounted now.
+    pub(crate) fn publish_mounts(&self) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control {
+            control.trap_paths(&self.paths.first_components(&self.view));
+        }
+    }
+
     /// Arms the view: from now on the subscribed calls of every guest are trapped.
     pub fn arm(&self) {
         let control = self.control.lock().clone();

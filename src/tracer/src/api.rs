@@ -357,4 +357,7 @@ pub struct Subscription {
     /// Whether Linux may interrupt this call by a signal (`EINTR` or restart by SA_RESTART). A
     /// call that is never interrupted is restarted whatever the handler's flags are.
     pub interruptible: bool,
+    /// The argument with a path, when guests that make many such calls may judge it themselves
+    /// (see [`crate::Control::trap_paths`]).
+    pub path: Option<u8>,
 }

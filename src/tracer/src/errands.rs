@@ -18,6 +18,7 @@ use crate::{
     api::{Instead, Syscall},
     registers::{ERESTARTSYS, Registers},
     remote::Remote,
+    shortcut::Shortcuts,
     sys,
     tasks::Task,
 };
@@ -25,10 +26,19 @@ use crate::{
 /// Nobody.
 const NONE: i32 = 0;
 
+/// What is to be done with a guest that waits in a call.
 #[derive(Debug)]
-struct Errand {
+pub(crate) enum Errand {
+    /// It makes another call, whose result it gets.
+    Call(Instead),
+    /// The place where it makes the call, which ends at this address, gets a short cut.
+    Shortcut(u64),
+}
+
+#[derive(Debug)]
+struct Wanted {
     syscall: Syscall,
-    instead: Instead,
+    errand: Errand,
     /// Whether the guest has been interrupted for it.
     is_called: bool,
 }
@@ -36,7 +46,7 @@ struct Errand {
 /// The errands of all guests; sent by the notification threads, run by the tracer's.
 #[derive(Debug)]
 pub(crate) struct Errands {
-    wanted: Mutex<HashMap<Tid, Errand>>,
+    wanted: Mutex<HashMap<Tid, Wanted>>,
     /// The guest whose calls are ours at the moment.
     running: AtomicI32,
     tracer: Pid,
@@ -50,18 +60,18 @@ impl Errands {
     }
 
     /// Has the tracer run an errand for a guest that waits for the answer to `syscall`.
-    pub(crate) fn send(&self, tid: Tid, syscall: Syscall, instead: Instead) {
-        self.wanted.lock().insert(tid, Errand { syscall, instead, is_called: false });
+    pub(crate) fn send(&self, tid: Tid, syscall: Syscall, errand: Errand) {
+        self.wanted.lock().insert(tid, Wanted { syscall, errand, is_called: false });
         sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
     }
 
     /// The guests to interrupt now.
     pub(crate) fn uncalled(&self) -> Vec<Tid> {
         let mut wanted = self.wanted.lock();
-        let fresh = wanted.iter_mut().filter(|(_, errand)| !errand.is_called);
+        let fresh = wanted.iter_mut().filter(|(_, one)| !one.is_called);
         fresh
-            .map(|(tid, errand)| {
-                errand.is_called = true;
+            .map(|(tid, one)| {
+                one.is_called = true;
                 *tid
             })
             .collect()
@@ -79,16 +89,20 @@ impl Errands {
 
     /// Runs the errand of a guest that has stopped, if it still waits in the call.
     /// Errors: `ESRCH` when it dies.
-    pub(crate) fn run(&self, tid: Pid, task: &Task) -> io::Result<()> {
-        let Some(errand) = self.wanted.lock().remove(&Tid(tid.as_raw())) else { return Ok(()) };
+    pub(crate) fn run(&self, tid: Pid, task: &Task, shortcuts: &Shortcuts) -> io::Result<()> {
+        let Some(wanted) = self.wanted.lock().remove(&Tid(tid.as_raw())) else { return Ok(()) };
         let mut registers = Registers::read(tid)?;
-        if registers.number() != errand.syscall.number || registers.result() != ERESTARTSYS {
+        if registers.number() != wanted.syscall.number || registers.result() != ERESTARTSYS {
             return Ok(());
         }
+        let instead = match wanted.errand {
+            Errand::Call(instead) => instead,
+            Errand::Shortcut(after) => return shortcuts.install(tid, &task.guest, after),
+        };
         let memory = task.guest.memory().map_err(io::Error::from)?;
         let mut remote = Remote::begin(tid, task.group, memory)?;
         self.running.store(tid.as_raw(), Ordering::Release);
-        let result = remote.perform(&errand.instead);
+        let result = remote.perform(&instead);
         self.running.store(NONE, Ordering::Release);
         remote.end()?;
         registers.set_result(result?);

@@ -41,6 +41,7 @@ const VU_RANGE: u32 = 0xffff_ff00;
 const FOREIGN_CLONE: u32 = 120;
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
+const COUNTER_AT: u32 = 8;
 
 fn errno(errno: Errno) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno.0.cast_unsigned() & 0xffff
@@ -129,6 +130,11 @@ fn tree(rows: &[&Subscription], program: &mut Vec<Instruction>) {
 
 fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     let mut body = Vec::new();
+    if row.path.is_some()
+        && let Some(shortcut) = arch::shortcut()
+    {
+        body.extend(unless_at(shortcut.allowed));
+    }
     match row.trap {
         Trap::Always => body.push(op(RETURN, NOTIFY)),
         Trap::Refuse(error) => body.push(op(RETURN, errno(error))),
@@ -159,6 +165,19 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
     program.push(jump(JUMP_EQ, number, 0, skip));
     program.append(&mut body);
+}
+
+/// Allows a call that is made at this address.
+fn unless_at(counter: u64) -> [Instruction; 5] {
+    let half = |half: u64| u32::try_from(half & 0xffff_ffff).unwrap_or(0);
+    let (high, low) = (half(counter >> 32), half(counter));
+    [
+        op(LOAD, COUNTER_AT),
+        jump(JUMP_EQ, low, 0, 3),
+        op(LOAD, COUNTER_AT + 4),
+        jump(JUMP_EQ, high, 0, 1),
+        op(RETURN, ALLOW),
+    ]
 }
 
 /// Whether a call was made in another ABI than ours, whose numbers mean other calls: `int 0x80` and

@@ -63,7 +63,7 @@ impl Memory {
 /// One guest thread.
 #[derive(Debug)]
 pub(crate) struct TaskGuest {
-    tid: Tid,
+    pub(crate) tid: Tid,
     group: i32,
     memory: OnceLock<Memory>,
     descriptors: OnceLock<OwnedFd>,
@@ -79,6 +79,11 @@ impl TaskGuest {
             descriptors: OnceLock::new(),
             process: OnceLock::new(),
         }
+    }
+
+    /// The thread group.
+    pub(crate) fn group(&self) -> i32 {
+        self.group
     }
 
     pub(crate) fn memory(&self) -> Result<&Memory, Errno> {

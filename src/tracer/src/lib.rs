@@ -22,6 +22,7 @@ mod options;
 mod registers;
 mod remote;
 mod replay;
+mod shortcut;
 mod signals;
 mod stops;
 mod sys;

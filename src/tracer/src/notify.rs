@@ -24,10 +24,11 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     apart,
     api::{Action, Answer, Call, Completer, Guest, Supervisor, Syscall},
-    errands::Errands,
+    errands::{Errand, Errands},
     filter,
     guest::TaskGuest,
     replay::{Found, Replays},
+    shortcut::{self, Shortcuts},
     sys::{self, Notification, Verdict},
     tasks::Tasks,
 };
@@ -47,6 +48,7 @@ pub(crate) struct Backend {
     pub(crate) tasks: Tasks,
     pub(crate) replays: Replays<Deferred>,
     pub(crate) errands: Errands,
+    pub(crate) shortcuts: Shortcuts,
 }
 
 impl fmt::Debug for Backend {
@@ -175,8 +177,18 @@ impl Listener {
                 };
                 apart::start(work);
             }
+            Action::Forward if self.is_worth_a_shortcut(&guest, &notification) => {
+                let errand = Errand::Shortcut(notification.after);
+                self.backend.errands.send(tid, syscall, errand);
+            }
             action => self.carry_out(&guest, syscall, notification.id, action),
         }
+    }
+
+    fn is_worth_a_shortcut(&self, guest: &TaskGuest, notification: &Notification) -> bool {
+        let number = i64::from(notification.number);
+        self.backend.shortcuts.count(guest.group(), number, notification.after)
+            && shortcut::is_alone(guest.tid)
     }
 
     /// Runs the handler. A panic fails the one call.
@@ -199,7 +211,7 @@ impl Listener {
     fn carry_out(&self, guest: &TaskGuest, syscall: Syscall, id: u64, action: Action) {
         if let Action::Instead(instead) = action {
             // Not answered: the guest is interrupted in its wait.
-            self.backend.errands.send(guest.tid(), syscall, instead);
+            self.backend.errands.send(guest.tid(), syscall, Errand::Call(instead));
             return;
         }
         if let Err(error) = self.perform(guest, id, &action) {

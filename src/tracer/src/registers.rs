@@ -80,6 +80,11 @@ impl Registers {
         arch::counter(&self.raw)
     }
 
+    /// Goes on somewhere else, outside any call.
+    pub(crate) fn go_to(&mut self, counter: u64) {
+        arch::go_to(&mut self.raw, counter);
+    }
+
     /// The registers that execute the system-call instruction at `site`.
     pub(crate) fn for_call(&self, site: u64, number: i64, args: [u64; 6]) -> Self {
         let mut call = *self;

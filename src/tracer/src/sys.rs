@@ -37,6 +37,8 @@ pub(crate) struct Notification {
     pub(crate) number: i32,
     /// The ABI that the call was made in (`AUDIT_ARCH_*`).
     pub(crate) abi: u32,
+    /// The address after the instruction.
+    pub(crate) after: u64,
     /// The arguments.
     pub(crate) args: [u64; 6],
 }
@@ -54,6 +56,7 @@ pub(crate) fn receive(listener: &OwnedFd) -> io::Result<Notification> {
         tid: notif.pid.cast_signed(),
         number: notif.data.nr,
         abi: notif.data.arch,
+        after: notif.data.instruction_pointer,
         args: notif.data.args,
     })
 }

@@ -24,15 +24,16 @@ use nix::{
 use umvu_abi::{Errno, Tid};
 
 use crate::{
-    api::{Action, Birth, Call, Completer, Guest, Supervisor, Syscall},
+    api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall},
     arm::{self, Reach},
-    births,
+    births::{self, Shares},
     errands::Errands,
     filter::{self, Instruction},
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
     registers::{ERESTARTNOINTR, ERESTARTSYS, Registers},
     replay::Replays,
+    shortcut::Shortcuts,
     signals,
     stops::Stops,
     sys::{self, Wait},
@@ -50,9 +51,17 @@ const ARMING: Duration = Duration::from_secs(2);
 pub struct Control {
     wanted: Arc<AtomicBool>,
     thread: Pid,
+    backend: Arc<Backend>,
 }
 
 impl Control {
+    /// Says which paths guests have trapped when they judge paths themselves: those with one of
+    /// these first components. Calls that begin after this returns are judged so. Until then none
+    /// are.
+    pub fn trap_paths(&self, first_components: &[Vec<u8>]) {
+        self.backend.shortcuts.publish(first_components);
+    }
+
     /// Arms the view: every guest gets the filter before it runs another instruction of its own.
     /// Again is nothing.
     pub fn arm(&self) {
@@ -104,14 +113,20 @@ impl Tracer {
         let never_interrupted = rows.iter().filter(|row| !row.interruptible);
         let stops =
             (options.mode == Mode::Ptrace).then(|| Stops::new(Arc::clone(&supervisor), &rows));
+        let backend = Arc::new(Backend {
+            supervisor,
+            tasks: Tasks::default(),
+            replays: Replays::default(),
+            errands: Errands::new(),
+            shortcuts: Shortcuts::new(paths(&rows)),
+        });
         let mut tracer = Self {
-            backend: Arc::new(Backend {
-                supervisor,
-                tasks: Tasks::default(),
-                replays: Replays::default(),
-                errands: Errands::new(),
-            }),
-            control: Control { wanted: Arc::default(), thread: nix::unistd::gettid() },
+            backend: Arc::clone(&backend),
+            control: Control {
+                wanted: Arc::default(),
+                thread: nix::unistd::gettid(),
+                backend: Arc::clone(&backend),
+            },
             armed_filter: filter::armed(&rows),
             restartable: never_interrupted.map(|row| row.number).collect(),
             waiting: programs.into(),
@@ -262,6 +277,13 @@ impl Tracer {
         }
         let unarmed = listener.is_none();
         self.backend.tasks.insert(Tid(child), Task::new(Tid(child), group, listener));
+        if birth == Birth::Process {
+            let memory = Registers::read(parent)
+                .map_or(Shares::Waiting, |registers| births::shares(&registers, &creator.guest));
+            if let Some(task) = self.backend.tasks.get(Tid(child)) {
+                self.backend.shortcuts.born(creator.group, &task.guest, memory);
+            }
+        }
         self.backend.supervisor.born(Tid(parent.as_raw()), Tid(child), birth);
         let child = Pid::from_raw(child);
         if self.early.remove(&child) {
@@ -285,6 +307,7 @@ impl Tracer {
         if let Some(stops) = &mut self.stops {
             stops.forget(Pid::from_raw(former.0));
         }
+        self.backend.shortcuts.forget(tid.as_raw());
         self.backend.replays.forget(former);
         self.backend.replays.forget(leader);
         self.backend.supervisor.executed(leader, former);
@@ -308,7 +331,7 @@ impl Tracer {
             self.arm(tid, &task);
             sys::resume(tid, 0);
         } else {
-            if let Err(error) = self.backend.errands.run(tid, &task) {
+            if let Err(error) = self.backend.errands.run(tid, &task, &self.backend.shortcuts) {
                 tracing::debug!("task {tid}: {error}");
             }
             self.resume(tid, 0);
@@ -318,6 +341,9 @@ impl Tracer {
     /// A signal is about to be delivered.
     fn signalled(&mut self, tid: Pid, signal: i32) {
         self.backend.errands.forget(Tid(tid.as_raw()));
+        if matches!(signal, libc::SIGSEGV | libc::SIGBUS) && self.goes_on_after(tid) {
+            return self.resume(tid, 0);
+        }
         if self.armed_at.is_some()
             && let Ok(mut registers) = Registers::read(tid)
             && registers.result() == ERESTARTSYS
@@ -328,6 +354,20 @@ impl Tracer {
             let _ = registers.write(tid);
         }
         self.resume(tid, signal);
+    }
+
+    /// A fault in our own code in a guest is not the guest's: it goes on there, and the call is
+    /// trapped.
+    fn goes_on_after(&self, tid: Pid) -> bool {
+        let of_the_kernel = |tid| ptrace::getsiginfo(tid).is_ok_and(|info| info.si_code > 0);
+        if let Ok(mut registers) = Registers::read(tid)
+            && let Some(place) = self.backend.shortcuts.after_fault(registers.counter())
+            && of_the_kernel(tid)
+        {
+            registers.go_to(place);
+            return registers.write(tid).is_ok();
+        }
+        false
     }
 
     fn ended(&mut self, tid: Pid, status: u8) {
@@ -342,6 +382,9 @@ impl Tracer {
         }
         if let Some(task) = ended {
             let last = !self.backend.tasks.has_group(task.group);
+            if last {
+                self.backend.shortcuts.forget(task.group);
+            }
             self.backend.supervisor.ended(id, umvu_abi::Pid(task.group), last);
             if let Some(listener) = task.listener
                 && last
@@ -469,6 +512,11 @@ impl crate::api::Answer for Never {
     fn cancelled(&self) -> bool {
         true
     }
+}
+
+/// The argument with the path, by the number of the call.
+fn paths(rows: &[Subscription]) -> HashMap<i64, u8> {
+    rows.iter().filter_map(|row| Some((row.number, row.path?))).collect()
 }
 
 fn key(listener: &Arc<Listener>) -> usize {

@@ -43,6 +43,7 @@ fn mount(core: &Core, call: &Call) -> Action {
     Action::Slow(SlowHandler(Box::new(move || {
         let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
         let result = core.view.mount(request);
+        core.publish_mounts();
         core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
         report(&core, &call, result)
     })))
@@ -76,6 +77,7 @@ fn umount(core: &Core, call: &Call) -> Action {
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
         let result = release(&core, &target, force);
+        core.publish_mounts();
         core.say(call.tid(), b'N', || format!("unmount {target}: {}", outcome(&result)));
         report(&core, &call, result)
     })))

@@ -129,6 +129,12 @@ impl Paths {
         String::from_utf8(absolute).map_err(|_| Errno::EINVAL)
     }
 
+    /// The first components of all paths that may concern the view now.
+    #[must_use]
+    pub fn first_components(&self, view: &View) -> Vec<Vec<u8>> {
+        self.territory(view).first_components()
+    }
+
     /// What is virtual now.
     fn territory(&self, view: &View) -> Arc<Territory> {
         let current = Arc::clone(&self.territory.read());

@@ -60,6 +60,15 @@ impl Territory {
         self.generation == view.generation()
     }
 
+    /// The first components of all paths that may concern the view.
+    pub(super) fn first_components(&self) -> Vec<Vec<u8>> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let fixed = [&b"proc"[..], b"sys"].map(<[u8]>::to_vec);
+        fixed.into_iter().chain(self.tops.iter().cloned()).collect()
+    }
+
     /// The generation that was surveyed.
     pub(super) fn generation(&self) -> u32 {
         self.generation

@@ -59,3 +59,13 @@ pub(crate) fn prepare_call(raw: &mut Raw, site: u64, number: i64, arguments: [u6
     raw.regs[8] = number.cast_unsigned();
     set_args(raw, arguments);
 }
+
+/// Goes on somewhere else, outside any system call.
+pub(crate) fn go_to(raw: &mut Raw, counter: u64) {
+    raw.pc = counter;
+}
+
+/// There is no short cut for this processor.
+pub(crate) fn shortcut() -> Option<super::Shortcut> {
+    None
+}

@@ -1,5 +1,9 @@
 //! x86_64: syscall(2), ptrace(2).
 
+mod shortcut;
+
+pub(crate) use shortcut::shortcut;
+
 /// `AUDIT_ARCH_X86_64`.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// Numbers with this bit belong to the x32 ABI.
@@ -59,4 +63,10 @@ pub(crate) fn prepare_call(raw: &mut Raw, site: u64, number: i64, arguments: [u6
     raw.rax = number.cast_unsigned();
     raw.orig_rax = u64::MAX;
     set_args(raw, arguments);
+}
+
+/// Goes on somewhere else, outside any system call.
+pub(crate) fn go_to(raw: &mut Raw, counter: u64) {
+    raw.rip = counter;
+    raw.orig_rax = u64::MAX;
 }
