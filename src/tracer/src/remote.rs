@@ -52,6 +52,10 @@ impl<'a> Remote<'a> {
         self.saved.for_call(self.site, number, args).write(self.tid)?;
         loop {
             sys::step(self.tid);
+            // Its end is left to the tracer's loop, which has more to do about it.
+            if sys::await_change(self.tid)? {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
             match sys::wait(self.tid.as_raw(), 0)? {
                 Wait::Signal(_, libc::SIGTRAP) => return Ok(Registers::read(self.tid)?.result()),
                 // Before the instruction ran: keep the signal, go on.

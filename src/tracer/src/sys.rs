@@ -280,6 +280,19 @@ pub(crate) fn wait(pid: i32, flags: i32) -> io::Result<Wait> {
     })
 }
 
+/// Waits until a guest stops or ends, which stays to be reported by [`wait`]; returns whether it has
+/// ended. Errors: `ECHILD`, `EINTR`.
+pub(crate) fn await_change(tid: Pid) -> io::Result<bool> {
+    // SAFETY: all-zero is a valid value of this plain C struct.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = tid.as_raw().cast_unsigned();
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the kernel writes one siginfo_t through a valid pointer.
+    let result = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) };
+    check(libc::c_long::from(result))?;
+    Ok(matches!(info.si_code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
+}
+
 /// Lets a stopped guest run, delivering a signal (0: none).
 pub(crate) fn resume(tid: Pid, signal: i32) {
     ptrace_signal(libc::PTRACE_CONT, tid, signal);
