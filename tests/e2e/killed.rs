@@ -62,6 +62,20 @@ fn a_hypervisor_killed_at_any_instant_leaves_nothing() {
     });
 }
 
+/// Not on plain Linux, where a guest has no hypervisor.
+#[test]
+fn a_guest_that_kills_its_hypervisor_ends_with_it() {
+    let script = "(sleep 77 & setsid sleep 77) & \
+                  kill -$SIGNAL $(sed -n 's/^TracerPid:[^0-9]*//p' /proc/self/status); sleep 77";
+    for (number, signal) in (1000..).zip(["KILL", "TERM", "HUP", "ALRM", "ABRT"]) {
+        let attempt = Attempt::new(number);
+        let mut lab = attempt.command(&["-N"], script).env("SIGNAL", signal).spawn();
+        let status = lab.as_mut().expect("umvu runs").wait().expect("it ends");
+        assert!(!status.success(), "{signal}");
+        attempt.expect_nothing_left(signal);
+    }
+}
+
 /// One lab and its folder.
 struct Attempt {
     number: u32,
@@ -84,6 +98,11 @@ impl Attempt {
         sleep(delay);
         lab.kill().expect("it can be killed");
         assert_eq!(lab.wait().expect("it ends").signal(), Some(9), "{what}");
+        self.expect_nothing_left(&what);
+    }
+
+    /// No guest lives on, and another umvu finds a clear place.
+    fn expect_nothing_left(&self, what: &str) {
         let begun = Instant::now();
         while let Some(guest) = self.guest() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{what}: lives on: {guest}");

@@ -251,3 +251,17 @@ fn a_path_that_cannot_be_a_switch_says_so() {
     assert_eq!(error.errno(), libc::ENOTDIR);
     assert!(error.to_string().ends_with("(the path must be a directory or not exist)"), "{error}");
 }
+
+#[test]
+fn those_who_connect_and_say_nothing_keep_nobody_out() {
+    let root = tempfile::tempdir().expect("a directory");
+    let place = format!("switch://{}/sw", root.path().display());
+    let _owner = vdeplug::open(&place, "owner").expect("a new switch");
+    let control = root.path().join("sw/ctl");
+    let silent: Vec<_> = (0..300)
+        .map(|_| std::os::unix::net::UnixStream::connect(&control).expect("it listens"))
+        .collect();
+    let joined = format!("vde://{}/sw", root.path().display());
+    vdeplug::open(&joined, "guest").expect("a port is left");
+    drop(silent);
+}

@@ -45,6 +45,10 @@ use crate::{
 
 const LISTENER: u64 = 0;
 const STOP: u64 = 1;
+/// Clients that may be about to ask; when there are more, the one that came first has to go.
+const MOST_ASKING: usize = 64;
+/// Clients of one switch; more are turned away.
+const MOST_CLIENTS: usize = 2048;
 /// Frames that are read from one client before the others have their turn.
 const TURN: usize = 256;
 /// Room for bursts towards a client; the system may grant less.
@@ -185,6 +189,10 @@ impl Worker {
             Err(error) if is_transient(&error) => return,
             Err(error) => Err(error),
         };
+        self.make_room();
+        if self.clients.len() >= MOST_CLIENTS {
+            return;
+        }
         let watched = accepted.and_then(|stream| {
             self.next += 1;
             let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
@@ -200,6 +208,18 @@ impl Worker {
                 tracing::warn!(%error, "cannot accept a client");
                 thread::sleep(PAUSE);
             }
+        }
+    }
+
+    /// Lets go of a client that has not asked, when there are many: anybody may connect.
+    fn make_room(&mut self) {
+        let asking = |client: &Client| matches!(client.stage, Stage::Asking(_));
+        let waiting = || self.clients.iter().filter(|(_, client)| asking(client));
+        if waiting().count() < MOST_ASKING {
+            return;
+        }
+        if let Some(oldest) = waiting().map(|(id, _)| *id).min() {
+            self.forget(oldest);
         }
     }
 
