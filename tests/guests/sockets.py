@@ -230,6 +230,46 @@ def stopped():
     show("refused then", outcome(socket.socket().connect, listener.getsockname()))
 
 
+def closed_listener():
+    """A closed listener refuses at once, although nobody has told of its end."""
+    seen = []
+    for _ in range(20):
+        listener = socket.socket()
+        listener.bind((LO, 0))
+        listener.listen()
+        name = listener.getsockname()
+        listener.close()
+        sock = socket.socket()
+        seen.append(outcome(sock.connect, name))
+    show("refused each time", set(seen))
+
+
+def small_buffers():
+    """A small send buffer holds little, and is emptied without waiting for timers."""
+    listener = socket.socket()
+    listener.bind((LO, 0))
+    listener.listen()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024)
+    client.connect(listener.getsockname())
+    server, _ = listener.accept()
+    client.setblocking(False)
+    held = 0
+    try:
+        while True:
+            held += client.send(bytes(8192))
+    except BlockingIOError:
+        show("holds little", 0 < held < 300000)
+    client.setblocking(True)
+    thread = threading.Thread(target=lambda: [client.send(bytes(512)) for _ in range(2000)])
+    begun = time.monotonic()
+    thread.start()
+    while held + 2000 * 512 > 0:
+        held -= len(server.recv(65536))
+    thread.join()
+    show("in good time", time.monotonic() - begun < 3)
+
+
 def native_accept(listener):
     """accept(2) without an address."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -354,6 +394,7 @@ def v6():
 
 
 for part in (tcp, reset, refused, nonblocking, last_words, options, errors, accept_flags,
-             timeouts, stopped, signals, udp, unreachable, inheritance, v6):
+             timeouts, stopped, closed_listener, small_buffers, signals, udp, unreachable,
+             inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

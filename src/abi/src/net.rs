@@ -28,6 +28,12 @@ pub trait SocketEvents: Send + Sync {
     /// Queues the socket for a look; cheap, callable with any stack lock held, from any thread.
     fn changed(&self);
 
+    /// Whether any guest still has the socket, whose last close makes no event; callable like
+    /// [`changed`](Self::changed). A listener is asked before it takes a connection.
+    fn is_open(&self) -> bool {
+        true
+    }
+
     /// Who holds the socket; callable like [`changed`](Self::changed).
     fn holder(&self) -> Holder {
         Holder::default()

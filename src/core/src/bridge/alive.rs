@@ -7,11 +7,13 @@
 use std::{
     collections::HashSet,
     os::fd::{AsRawFd, OwnedFd},
+    sync::LazyLock,
 };
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
+use parking_lot::Mutex;
 
 const NLMSG_ERROR: u16 = 2;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -53,6 +55,13 @@ fn look(missing: &mut HashSet<u64>, found: &mut HashSet<u64>) -> bool {
 /// The inode of a line: `Num RefCount Protocol Flags Type St Inode [Path]`.
 fn inode_of(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+/// Whether some descriptor refers to the socket with this inode.
+pub(crate) fn is_open(inode: u64) -> bool {
+    static DIAG: LazyLock<Option<Mutex<Diag>>> = LazyLock::new(|| Diag::open().map(Mutex::new));
+    // A kernel without unix_diag denies all: the list has the last word.
+    DIAG.as_ref().is_some_and(|diag| diag.lock().is_open(inode)) || !living(&[inode]).is_empty()
 }
 
 /// The inode of the socket that the one with this inode is connected to; None when it has no
@@ -142,6 +151,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
+        assert!(is_open(kept) && !is_open(closed));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! [`Virtual`] is one socket: a [`stream`] or a [`datagram`] bridge. Both run on the reactor and
 //! are called by handlers.
 //!
-//! Lock order: registry, then the state of one socket, then its stack. Completers are answered
+//! Lock order: sweeping, registry, then the state of one socket, then its stack. Completers are answered
 //! with no lock held.
 
 mod alive;
@@ -138,6 +138,8 @@ struct Observer {
     handle: OnceLock<Handle>,
     /// The inode of the guest's end; 0 while unknown.
     inode: AtomicU64,
+    /// Collects what is closed.
+    sweep: OnceLock<Handle>,
 }
 
 impl SocketEvents for Observer {
@@ -145,6 +147,15 @@ impl SocketEvents for Observer {
         if let Some(handle) = self.handle.get() {
             handle.wake();
         }
+    }
+
+    fn is_open(&self) -> bool {
+        let inode = self.inode.load(Ordering::Relaxed);
+        let open = inode == 0 || alive::is_open(inode);
+        if !open && let Some(sweep) = self.sweep.get() {
+            sweep.wake();
+        }
+        open
     }
 
     fn holder(&self) -> Holder {
@@ -171,6 +182,7 @@ pub(crate) struct Hub {
     next_id: AtomicU64,
     registry: RwLock<Registry>,
     sweep: OnceLock<Handle>,
+    sweeping: Mutex<()>,
     /// Since when the next sweep is allowed.
     next_sweep: Mutex<Instant>,
     /// Where the reactor receives datagrams.
@@ -216,6 +228,7 @@ impl Sockets {
             next_id: AtomicU64::new(1),
             registry: RwLock::default(),
             sweep: OnceLock::new(),
+            sweeping: Mutex::default(),
             next_sweep: Mutex::new(Instant::now()),
             scratch: Mutex::default(),
         });
@@ -360,6 +373,9 @@ impl Hub {
         inode: u64,
     ) -> Result<Arc<Virtual>, Errno> {
         observer.inode.store(inode, Ordering::Relaxed);
+        if let Some(sweep) = self.sweep.get() {
+            let _ = observer.sweep.set(sweep.clone());
+        }
         let one = Arc::new(Virtual {
             observer,
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
@@ -468,6 +484,8 @@ impl Hub {
     }
 
     fn sweep(&self) {
+        // Who waits here finds closed what another sweep has just been closing.
+        let _one_at_a_time = self.sweeping.lock();
         let known: Vec<(u64, Arc<Virtual>)> = {
             let registry = self.registry.read();
             registry.by_inode.iter().map(|(inode, one)| (*inode, Arc::clone(one))).collect()

@@ -28,6 +28,8 @@ use super::{Hub, Kind, Virtual, unix};
 
 /// How many transfers one run makes before it lets other sources run.
 const ROUNDS: usize = 8;
+/// `SO_SNDBUF` and `SO_RCVBUF` of a socket that was never told (`net.core.wmem_default`).
+const DEFAULT_BUFFER: i32 = 212_992;
 /// How soon a full accept queue of a guest is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(2);
 
@@ -387,8 +389,11 @@ impl Stream {
                     (None, Some(guest)) => hub.join(guest),
                     (None, None) => Err(Errno::ECONNABORTED),
                 };
-                guest.iter().for_each(unix::widen);
+                if let Some(guest) = &guest {
+                    self.size(guest, libc::SO_SNDBUF);
+                }
                 joined
+                    .inspect(|end| self.size(end, libc::SO_RCVBUF))
                     .and_then(|end| Pipe::new(one, end))
                     .map(|pipe| *state = State::Joined(pipe))
                     .inspect_err(|_| self.socket.reset())
@@ -523,6 +528,27 @@ impl Stream {
         (unix::inode(&found) == Ok(one.inode())).then_some(found)
     }
 
+    /// Follows a setsockopt(2) of `SO_SNDBUF` or `SO_RCVBUF`.
+    pub(crate) fn resize(&self, guest: &OwnedFd) {
+        if let State::Joined(pipe) = &*self.state.lock() {
+            self.size(guest, libc::SO_SNDBUF);
+            self.size(&pipe.end, libc::SO_RCVBUF);
+        }
+    }
+
+    /// Gives one end of the pair, as its send buffer, what the guest has asked for by an option;
+    /// as much as possible if it never has.
+    fn size(&self, end: &OwnedFd, option: i32) {
+        let value = self.socket.option(libc::SOL_SOCKET, option, &[]).unwrap_or_default();
+        match value.first_chunk().map(|value| i32::from_ne_bytes(*value)) {
+            Some(doubled) if doubled != DEFAULT_BUFFER => {
+                let half = (doubled / 2).to_ne_bytes();
+                let _ = super::ffi::set_socket_option(end, libc::SO_SNDBUF, &half);
+            }
+            _ => unix::widen(end),
+        }
+    }
+
     /// The inode of our end.
     pub(super) fn end_inode(&self) -> Option<u64> {
         match &*self.state.lock() {
@@ -584,7 +610,7 @@ impl Stream {
     }
 
     fn join_accepted(&self, one: &Virtual, end: OwnedFd) {
-        unix::widen(&end);
+        self.size(&end, libc::SO_RCVBUF);
         if let Ok(pipe) = Pipe::new(one, end) {
             *self.state.lock() = State::Joined(pipe);
             one.wake();

@@ -20,7 +20,7 @@ use super::{
         segmentation::segments,
     },
     flow::{FlowId, Owner},
-    segment::Segment,
+    segment::{PSH, Segment},
 };
 
 /// Packets a connection may send in one turn.
@@ -39,8 +39,10 @@ impl Inner {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let Some(link) = self.links.get_mut(flow.path.link) else { return };
         flow.note_received(segment, now);
-        if long {
-            // A long segment stands for many: it is acknowledged at once.
+        // A long segment stands for many. And who only listens has nothing to send the
+        // acknowledgement with: its peer may wait for it with a small buffer.
+        let at_once = long || (segment.is(PSH, PSH) && flow.only_listens());
+        if at_once {
             flow.socket().set_ack_delay(None);
         }
         let mut port = Port { caps: &link.caps, incoming: Some(ip), produced: &mut self.produced };

@@ -110,6 +110,8 @@ pub(crate) struct Flow {
     pub(crate) heard: Instant,
     /// When the send queue became busy.
     pub(crate) busy: Instant,
+    /// The bytes sent when the last segment with data came.
+    sent_before: u64,
     /// The sequence number after the last byte sent, and the one expected next.
     pub(crate) send_next: u32,
     pub(crate) receive_next: u32,
@@ -189,6 +191,7 @@ impl Flow {
             most: usize::MAX,
             heard: now,
             busy: now,
+            sent_before: 0,
             send_next: 0,
             receive_next: 0,
             parked: false,
@@ -274,6 +277,12 @@ impl Flow {
             self.receive_next = segment.acknowledges;
         }
         statistics.segments_out = statistics.segments_out.wrapping_add(1);
+    }
+
+    /// Whether nothing was sent since the last segment with data came.
+    pub(crate) fn only_listens(&mut self) -> bool {
+        let sent = self.statistics.sent;
+        std::mem::replace(&mut self.sent_before, sent) == sent
     }
 
     /// Notes an incoming segment: for the round-trip time and the timeouts.

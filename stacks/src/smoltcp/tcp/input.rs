@@ -81,7 +81,7 @@ impl Inner {
             }
         }
         if segment.is(SYN | ACK | RST, SYN)
-            && let Some(sock) = self.listener(header, &segment)
+            && let Some(sock) = self.open_listener(header, &segment)
         {
             return self.open_passive(sock, key, arrival, &segment);
         }
@@ -111,6 +111,17 @@ impl Inner {
             return self.flow_input(id, &plain, segment, arrival.long);
         }
         self.flow_input(id, &arrival.ip[..header.total], segment, arrival.long);
+    }
+
+    /// The listener for a SYN that some guest still has; the others listen no longer.
+    fn open_listener(&mut self, header: &IpHeader, segment: &Segment) -> Option<SockId> {
+        loop {
+            let id = self.listener(header, segment)?;
+            if self.tcp.socks.get(id)?.events.is_open() {
+                return Some(id);
+            }
+            self.tcp_reset(id);
+        }
     }
 
     /// The listener for a SYN: the most specific one; of equals, one chosen by the peer's port.

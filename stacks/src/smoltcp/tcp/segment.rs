@@ -6,6 +6,7 @@ use super::super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
+pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
 
 /// What the stack looks at in a segment.

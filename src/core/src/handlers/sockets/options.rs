@@ -18,6 +18,10 @@ const VALUE_LIMIT: usize = 4096;
 const MIRRORED: [i32; 4] =
     [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS];
 
+/// The sizes that the pair of AF_UNIX sockets of a stream follows.
+const BUFFERS: [i32; 4] =
+    [libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDBUFFORCE, libc::SO_RCVBUFFORCE];
+
 pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let (level, name) = (call.int(1), call.int(2));
@@ -36,6 +40,12 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
             }
         }
         one.socket().set_option(level, name, &value)?;
+        if let Kind::Stream(stream) = &one.kind
+            && level == libc::SOL_SOCKET
+            && BUFFERS.contains(&name)
+        {
+            stream.resize(&call.guest.fetch_fd(call.fd(0))?);
+        }
         if let Kind::Datagram(datagram) = &one.kind {
             datagram.wanted.lock().follow(level, name, &value);
         }
