@@ -21,6 +21,29 @@ wait_for() { tries=0; until [ -e "$1" ]; do tries=$((tries + 1)); [ $tries -lt 1
 "#;
 
 #[test]
+fn two_hosts_of_one_session_meet_on_a_vde_switch() {
+    for place in INSIDE {
+        let script = r#"
+            W=$(mktemp -d); trap 'kill $(cat $W/pid); rm -rf $W' EXIT
+            vde_switch -s $W/switch -d -p $W/pid </dev/null >/dev/null 2>&1 || exit 94
+            for n in 1 2; do # the switch may not listen yet
+                until vumount -t vunetioth -o vde://$W/switch,ip=10.3.0.$n/24 smoltcp /dev/net/$n
+                do sleep 0.1; done
+            done 2>/dev/null
+            on() { stack=$1; shift; vustack /dev/net/$stack "$@"; }
+            until on 1 ping -c 1 -W 1 10.3.0.2 >/dev/null; do :; done
+            on 1 ping -q -c 3 -i 0.2 10.3.0.2 | grep -o '.* received'
+            seq 1 200000 >$W/numbers; cd $W
+            vustack /dev/net/1 python3 -m http.server 80 >/dev/null 2>&1 & server=$!
+            until on 2 curl -s -o copy http://10.3.0.1/numbers; do sleep 0.1; done
+            cmp copy numbers && echo same
+            kill $server"#;
+        let out = succeed(place, script);
+        assert_eq!(out, "3 packets transmitted, 3 received\nsame\n", "{place:?}");
+    }
+}
+
+#[test]
 fn two_sessions_meet_on_a_vde_switch() {
     for place in INSIDE {
         let script = format!(
@@ -28,7 +51,7 @@ fn two_sessions_meet_on_a_vde_switch() {
             umvu_of(place),
             r#"
             vde_switch -s $W/switch -d -p $W/pid </dev/null >/dev/null 2>&1 || exit 94
-            session vde://$W/switch,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+            session vde://$W/switch,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 100" & first=$!
             wait_for $W/up
             session vde://$W/switch,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
             kill $(cat $W/pid)
@@ -46,7 +69,7 @@ fn another_session_joins_a_switch_without_a_daemon() {
             "UMVU='{}'{SESSION}{}",
             umvu_of(place),
             r#"
-            session switch://$W/sw,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+            session switch://$W/sw,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 100" & first=$!
             wait_for $W/up
             session vde://$W/sw,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
             kill $first"#
@@ -62,7 +85,7 @@ fn two_sessions_meet_on_a_multicast_group() {
         "{SESSION}{}",
         r#"
         ip link set lo up multicast on && ip route add 239.0.0.0/8 dev lo || exit 95
-        session vxvde://,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 20" & first=$!
+        session vxvde://,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 100" & first=$!
         wait_for $W/up
         session vxvde://,ip=10.3.0.2/24 smoltcp 'ping -q -c 3 -i 0.2 10.3.0.1' | grep -o '.* received'
         kill $first"#
@@ -97,9 +120,9 @@ fn the_kernels_stack_behind_a_tap_talks_to_ours() {
             seq 1 200000 >$W/numbers; cd $W
             $K python3 -m http.server 80 >/dev/null 2>&1 & a=$!
             vustack /dev/net/ours python3 -m http.server 80 >/dev/null 2>&1 & b=$!
-            sleep 1
-            vustack /dev/net/ours curl -s --retry 5 --retry-connrefused http://10.3.0.2/numbers | cmp - numbers && echo same
-            k curl -s --retry 5 --retry-connrefused http://10.3.0.1/numbers | cmp - numbers && echo same
+            fetch() { until "$@" -s -o copy; do sleep 0.1; done; cmp copy numbers && echo same; }
+            fetch vustack /dev/net/ours curl http://10.3.0.2/numbers
+            fetch k curl http://10.3.0.1/numbers
             kill $a $b"#;
         let wanted =
             "3 packets transmitted, 3 received\n3 packets transmitted, 3 received\nsame\nsame\n";

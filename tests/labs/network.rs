@@ -165,7 +165,7 @@ fn iperf_runs_in_all_its_ways() {
     let script = r#"
         until_ok on_a ping -c1 -W1 10.0.0.2
         $B iperf3 -s >$W/log 2>&1 & server=$!
-        sleep 0.5
+        listens() { on_b ss -Htln | grep -q :5201; }; until_ok listens
         for way in "-n 20M" "-R -n 20M" "-P 8 -n 8M" "-u -b 20M -t 1" "-6 -n 10M"; do
             case $way in -6*) to=fd00::2;; *) to=10.0.0.2;; esac
             on_a iperf3 -c $to $way >$W/out 2>&1; echo "$way = $?"
@@ -222,21 +222,20 @@ $2"; echo "= $?"; }
             ends $signal 'c.connect(("10.0.0.77", 9))'
         done
         on_a python3 -c '
-import signal, socket, time
+import signal, socket
 def handler(*_): raise InterruptedError
 signal.signal(signal.SIGALRM, handler)
 for call in ("s.accept()", "d.recvfrom(10)", "c.connect((\"10.0.0.88\", 9))"):
     s = socket.socket(); s.bind(("", 0)); s.listen(); c = socket.socket()
     d = socket.socket(type=socket.SOCK_DGRAM); d.bind(("", 0))
-    signal.setitimer(signal.ITIMER_REAL, 0.2); begun = time.time()
-    try: exec(call)
-    except InterruptedError: print("interrupted", time.time() - begun < 1)
+    try: signal.setitimer(signal.ITIMER_REAL, 0.2); exec(call)
+    except InterruptedError: print("interrupted")
 d = socket.socket(type=socket.SOCK_DGRAM); d.bind(("", 0)); d.settimeout(0.2)
 try: d.recvfrom(10)
 except TimeoutError: print("timed out")
 '"#;
     let one = "= 124\n".repeat(4) + &"= 137\n".repeat(4);
-    let wanted = one + "interrupted True\ninterrupted True\ninterrupted True\ntimed out\n";
+    let wanted = one + "interrupted\ninterrupted\ninterrupted\ntimed out\n";
     same_everywhere(script, &wanted);
 }
 
@@ -244,17 +243,23 @@ except TimeoutError: print("timed out")
 fn a_port_is_free_once_its_socket_is_closed() {
     let script = r#"on_a python3 -c '
 import socket, time
+def bind(s): # the last acknowledgement may be on its way
+    for last in [False] * 20 + [True]:
+        try: return s.bind(("", 5201))
+        except OSError:
+            if last: raise
+            time.sleep(0.05)
 def outcome(name, reuse, kind, closer=None):
     try:
         for _ in range(2):
             s = socket.socket(type=kind)
             if reuse: s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("", 5201))
+            bind(s)
             if kind == socket.SOCK_STREAM: s.listen()
             if closer:
                 c = socket.create_connection(("127.0.0.1", 5201)); p = s.accept()[0]
                 ends = (c, p) if closer == "client" else (p, c)
-                for end in ends: end.close(); time.sleep(0.05)
+                ends[0].close(); ends[1].recv(1); ends[1].close()
             s.close()
         print(name, "free")
     except OSError as error: print(name, error.strerror)

@@ -1,4 +1,5 @@
-//! Job control: an interactive shell on a terminal of its own, natively and inside umvu.
+//! Job control and full-screen programs: an interactive shell on a terminal of its own, natively
+//! and inside umvu.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{EVERYWHERE, Place};
+use crate::harness::{EVERYWHERE, Place, scratch};
 
 /// An interactive shell behind a pseudo-terminal, which script(1) makes.
 struct Session {
@@ -25,6 +26,8 @@ impl Session {
         let mut child = Command::new("script")
             .args(["-qefc", &words.join(" "), "/dev/null"])
             .env("TERM", "xterm")
+            .env_remove("TMUX")
+            .env("HOME", scratch("home"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -45,9 +48,24 @@ impl Session {
         });
         let keys = child.stdin.take().expect("piped");
         let mut session = Self { child, keys, screen, place };
-        session.press("PS1='rea''dy> '\n");
-        session.expect("ready> ");
+        session.press("stty rows 24 cols 80\n");
+        session.name_prompt();
         session
+    }
+
+    /// Lets a shell that has just been started say `ready> ` when it is.
+    fn name_prompt(&mut self) {
+        self.press("PS1='rea''dy> '\n");
+        self.expect("ready> ");
+    }
+
+    /// Runs a command and waits for a text of its output, and for its end.
+    #[track_caller]
+    fn run(&mut self, command: &str, output: &str) {
+        self.press(command);
+        self.press("\n");
+        self.expect(output);
+        self.expect("ready> ");
     }
 
     fn press(&mut self, keys: &str) {
@@ -65,7 +83,7 @@ impl Session {
                 screen.drain(..at + text.len());
                 return;
             }
-            let late = begun.elapsed() > Duration::from_secs(20);
+            let late = begun.elapsed() > Duration::from_secs(60);
             assert!(!late, "{:?}: no {text:?} in {screen:?}", self.place);
             drop(screen);
             thread::sleep(Duration::from_millis(10));
@@ -80,17 +98,18 @@ impl Drop for Session {
     }
 }
 
+/// A foreground job that says when it has begun; keeps its process.
+const JOB: &str = "sh -c 'echo be''gun; exec sleep 100'\n";
+
 #[test]
 fn control_c_ends_the_foreground_job_only() {
     for place in EVERYWHERE {
         let mut session = Session::start(place);
-        session.press("sleep 100\n");
-        session.expect("sleep 100");
-        thread::sleep(Duration::from_millis(300));
+        session.press(JOB);
+        session.expect("begun");
         session.press("\x03");
         session.expect("ready> ");
-        session.press("echo status=$?\n");
-        session.expect("status=130");
+        session.run("echo status=$?", "status=130");
     }
 }
 
@@ -98,25 +117,22 @@ fn control_c_ends_the_foreground_job_only() {
 fn control_z_stops_and_fg_resumes() {
     for place in EVERYWHERE {
         let mut session = Session::start(place);
-        session.press("sh -c 'sleep 1; echo re-sumed'\n");
-        session.expect("sumed'");
-        thread::sleep(Duration::from_millis(300));
+        session.press("sh -c 'echo be''gun; read line; echo re-$line'\n");
+        session.expect("begun");
         session.press("\x1a");
         session.expect("Stopped");
-        session.press("jobs\n");
-        session.expect("Stopped");
-        session.press("fg\n");
-        session.expect("re-sumed");
         session.expect("ready> ");
-        session.press("sleep 100\n");
-        session.expect("sleep 100");
-        thread::sleep(Duration::from_millis(300));
+        session.run("jobs", "Stopped");
+        session.press("fg\n");
+        session.expect("read line");
+        session.run("sumed", "re-sumed");
+        session.press(JOB);
+        session.expect("begun");
         session.press("\x1a");
         session.expect("Stopped");
-        session.press("bg; jobs\n");
-        session.expect("Running");
-        session.press("kill %1; wait %1; echo status=$?\n");
-        session.expect("status=143");
+        session.expect("ready> ");
+        session.run("bg; jobs", "Running");
+        session.run("kill %1; wait %1; echo status=$?", "status=143");
     }
 }
 
@@ -124,12 +140,9 @@ fn control_z_stops_and_fg_resumes() {
 fn the_shell_owns_its_terminal() {
     for place in EVERYWHERE {
         let mut session = Session::start(place);
-        session.press(
-            "stty rows 33 cols 77; stty size; tty | cut -c1-8; test -t 0 && echo is-$((1+1))\n",
-        );
-        session.expect("33 77");
-        session.expect("/dev/pts");
-        session.expect("is-2");
+        session.run("stty rows 33 cols 77; stty size", "33 77");
+        session.run("tty", "/dev/pts");
+        session.run("test -t 0 && echo is-$((1+1))", "is-2");
         session.press("cat\n");
         session.press("line-$((1\n");
         session.expect("line-$((1\r\nline-$((1\r\n");
@@ -142,17 +155,106 @@ fn the_shell_owns_its_terminal() {
 }
 
 #[test]
-fn tmux_runs_inside() {
+fn less_pages_stops_and_goes_on() {
     for place in EVERYWHERE {
         let mut session = Session::start(place);
-        let name = format!("umvu-test-{}-{place:?}", std::process::id());
-        session.press(&format!("unset TMUX; t() {{ tmux -f /dev/null -L {name} \"$@\"; }}\n"));
-        session.press("t new-session -d -x 80 -y 24 sh; t send-keys 'echo in-$((1+1))' Enter\n");
-        session.press(
-            "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; t capture-pane -p | grep -q '^in-2' && echo se''en && break; done; t kill-server\n",
-        );
-        session.expect("seen");
-        session.press("echo over-$((1+1))\n");
-        session.expect("over-2");
+        session.press("seq -f line-%g 1 2000 | less\n");
+        session.expect("line-10");
+        session.press("G");
+        session.expect("line-2000");
+        session.press("\x1a");
+        session.expect("Stopped");
+        session.expect("ready> ");
+        session.press("fg\n");
+        session.expect("line-2000");
+        session.press("g");
+        session.expect("line-1\r");
+        session.press("q");
+        session.expect("ready> ");
+        session.run("echo over-$((1+1))", "over-2");
     }
+}
+
+#[test]
+fn vim_edits_a_file() {
+    for place in EVERYWHERE {
+        let folder = scratch("vim");
+        let mut session = Session::start(place);
+        session.press(&format!("cd {}; vim -u NONE -N -n file\n", folder.display()));
+        session.expect("[New");
+        session.press("ihello from vim\x1b:w\r");
+        session.expect("written");
+        session.press("\x1a");
+        session.expect("Stopped");
+        session.expect("ready> ");
+        session.press("fg\n");
+        session.expect("hello from vim");
+        session.press(":q\r");
+        session.expect("ready> ");
+        session.run("echo over-$((1+1))", "over-2");
+        let text = std::fs::read_to_string(folder.join("file"));
+        assert_eq!(text.ok().as_deref(), Some("hello from vim\n"), "{place:?}");
+    }
+}
+
+/// Ends a tmux server that a test may leave behind.
+struct Tmux(String);
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux").args(["-L", &self.0, "kill-server"]).output();
+    }
+}
+
+#[test]
+fn tmux_is_attached_detached_and_asked() {
+    for place in EVERYWHERE {
+        let server = Tmux(format!("umvu-test-{}-{place:?}", std::process::id()));
+        let mut session = Session::start(place);
+        session.press(&format!("t() {{ tmux -f /dev/null -L {} \"$@\"; }}\n", server.0));
+        session.expect("ready> ");
+        session.press("t new-session 'exec bash --norc --noediting'\n");
+        session.expect("[0]");
+        session.name_prompt();
+        session.run("echo in-$((1+1))", "in-2");
+        session.press("\x02d");
+        session.expect("[detached");
+        session.expect("ready> ");
+        session.run("t capture-pane -p | grep -c '^in-2'", "1");
+        session.press("t attach\n");
+        session.expect("in-2");
+        session.press("exit\n");
+        session.expect("[exited]");
+        session.expect("ready> ");
+    }
+}
+
+#[test]
+fn the_session_of_the_readme_works() {
+    let readme = include_str!("../../README.md");
+    let switch = scratch("lab").join("switch").display().to_string();
+    let mut session = Session::start(Place::Transparent);
+    let mut step = |command: &str, output: &str| {
+        assert!(readme.contains(command), "the README does not say {command}");
+        session.press(&command.replace("/tmp/lab", &switch));
+        session.press("\n");
+        if command.ends_with(" bash") {
+            return session.name_prompt();
+        }
+        session.expect(output);
+        session.expect("ready> ");
+    };
+    step("vu_insmod vunet", "");
+    step("vumount -t vunetioth -o switch:///tmp/lab smoltcp /dev/net/alice", "");
+    step("vumount -t vunetioth -o switch:///tmp/lab smoltcp /dev/net/bob", "");
+    step("ls -l /dev/net", "alice");
+    step("vustack /dev/net/alice ip link", "2: vde0: <BROADCAST,MULTICAST> mtu 1500");
+    let bob = "sh -c 'ip addr add 10.0.0.2/24 dev vde0; ip link set vde0 up'";
+    step(&format!("vustack /dev/net/bob {bob}"), "");
+    step("vustack /dev/net/alice bash", "");
+    step("ip addr add 10.0.0.1/24 dev vde0", "");
+    step("ip link set vde0 up", "");
+    step("ip route", "10.0.0.0/24 dev vde0 proto kernel scope link src 10.0.0.1");
+    step("ping -c 2 10.0.0.2", "2 packets transmitted, 2 received");
+    step("ip neigh", "REACHABLE");
 }
