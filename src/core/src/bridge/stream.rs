@@ -381,6 +381,11 @@ impl Stream {
         let result = match outcome {
             StreamState::Established { .. } => {
                 let guest = connecting.guest.or_else(|| self.find_again(one));
+                // First of all: once the junk is gone, the guest writes, and as much as it would
+                // into a TCP socket.
+                if let Some(guest) = &guest {
+                    self.size(guest, libc::SO_SNDBUF);
+                }
                 let joined = match (connecting.joined, &guest) {
                     (Some((end, junk)), _) => {
                         unix::drain_junk(&end, junk);
@@ -389,9 +394,6 @@ impl Stream {
                     (None, Some(guest)) => hub.join(guest),
                     (None, None) => Err(Errno::ECONNABORTED),
                 };
-                if let Some(guest) = &guest {
-                    self.size(guest, libc::SO_SNDBUF);
-                }
                 joined
                     .inspect(|end| self.size(end, libc::SO_RCVBUF))
                     .and_then(|end| Pipe::new(one, end))

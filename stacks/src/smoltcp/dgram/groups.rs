@@ -84,8 +84,7 @@ impl Inner {
         if let Some(by) = wish.by {
             return self.link_of(by.into()).ok_or(Errno::ENODEV);
         }
-        let routed = self.route(wish.group, None, 0).ok().map(|hop| hop.link);
-        routed.or_else(|| (1..self.links.len()).next()).ok_or(Errno::ENODEV)
+        self.route(wish.group, None, 0).map(|hop| hop.link).map_err(|_| Errno::ENODEV)
     }
 
     /// One socket less listens to a group.
