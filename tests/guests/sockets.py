@@ -238,6 +238,25 @@ def stopped():
     show("refused then", outcome(socket.socket().connect, listener.getsockname()))
 
 
+def addressed():
+    """TCP ignores the address of sendto(2)."""
+    show("unconnected", outcome(socket.socket().sendto, b"x", (LO, 9)))
+    kept, client, server, _ = pair()
+    show("sent", client.sendto(b"abc", (LO, 9)), server.recv(10))
+    data = bytes(range(256)) * 4000
+    got = []
+    reader = threading.Timer(0.3, lambda: got.append(server.recv(len(data), socket.MSG_WAITALL)))
+    reader.start()
+    show("all", client.sendto(data, (LO, 9)) == len(data))
+    reader.join()
+    show("intact", got == [data])
+    client.settimeout(0.1)
+    show("full", outcome(lambda: [client.sendto(data, (LO, 9)) for _ in range(100)]))
+    client.settimeout(None)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 100000))
+    show("in time", outcome(lambda: [client.sendto(data, (LO, 9)) for _ in range(100)]))
+
+
 def closed_listener():
     """A closed listener refuses at once, although nobody has told of its end."""
     seen = []
@@ -402,7 +421,7 @@ def v6():
 
 
 for part in (tcp, reset, refused, nonblocking, last_words, options, errors, accept_flags,
-             timeouts, stopped, closed_listener, small_buffers, signals, udp, unreachable,
+             timeouts, stopped, addressed, closed_listener, small_buffers, signals, udp, unreachable,
              inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

@@ -14,6 +14,7 @@ mod datagram;
 mod ffi;
 mod names;
 mod receive;
+mod send;
 mod senders;
 mod stream;
 #[cfg(test)]
@@ -51,8 +52,9 @@ pub(crate) use self::{
     datagram::Datagrams,
     ffi::{host_socket, set_socket_option},
     receive::Request,
+    send::{send_all, send_some},
     stream::Stream,
-    unix::set_nonblocking,
+    unix::{is_nonblocking, set_nonblocking},
 };
 use self::{names::Names, senders::Senders};
 use crate::{rundir::RunDir, view::Mount};

@@ -11,20 +11,21 @@ use super::{
 };
 use crate::{
     Core,
-    bridge::{Datagrams, Kind, Virtual, parse_control},
+    bridge::{self, Datagrams, Kind, Virtual, parse_control},
     guest,
 };
 
 /// The largest datagram: IP's 64 KiB, and what a netlink request may be.
 pub(crate) const DATAGRAM_LIMIT: usize = 1 << 17;
+/// The most of a stream that one call sends.
+const STREAM_LIMIT: usize = 1 << 20;
 /// `UIO_MAXIOV`: sendmmsg(2) sends no more messages.
 const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else {
-            // TCP ignores the address of a connected socket; the kernel must not look at it.
-            return stream_sendto(one);
+            return stream_sendto(one, call);
         };
         let to = guest::read_sockaddr(call.guest.as_ref(), call.addr(4), call.int(5))?;
         if one.lists_sockets() {
@@ -38,10 +39,39 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
     })
 }
 
-/// A stream socket with a destination: `EISCONN` is what AF_UNIX says, as TCP Fast Open is absent.
-fn stream_sendto(one: &Arc<Virtual>) -> Result<Action, Errno> {
-    one.socket().peer()?;
-    Ok(Action::Forward)
+/// A stream socket with a destination, which TCP ignores. Without a connection: `EPIPE`.
+fn stream_sendto(one: &Arc<Virtual>, call: &Call) -> Result<Action, Errno> {
+    let (guest, flags) = (Arc::clone(&call.guest), call.int(3));
+    let finish = move |result: Result<usize, Errno>| {
+        if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 {
+            guest.signal(libc::SIGPIPE);
+        }
+        Action::from(result.map(|sent| i64::try_from(sent).unwrap_or(i64::MAX)))
+    };
+    if one.socket().peer().is_err() {
+        return Ok(finish(Err(Errno::EPIPE)));
+    }
+    let socket = call.guest.fetch_fd(call.fd(0))?;
+    let length = usize::try_from(call.syscall.args[2]).unwrap_or(usize::MAX).min(STREAM_LIMIT);
+    let mut data = vec![0; length];
+    call.guest.read(call.addr(1), &mut data)?;
+    match bridge::send_some(&socket, &data) {
+        Ok(sent) if sent == data.len() => Ok(finish(Ok(sent))),
+        Ok(sent) if bridge::is_nonblocking(&socket) => Ok(finish(Ok(sent))),
+        Ok(sent) => {
+            let rest = data.split_off(sent);
+            let finish = move |more: Result<usize, Errno>| finish(Ok(sent + more.unwrap_or(0)));
+            bridge::send_all(socket, rest, (call.defer)(), finish);
+            Ok(Action::Pending)
+        }
+        Err(Errno::EAGAIN)
+            if flags & libc::MSG_DONTWAIT == 0 && !bridge::is_nonblocking(&socket) =>
+        {
+            bridge::send_all(socket, data, (call.defer)(), finish);
+            Ok(Action::Pending)
+        }
+        Err(errno) => Ok(finish(Err(errno))),
+    }
 }
 
 pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
