@@ -62,6 +62,15 @@ fn what_nobody_reads_fills_no_memory() {
     same_as_native("hostile.py", "floods");
 }
 
+/// Not on plain Linux: nobody knows what the kernel would make of it.
+#[test]
+fn calls_with_any_arguments_are_survived() {
+    for place in INSIDE {
+        let text = succeed(place, &stacked(&guest("hostile.py", "calls")));
+        assert_eq!(text, "still at it 4 returned True works True\n", "{place:?}");
+    }
+}
+
 /// Not by `umvu -S`: a call that is answered there never comes to the guest's filter.
 #[test]
 fn guests_may_have_filters_of_their_own() {

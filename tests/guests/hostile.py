@@ -5,6 +5,7 @@ Parts that look at the hypervisor find it as their tracer; on plain Linux there 
 
 import ctypes
 import errno
+import mmap
 import os
 import random
 import resource
@@ -356,6 +357,76 @@ def filters():
     show("strict", run(strict) != 0)
     show("deadly", run(deadly))
     show("works", works())
+
+
+def calls():
+    """Calls with any arguments, by processes that are killed at last. Never on plain Linux."""
+    assert tracer(), "only on a stack of its own"
+    numbers = {  # x86_64, aarch64
+        "connect": (42, 203), "accept": (43, 202), "sendto": (44, 206), "recvfrom": (45, 207),
+        "sendmsg": (46, 211), "recvmsg": (47, 212), "shutdown": (48, 210), "bind": (49, 200),
+        "listen": (50, 201), "getsockname": (51, 204), "getpeername": (52, 205),
+        "setsockopt": (54, 208), "getsockopt": (55, 209), "accept4": (288, 242),
+        "recvmmsg": (299, 243), "sendmmsg": (307, 269), "ioctl": (16, 29), "socket": (41, 198),
+        "newfstatat": (262, 79), "readlinkat": (267, 78), "faccessat": (269, 48),
+        "statx": (332, 291), "getcwd": (79, 17), "chdir": (80, 49), "statfs": (137, 43),
+        "prctl": (157, 167), "insmod": (-1, -1), "lsmod": (-3, -3), "vuctl": (-4, -4),
+        "msocket": (-5, -5), "beyond": (-6, -6), "far": (-(1 << 40), -(1 << 40)),
+    }
+    numbers = {name: pair[os.uname().machine != "x86_64"] for name, pair in numbers.items()}
+    libc.syscall.restype = ctypes.c_long
+    works()
+    base = held()
+
+    def chaos(seed):
+        pick = random.Random(seed)
+        # Pointers lead to its first 64 KiB; there is room behind for what is written there.
+        room = mmap.mmap(-1, 1 << 21)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        sockets = []
+        for kind in ((2, 1), (2, 1), (2, 2), (10, 1), (10, 2), (16, 3)):
+            try:
+                sockets.append(socket.socket(*kind))
+            except OSError:
+                continue
+        for one in sockets:
+            one.setblocking(False)
+        fds = [one.fileno() for one in sockets] + [0, -1, 999, -100]
+        texts = [b"/proc/net/tcp", b"/dev/net/a", b"/dev/net", b"/proc/sys/net/ipv4/ip_forward",
+                 b"x" * 5000, b"", b"/dev/net/../net/./a/", b"vunet", b"\xff\xfe"]
+        heads = [struct.pack("=HH4s8x", 2, 0x5000, bytes([127, 0, 0, 1])), struct.pack("=HHI", 10, 0x5000, 0),
+                 struct.pack("=HHII", 16, 0, 0, 0), struct.pack("=QI4xQQQQ", start, 16, start + 64, 3, start + 128, 40),
+                 struct.pack("=IHHII", 20, 18, 0x305, 7, 0), b"lo\0", b"vde0\0", struct.pack("=Qii", 20, 0, 2)]
+        numbers_of = [0, 1, 2, 3, 4, 8, 16, 20, 28, 40, 56, 100, 128, 4096, 65535, 1 << 20, 1 << 31, 1 << 32,
+                      1 << 40, 1 << 63, -1, -2, -4096, 0x7fffffff]
+        names = list(numbers)
+        while True:
+            text = pick.choice(texts if pick.random() < 0.3 else heads)
+            at = pick.choice((0, 0, 0, 64, 128, 1000, (1 << 16) - len(text)))
+            at = max(0, min(at, (1 << 16) - len(text)))
+            ctypes.memmove(start + at, text, len(text))
+            pointers = [start, start + 64, start + 128, start + 1000, start + (1 << 16) - 3, 0, 8, -4096, 1 << 47]
+            name = pick.choice(names)
+            args = [pick.choice(pointers if pick.random() < 0.5 else numbers_of) for _ in range(6)]
+            if pick.random() < 0.8 and name not in ("socket", "prctl", "chdir"):
+                args[0] = pick.choice(fds)
+            if name == "prctl":
+                args[0] = pick.choice((3, 4, 15, 16))
+            if name == "ioctl":
+                # Those that only ask: SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, ...
+                args[1] = pick.choice((0x8905, 0x8906, 0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891b,
+                                       0x891d, 0x8921, 0x8927, 0x8933, 0x8942, 0x8954, 0x8970, 0x541b))
+            value = libc.syscall(ctypes.c_long(numbers[name]), *(ctypes.c_long(ctypes.c_int64(arg & (1 << 64) - 1).value) for arg in args))
+            if name in ("socket", "accept", "accept4", "msocket") and value > 2:
+                libc.close(int(value))
+
+    pids = [child(lambda seed=seed: chaos(seed)) for seed in range(4)]
+    time.sleep(4)
+    alive = sum(os.waitpid(pid, os.WNOHANG)[0] == 0 for pid in pids)
+    for pid in pids:
+        outcome(os.kill, pid, signal.SIGKILL)
+        outcome(os.waitpid, pid, 0)
+    show("still at it", alive, "returned", settled(base, 16), "works", works())
 
 
 def floods():

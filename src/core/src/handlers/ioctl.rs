@@ -59,6 +59,8 @@ fn ioctl(core: &Core, call: &Call) -> Action {
         plain(mount.stack().as_ref(), call, request, size(request, v6))
     };
     match (result, own) {
+        // What the stack does not know, the host's network must not do instead.
+        (Err(errno @ Errno::ENOTTY), _) if request >= SIOCGIFNAME => errno.into(),
         (Err(Errno::ENOTTY), Some(one)) => socket_request(&one, call, request),
         (Err(Errno::ENOTTY), None) => Action::Forward,
         (Err(errno), _) => errno.into(),
