@@ -5,6 +5,7 @@ use std::{
     ffi::{CString, OsStr, OsString},
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -458,7 +459,8 @@ impl Tracer {
             guest: Arc::clone(&guest) as Arc<dyn Guest>,
             defer: Arc::new(no_later),
         };
-        match self.backend.supervisor.handle(&call) {
+        let handle = AssertUnwindSafe(|| self.backend.supervisor.handle(&call));
+        match catch_unwind(handle).unwrap_or_else(|_| Action::error(Errno::EIO)) {
             Action::Return(reply) => {
                 let result = guest.write_all(&reply.writes).and(reply.result);
                 result.unwrap_or_else(Errno::to_return)
@@ -493,7 +495,15 @@ impl Tracer {
             Reach::Group(fd) => (fd, true),
             Reach::Thread(fd) => (fd, false),
         };
-        let Ok(listener) = Listener::start(fd, &self.backend) else { return };
+        let listener = match Listener::start(fd, &self.backend) {
+            Ok(listener) => listener,
+            Err(error) => {
+                // Every trapped call of it would fail from now on (ENOSYS).
+                tracing::error!("task {tid} ends: no thread to answer its calls: {error}");
+                let _ = kill(Pid::from_raw(task.group), Signal::SIGKILL);
+                return;
+            }
+        };
         self.listeners.insert(key(&listener), Arc::clone(&listener));
         if whole {
             self.backend.tasks.armed(task.group, &listener);
