@@ -2,10 +2,11 @@
 
 use crate::harness::{INSIDE, Place, succeed};
 
-#[test]
-fn tcp_and_udp_behave_as_on_linux() {
-    let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/sockets.py");
-    let native = succeed(Place::Native, script);
+/// Runs a script of `tests/guests` on plain Linux and on a stack; what it prints must be the same.
+#[track_caller]
+fn same_on_a_stack(script: &str) {
+    let script = format!("python3 {}/tests/guests/{script}", env!("CARGO_MANIFEST_DIR"));
+    let native = succeed(Place::Native, &script);
     for place in INSIDE {
         let inside = format!(
             "vumount -t vunetioth -o null://,ip=10.0.0.1/24 smoltcp /dev/net/a; \
@@ -13,4 +14,14 @@ fn tcp_and_udp_behave_as_on_linux() {
         );
         assert_eq!(succeed(place, &inside), native, "{place:?}");
     }
+}
+
+#[test]
+fn tcp_and_udp_behave_as_on_linux() {
+    same_on_a_stack("sockets.py");
+}
+
+#[test]
+fn several_messages_go_by_one_call() {
+    same_on_a_stack("messages.py");
 }

@@ -27,7 +27,13 @@ use umvu_abi::{
 use umvu_reactor::{Interest, Registration};
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
-use super::{Hub, Virtual, control::Wanted, ffi, receive::Request, unix};
+use super::{
+    Hub, Virtual,
+    control::Wanted,
+    ffi,
+    receive::{Batch, Request, answer},
+    unix,
+};
 
 /// The largest datagram a guest may send.
 const DATAGRAM_LIMIT: usize = 1 << 17;
@@ -72,9 +78,20 @@ struct Pair {
 
 struct Waiter {
     guest: OwnedFd,
-    request: Request,
+    batch: Batch,
     completer: Completer,
     deadline: Option<Instant>,
+}
+
+impl Waiter {
+    /// The guest has taken its call back; what it has been given stays for the restarted one.
+    fn give_up(mut self) {
+        if self.batch.has_some() {
+            self.completer.complete(answer(self.batch.finish(Errno::EINTR)));
+        } else {
+            self.completer.forget();
+        }
+    }
 }
 
 impl Datagrams {
@@ -173,19 +190,20 @@ impl Datagrams {
         one: &Virtual,
         hub: &Hub,
         call: &Call,
-        request: Request,
+        mut batch: Batch,
     ) -> Action {
         let guest = match call.guest.fetch_fd(call.fd(0)) {
             Ok(guest) => guest,
             Err(errno) => return errno.into(),
         };
-        match self.attempt(hub, &guest, &request) {
-            Err(Errno::EAGAIN) if !request.dont_wait() && !unix::is_nonblocking(&guest) => {}
-            result => return request.answer(result),
+        match batch.fill(|request| self.attempt(hub, &guest, request)) {
+            Err(Errno::EAGAIN) if !batch.dont_wait() && !unix::is_nonblocking(&guest) => {}
+            Err(errno) => return answer(batch.finish(errno)),
+            result => return answer(result),
         }
         let deadline = unix::receive_timeout(&guest).map(|timeout| Instant::now() + timeout);
         let completer = (call.defer)();
-        self.state.lock().waiters.push_back(Waiter { guest, request, completer, deadline });
+        self.state.lock().waiters.push_back(Waiter { guest, batch, completer, deadline });
         // Something may have come in between.
         one.wake();
         Action::Pending
@@ -251,13 +269,13 @@ impl Datagrams {
         let mut state = self.state.lock();
         for waiter in std::mem::take(&mut state.waiters) {
             if waiter.completer.cancelled() {
-                given_up.push(waiter.completer);
+                given_up.push(waiter);
             } else {
                 state.waiters.push_back(waiter);
             }
         }
         drop(state);
-        given_up.into_iter().for_each(Completer::forget);
+        given_up.into_iter().for_each(Waiter::give_up);
     }
 
     /// Sends what a guest that has closed its socket had written.
@@ -383,16 +401,17 @@ impl Datagrams {
         let now = Instant::now();
         let waiters = std::mem::take(&mut self.state.lock().waiters);
         let mut left = VecDeque::new();
-        for waiter in waiters {
+        for mut waiter in waiters {
             if waiter.completer.cancelled() {
-                waiter.completer.forget();
+                waiter.give_up();
                 continue;
             }
-            match self.attempt(hub, &waiter.guest, &waiter.request) {
+            match waiter.batch.fill(|request| self.attempt(hub, &waiter.guest, request)) {
                 Err(Errno::EAGAIN) if waiter.deadline.is_none_or(|deadline| deadline > now) => {
                     left.push_back(waiter);
                 }
-                result => waiter.completer.complete(waiter.request.answer(result)),
+                Err(errno) => waiter.completer.complete(answer(waiter.batch.finish(errno))),
+                result => waiter.completer.complete(answer(result)),
             }
         }
         let mut state = self.state.lock();

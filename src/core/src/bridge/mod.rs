@@ -51,7 +51,7 @@ pub(crate) use self::{
     control::parse as parse_control,
     datagram::Datagrams,
     ffi::{host_socket, set_socket_option},
-    receive::Request,
+    receive::{Batch, Request},
     send::{send_all, send_some},
     stream::Stream,
     unix::{is_nonblocking, set_nonblocking},

@@ -3,6 +3,7 @@
 use std::{
     io::IoSliceMut,
     os::fd::{AsRawFd, OwnedFd},
+    time::Instant,
 };
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
@@ -43,6 +44,83 @@ pub(crate) struct Request {
     pub(crate) message_length: GuestAddr,
 }
 
+/// The messages that one call wants: one, or several of recvmmsg(2).
+#[derive(Debug)]
+pub(crate) struct Batch {
+    requests: Vec<Request>,
+    /// How many are done, and the memory to write for them.
+    filled: usize,
+    writes: Vec<(GuestAddr, Vec<u8>)>,
+    /// The call returns with what there is, once there is one (`MSG_WAITFORONE`).
+    one_is_enough: bool,
+    /// No further message is waited for after this (the argument of recvmmsg(2)).
+    until: Option<Instant>,
+}
+
+impl From<Request> for Batch {
+    fn from(request: Request) -> Self {
+        Self::new(vec![request], None)
+    }
+}
+
+impl Batch {
+    /// All `requests`, at least one, have the same flags.
+    pub(crate) fn new(requests: Vec<Request>, until: Option<Instant>) -> Self {
+        let one_is_enough = requests.iter().any(|one| one.flags & libc::MSG_WAITFORONE != 0);
+        Self { requests, filled: 0, writes: Vec::new(), one_is_enough, until }
+    }
+
+    pub(crate) fn dont_wait(&self) -> bool {
+        self.requests.iter().any(Request::dont_wait)
+    }
+
+    /// Whether messages have been taken that no answer has told of yet.
+    pub(crate) fn has_some(&self) -> bool {
+        self.filled > 0
+    }
+
+    /// Receives as much as `attempt` gives. Errors: `EAGAIN` when the call has to wait for more;
+    /// [`finish`](Self::finish) tells what it returns if it does not.
+    pub(crate) fn fill(
+        &mut self,
+        mut attempt: impl FnMut(&Request) -> Result<Received, Errno>,
+    ) -> Result<Received, Errno> {
+        if let [only] = self.requests.as_slice() {
+            return attempt(only);
+        }
+        while let Some(request) = self.requests.get(self.filled) {
+            match attempt(request) {
+                Ok((_, writes)) => self.writes.extend(writes),
+                Err(Errno::EAGAIN) if self.filled > 0 && self.one_is_enough => break,
+                Err(Errno::EAGAIN) => return Err(Errno::EAGAIN),
+                Err(errno) => return self.finish(errno),
+            }
+            self.filled += 1;
+            if self.until.is_some_and(|until| until <= Instant::now()) {
+                break;
+            }
+        }
+        self.finish(Errno::EAGAIN)
+    }
+
+    /// What the call returns when it waits no longer: the messages it has, or the error.
+    pub(crate) fn finish(&mut self, errno: Errno) -> Result<Received, Errno> {
+        if self.filled == 0 {
+            return Err(errno);
+        }
+        let count = i64::try_from(std::mem::take(&mut self.filled)).unwrap_or(i64::MAX);
+        Ok((count, std::mem::take(&mut self.writes)))
+    }
+}
+
+/// The answer of a receive.
+pub(crate) fn answer(result: Result<Received, Errno>) -> Action {
+    match result {
+        Ok((value, writes)) => Action::Return(Reply { result: Ok(value), writes }),
+        Err(errno) => Action::error(errno),
+    }
+}
+
 /// What was received: the value to return and the memory to write.
 pub(crate) type Received = (i64, Vec<(GuestAddr, Vec<u8>)>);
 
@@ -53,14 +131,6 @@ impl Request {
 
     pub(crate) fn wants_errors(&self) -> bool {
         self.flags & libc::MSG_ERRQUEUE != 0
-    }
-
-    /// The call's answer.
-    pub(crate) fn answer(&self, result: Result<Received, Errno>) -> Action {
-        match result {
-            Ok((value, writes)) => Action::Return(Reply { result: Ok(value), writes }),
-            Err(errno) => Action::error(errno),
-        }
     }
 
     fn room(&self) -> usize {

@@ -59,7 +59,7 @@ pub(crate) fn rows() -> Vec<Row> {
         row("sendmmsg", Trap::Always, true, send::sendmmsg, "yes"),
         row("recvfrom", Trap::NonNull(4), true, receive::recvfrom, "native without an address"),
         row("recvmsg", Trap::Always, true, receive::recvmsg, "yes"),
-        row("recvmmsg", Trap::Always, true, receive::recvmmsg, "yes, one message a call"),
+        row("recvmmsg", Trap::Always, true, receive::recvmmsg, "yes"),
     ]
 }
 

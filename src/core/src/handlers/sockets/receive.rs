@@ -1,12 +1,18 @@
 //! recvfrom(2) with an address, recvmsg(2), recvmmsg(2).
 
+use std::time::{Duration, Instant};
+
 use umvu_abi::{Errno, GuestAddr};
 use umvu_tracer::api::{Action, Call};
 
-use super::{message, with_socket};
+use super::{
+    message::{self, MULTI_SIZE},
+    send::MESSAGES_LIMIT,
+    with_socket,
+};
 use crate::{
     Core,
-    bridge::{Kind, Request},
+    bridge::{Batch, Kind, Request},
     guest,
 };
 
@@ -24,7 +30,7 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
             header: GuestAddr::NULL,
             message_length: GuestAddr::NULL,
         };
-        Ok(datagram.receive(one, core.sockets.hub(), call, request))
+        Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
     })
 }
 
@@ -32,21 +38,42 @@ pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         let request = decode(call, call.addr(1), call.int(2), GuestAddr::NULL)?;
-        Ok(datagram.receive(one, core.sockets.hub(), call, request))
+        Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
     })
 }
 
-/// Receives one message, which recvmmsg(2) may always do.
+/// Receives messages until all are there, or a wait of one of them ends.
 pub(super) fn recvmmsg(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
-        if call.syscall.args[2] == 0 {
+        let count = call.syscall.args[2].min(MESSAGES_LIMIT);
+        let until = match call.addr(4) {
+            GuestAddr::NULL => None,
+            at => Some(Instant::now() + read_timeout(call, at)?),
+        };
+        let headers = (0..count).map(|index| call.addr(1).offset(index * MULTI_SIZE));
+        let requests: Vec<Request> = headers
+            .map(|header| decode(call, header, call.int(3), header.offset(56)))
+            .collect::<Result<_, _>>()?;
+        if requests.is_empty() {
             return Ok(Action::value(0));
         }
-        let header = call.addr(1);
-        let request = decode(call, header, call.int(3), header.offset(56))?;
-        Ok(datagram.receive(one, core.sockets.hub(), call, request))
+        Ok(datagram.receive(one, core.sockets.hub(), call, Batch::new(requests, until)))
     })
+}
+
+/// A `struct timespec`. Errors: `EINVAL`.
+fn read_timeout(call: &Call, at: GuestAddr) -> Result<Duration, Errno> {
+    let mut bytes = [0; 16];
+    call.guest.read(at, &mut bytes)?;
+    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| i64::from_ne_bytes(*word));
+    let seconds = u64::try_from(word(0)).map_err(|_| Errno::EINVAL)?;
+    let nanos = u32::try_from(word(8)).map_err(|_| Errno::EINVAL)?;
+    if nanos > 999_999_999 {
+        return Err(Errno::EINVAL);
+    }
+    // Longer than anybody waits, and no overflow of the clock.
+    Ok(Duration::new(seconds.min(1 << 32), nanos))
 }
 
 fn decode(

@@ -20,7 +20,7 @@ pub(crate) const DATAGRAM_LIMIT: usize = 1 << 17;
 /// The most of a stream that one call sends.
 const STREAM_LIMIT: usize = 1 << 20;
 /// `UIO_MAXIOV`: sendmmsg(2) sends no more messages.
-const MESSAGES_LIMIT: u64 = 1024;
+pub(crate) const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
