@@ -54,6 +54,7 @@ pub struct Core {
     pub paths: paths::Paths,
     /// The private directory.
     pub run_dir: Arc<rundir::RunDir>,
+    reactor: Reactor,
     table: dispatch::Table,
     control: Mutex<Option<Control>>,
     this: Weak<Self>,
@@ -87,7 +88,8 @@ impl Supervisor for Core {
     fn handle(&self, call: &Call) -> Action {
         self.paths.settle();
         let action = match self.table.handler(call.syscall.number) {
-            Some(handler) => handler(self, call),
+            // A frame that the call sends is answered before the call returns, if all are near.
+            Some(handler) => self.reactor.on_behalf(|| handler(self, call)),
             None => Action::Forward,
         };
         self.say(call.tid(), b's', || format!("{} = {}", call.syscall, action));
@@ -142,6 +144,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         sockets,
         paths: paths::Paths::new(&run_dir),
         run_dir: Arc::clone(&run_dir),
+        reactor: reactor.clone(),
         table,
         control: Mutex::new(None),
         this: Weak::clone(this),

@@ -2,11 +2,14 @@
 //!
 //! One thread drives every network stack and every native socket of a hypervisor, so that a frame
 //! travels from one stack to another without a wake-up. [`Reactor`] owns the thread; a
-//! [`Source`] is driven by it; a [`Handle`] schedules its source from any thread.
+//! [`Source`] is driven by it; a [`Handle`] schedules its source from any thread. A thread that
+//! schedules much can take a turn itself while the loop sleeps ([`Reactor::on_behalf`]): waking
+//! another processor costs more than what most turns do.
 //!
 //! Lock order: the reactor holds none of its locks while it calls a source.
 
 use std::{
+    cell::Cell,
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     fmt, io,
@@ -26,7 +29,7 @@ use nix::sys::{
 };
 use parking_lot::Mutex;
 
-/// Something the reactor drives. All methods run on the reactor's thread, one at a time.
+/// Something the reactor drives. Methods run one at a time, for all sources of a reactor.
 pub trait Source: Send + Sync {
     /// Does what is due: called after a registered descriptor became ready, after
     /// [`Handle::wake`], and when the instant given to [`Handle::wake_at`] has come.
@@ -67,6 +70,21 @@ const WAKE_TOKEN: u64 = 0;
 /// How long one turn may run sources before it looks at descriptors again.
 const SOURCES_PER_TURN: usize = 64;
 
+thread_local! {
+    /// What this thread does about a loop that sleeps.
+    static KICKS: Cell<Kicks> = const { Cell::new(Kicks::AtOnce) };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kicks {
+    /// It wakes it.
+    AtOnce,
+    /// It will take a turn itself.
+    Later,
+    /// It will, and there is something to do.
+    Due,
+}
+
 struct Slot {
     source: Weak<dyn Source>,
     scheduled: AtomicBool,
@@ -89,6 +107,8 @@ struct Shared {
     next_token: AtomicU64,
     slots: Mutex<HashMap<u64, Arc<Slot>>>,
     queue: Mutex<Queue>,
+    /// Held by whoever runs sources.
+    turn: Mutex<()>,
 }
 
 /// The event loop and its thread. Dropping the last clone of the handle stops it.
@@ -162,10 +182,29 @@ impl Reactor {
             next_token: AtomicU64::new(WAKE_TOKEN + 1),
             slots: Mutex::new(HashMap::new()),
             queue: Mutex::new(queue),
+            turn: Mutex::new(()),
         });
         let loop_shared = Arc::clone(&shared);
         thread::Builder::new().name(name.to_owned()).spawn(move || loop_shared.run())?;
         Ok(Self { _stopper: Arc::new(Stopper(Arc::clone(&shared))), shared })
+    }
+
+    /// Does some work, and then runs the sources that it has scheduled on this thread, unless the
+    /// loop is awake and does so. No lock that a source may take may be held.
+    pub fn on_behalf<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = KICKS.replace(Kicks::Later);
+        let result = work();
+        if KICKS.replace(before) == Kicks::Due {
+            match self.shared.turn.try_lock() {
+                Some(_turn) => self.shared.run_scheduled(),
+                // The loop is awake, and looks at its queue before it sleeps.
+                None => return result,
+            }
+            if !self.shared.queue.lock().runnable.is_empty() {
+                self.shared.kick();
+            }
+        }
+        result
     }
 
     /// Makes the handle that schedules `source`. The reactor holds the source weakly.
@@ -238,7 +277,10 @@ impl Shared {
     fn schedule(&self, slot: &Arc<Slot>) {
         if !slot.scheduled.swap(true, Ordering::SeqCst) {
             self.queue.lock().runnable.push_back(Arc::clone(slot));
-            self.kick();
+            match KICKS.get() {
+                Kicks::AtOnce => self.kick(),
+                Kicks::Later | Kicks::Due => KICKS.set(Kicks::Due),
+            }
         }
     }
 
@@ -246,6 +288,7 @@ impl Shared {
         let mut events = vec![EpollEvent::empty(); 256];
         while !self.stopping.load(Ordering::SeqCst) {
             let ready = self.wait(&mut events);
+            let _turn = self.turn.lock();
             for event in &events[..ready] {
                 if event.data() == WAKE_TOKEN {
                     let _ = self.wake.read();
@@ -260,13 +303,17 @@ impl Shared {
                 }
             }
             self.expire(Instant::now());
-            for _ in 0..SOURCES_PER_TURN {
-                let Some(slot) = self.queue.lock().runnable.pop_front() else { break };
-                slot.scheduled.store(false, Ordering::SeqCst);
-                let ready = std::mem::take(&mut *slot.ready.lock());
-                if let Some(source) = slot.source.upgrade() {
-                    run_guarded(&*source, ready);
-                }
+            self.run_scheduled();
+        }
+    }
+
+    fn run_scheduled(&self) {
+        for _ in 0..SOURCES_PER_TURN {
+            let Some(slot) = self.queue.lock().runnable.pop_front() else { break };
+            slot.scheduled.store(false, Ordering::SeqCst);
+            let ready = std::mem::take(&mut *slot.ready.lock());
+            if let Some(source) = slot.source.upgrade() {
+                run_guarded(&*source, ready);
             }
         }
     }
@@ -366,6 +413,29 @@ mod tests {
         assert_eq!(receiver.recv(), Ok(Ready::default()));
         assert!(begun.elapsed() >= Duration::from_millis(5));
         assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn work_on_behalf_of_a_sleeping_loop_runs_on_the_same_thread() {
+        struct Whose(Mutex<mpsc::Sender<thread::ThreadId>>);
+        impl Source for Whose {
+            fn run(&self, _ready: Ready) {
+                let _ = self.0.lock().send(thread::current().id());
+            }
+        }
+        let reactor = Reactor::start("test").expect("epoll works");
+        let (sender, receiver) = mpsc::channel();
+        let source: Arc<dyn Source> = Arc::new(Whose(Mutex::new(sender)));
+        let handle = reactor.handle(&source);
+        while !reactor.shared.sleeping.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        assert_eq!(reactor.on_behalf(|| handle.wake()), ());
+        let ran = receiver.recv().expect("it has run");
+        // The loop may have been on its way to sleep.
+        let own = ran == thread::current().id();
+        handle.wake();
+        assert!(receiver.recv().is_ok_and(|by| by != thread::current().id()) || !own);
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl Bench {
             sockets,
             paths: Paths::new(&run_dir),
             run_dir,
+            reactor: reactor.clone(),
             table: dispatch::Table::new(),
             control: Mutex::new(None),
             this: Weak::clone(this),
