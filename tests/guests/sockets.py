@@ -330,6 +330,21 @@ def signals():
     timer.join()
 
 
+def coinciding():
+    """A signal comes in the instant in which a receive times out."""
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind((LO, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 20000))
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.siginterrupt(signal.SIGALRM, False)
+    ends = set()
+    for _ in range(60):
+        signal.setitimer(signal.ITIMER_REAL, 0.0203)
+        ends.add(outcome(sock.recvfrom, 10))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    show("ends", ends)
+
+
 def udp():
     one, two = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
     one.bind((LO, 0))
@@ -421,7 +436,7 @@ def v6():
 
 
 for part in (tcp, reset, refused, nonblocking, last_words, options, errors, accept_flags,
-             timeouts, stopped, addressed, closed_listener, small_buffers, signals, udp, unreachable,
-             inheritance, v6):
+             timeouts, stopped, addressed, closed_listener, small_buffers, signals, coinciding, udp,
+             unreachable, inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

@@ -52,6 +52,8 @@ pub(crate) struct Parked {
     syscall: Syscall,
     answer: Mutex<Option<Action>>,
     taken_back: AtomicBool,
+    /// Nobody will answer: a restarted call is a new one.
+    given_up: AtomicBool,
     ready: Arc<Ready>,
 }
 
@@ -68,18 +70,37 @@ pub(crate) struct Ready {
     tracer: Pid,
 }
 
-struct Later(Arc<Parked>);
+impl Ready {
+    /// Has a thread interrupted that waits in a parked call.
+    fn interrupt(&self, tid: Tid) {
+        self.queue.lock().push_back(tid);
+        sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
+    }
+}
+
+/// Who is to answer a parked call; none once it has.
+struct Later(Option<Arc<Parked>>);
 
 impl Answer for Later {
-    fn answer(self: Box<Self>, action: Action) {
-        let parked = &self.0;
+    fn answer(mut self: Box<Self>, action: Action) {
+        let Some(parked) = self.0.take() else { return };
         *parked.answer.lock() = Some(action);
-        parked.ready.queue.lock().push_back(parked.tid);
-        sys::tgkill(nix::unistd::getpid().as_raw(), parked.ready.tracer.as_raw(), libc::SIGUSR1);
+        parked.ready.interrupt(parked.tid);
     }
 
     fn cancelled(&self) -> bool {
-        self.0.taken_back.load(Ordering::SeqCst)
+        self.0.as_ref().is_none_or(|parked| parked.taken_back.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        let Some(parked) = self.0.take() else { return };
+        parked.given_up.store(true, Ordering::SeqCst);
+        // It may have been restarted in this instant, and wait again.
+        if !parked.taken_back.load(Ordering::SeqCst) {
+            parked.ready.interrupt(parked.tid);
+        }
     }
 }
 
@@ -204,7 +225,8 @@ impl Stops {
                 registers.park();
                 registers.write(tid)?;
                 self.inside.insert(tid, Inside::Parked(Arc::clone(&parked), before));
-                if parked.answer.lock().is_some() {
+                let given_up = parked.given_up.load(Ordering::SeqCst);
+                if given_up || parked.answer.lock().is_some() {
                     let _ = ptrace::interrupt(tid);
                 }
                 return Ok(());
@@ -271,6 +293,9 @@ impl Stops {
     fn ask(&mut self, guest: &Arc<TaskGuest>, syscall: Syscall) -> Action {
         match self.replays.find(guest.tid(), &syscall) {
             Found::Answer(action) => return action,
+            Found::Deferred(parked) if parked.given_up.load(Ordering::SeqCst) => {
+                self.replays.settle(guest.tid(), &syscall);
+            }
             Found::Deferred(parked) => {
                 self.kept.insert(guest.tid(), parked);
                 return Action::Pending;
@@ -284,13 +309,14 @@ impl Stops {
             syscall,
             answer: Mutex::new(None),
             taken_back: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             ready: Arc::clone(&self.ready),
         });
         let later = Arc::clone(&parked);
         let call = Call {
             syscall,
             guest: Arc::clone(guest) as Arc<dyn Guest>,
-            defer: Arc::new(move || Completer::new(Box::new(Later(Arc::clone(&later))))),
+            defer: Arc::new(move || Completer::new(Box::new(Later(Some(Arc::clone(&later)))))),
         };
         let supervisor = &self.supervisor;
         let action = catch_unwind(AssertUnwindSafe(|| supervisor.handle(&call)));
@@ -310,11 +336,12 @@ impl Stops {
                 syscall,
                 answer: Mutex::new(None),
                 taken_back: AtomicBool::new(false),
+                given_up: AtomicBool::new(false),
                 ready: Arc::clone(&self.ready),
             })
         }));
         if let Action::Slow(slow) = action {
-            let later = Box::new(Later(Arc::clone(&parked)));
+            let later = Box::new(Later(Some(Arc::clone(&parked))));
             let work = move || {
                 let result = catch_unwind(AssertUnwindSafe(slow.0));
                 later.answer(result.unwrap_or_else(|_| Action::error(Errno::EIO)));
