@@ -1,17 +1,6 @@
 //! Ways by which a guest might slip out of the view, on purpose or not.
 
-use std::{path::PathBuf, process::Command};
-
-use crate::harness::{INSIDE, Place, run, scratch, succeed};
-
-/// Compiles a program of tests/guests.
-fn compiled(name: &str) -> PathBuf {
-    let source = format!("{}/tests/guests/{name}.c", env!("CARGO_MANIFEST_DIR"));
-    let program = scratch(name).join(name);
-    let done = Command::new("cc").arg("-o").arg(&program).args([&source, "-lpthread"]).status();
-    assert!(done.is_ok_and(|status| status.success()), "cc {source}");
-    program
-}
+use crate::harness::{INSIDE, Place, compiled, run, succeed};
 
 #[test]
 fn every_child_is_inside_however_it_was_made() {

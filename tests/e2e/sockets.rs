@@ -1,6 +1,6 @@
 //! Sockets as programs see them: the same script on plain Linux and on a stack's loopback.
 
-use crate::harness::{INSIDE, Place, succeed};
+use crate::harness::{INSIDE, Place, compiled, succeed};
 
 /// Runs a script of `tests/guests` on plain Linux and on a stack; what it prints must be the same.
 #[track_caller]
@@ -24,4 +24,18 @@ fn tcp_and_udp_behave_as_on_linux() {
 #[test]
 fn several_messages_go_by_one_call() {
     same_on_a_stack("messages.py");
+}
+
+#[test]
+fn waits_are_interrupted_and_restarted_as_on_linux() {
+    let program = compiled("signals").display().to_string();
+    let native = succeed(Place::Native, &program);
+    assert_eq!(native.lines().count(), 31, "{native}");
+    for place in INSIDE {
+        let inside = format!(
+            "vumount -t vunetsmoltcp null:// /dev/net/a && on='vustack /dev/net/a' && \
+             $on ip link set lo up && exec $on {program}"
+        );
+        assert_eq!(succeed(place, &inside), native, "{place:?}");
+    }
 }

@@ -72,7 +72,7 @@ fn attach_remedy(errno: i32) -> Option<&'static str> {
 fn attach(device: &File, name: &str) -> nix::Result<()> {
     let mut interface = [0; libc::IFNAMSIZ];
     for (to, from) in interface.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     let flags = libc::IFF_TAP | libc::IFF_NO_PI;
     let mut request = libc::ifreq {

@@ -3,7 +3,7 @@
 use umvu_abi::Errno;
 use umvu_abi::GuestAddr;
 
-use crate::{api::Guest, guest::TaskGuest, registers::Registers};
+use crate::{api::Guest, arch, guest::TaskGuest, registers::Registers};
 
 const UNTRACED: u64 = libc::CLONE_UNTRACED.cast_unsigned() as u64;
 
@@ -27,8 +27,7 @@ pub(crate) fn shares(registers: &Registers, guest: &TaskGuest) -> Shares {
             let read = guest.read(GuestAddr(registers.args()[0]), &mut flags);
             read.map_or(u64::MAX, |()| u64::from_ne_bytes(flags))
         }
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_fork => return Shares::Nothing,
+        number if Some(number) == arch::FORK => return Shares::Nothing,
         _ => return Shares::Waiting,
     };
     let has = |flag: i32| flags & u64::from(flag.cast_unsigned()) != 0;

@@ -144,7 +144,7 @@ unsafe fn set_up(interface: &CStr) {
         }
         let mut request: libc::ifreq = std::mem::zeroed();
         for (slot, byte) in request.ifr_name.iter_mut().zip(interface.to_bytes().iter().take(15)) {
-            *slot = byte.cast_signed();
+            *slot = libc::c_char::from_ne_bytes([*byte]);
         }
         request.ifr_ifru.ifru_flags = TAP;
         if libc::ioctl(tap, libc::TUNSETIFF, &raw mut request) < 0 {

@@ -49,7 +49,7 @@ fn named(name: &str) -> libc::ifreq {
     // SAFETY: all-zero bytes are a valid `ifreq`: numbers and arrays of numbers.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
-        *slot = byte.cast_signed();
+        *slot = libc::c_char::from_ne_bytes([byte]);
     }
     request
 }
@@ -57,7 +57,7 @@ fn named(name: &str) -> libc::ifreq {
 fn sockaddr(ip: Ipv4Addr) -> libc::sockaddr {
     let mut data = [0; 14];
     for (slot, byte) in data[2..6].iter_mut().zip(ip.octets()) {
-        *slot = byte.cast_signed();
+        *slot = libc::c_char::from_ne_bytes([byte]);
     }
     libc::sockaddr { sa_family: FAMILY, sa_data: data }
 }
@@ -67,7 +67,7 @@ pub(crate) fn set_mac(socket: BorrowedFd<'_>, name: &str, mac: [u8; 6]) -> Resul
     let mut argument = named(name);
     let mut data = [0; 14];
     for (slot, byte) in data.iter_mut().zip(mac) {
-        *slot = byte.cast_signed();
+        *slot = libc::c_char::from_ne_bytes([byte]);
     }
     argument.ifr_ifru.ifru_hwaddr = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: data };
     request(socket, libc::SIOCSIFHWADDR, &mut argument)

@@ -1,5 +1,7 @@
 //! aarch64: syscall(2), ptrace(2).
 
+/// fork(2), where it is a call of its own.
+pub(crate) const FORK: Option<i64> = None;
 /// `AUDIT_ARCH_AARCH64`.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_00b7;
 /// No number range of another ABI shares the table.

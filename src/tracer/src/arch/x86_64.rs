@@ -4,6 +4,8 @@ mod shortcut;
 
 pub(crate) use shortcut::shortcut;
 
+/// fork(2), where it is a call of its own.
+pub(crate) const FORK: Option<i64> = Some(libc::SYS_fork);
 /// `AUDIT_ARCH_X86_64`.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// Numbers with this bit belong to the x32 ABI.
