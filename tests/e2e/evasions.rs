@@ -1,6 +1,9 @@
 //! Ways by which a guest might slip out of the view, on purpose or not.
 
-use crate::harness::{INSIDE, Place, compiled, run, succeed};
+use crate::{
+    guests::compiled,
+    harness::{INSIDE, Place, run, succeed},
+};
 
 #[test]
 fn every_child_is_inside_however_it_was_made() {

@@ -1,6 +1,9 @@
 //! Sockets as programs see them: the same script on plain Linux and on a stack's loopback.
 
-use crate::harness::{INSIDE, Place, compiled, succeed};
+use crate::{
+    guests::compiled,
+    harness::{INSIDE, Place, succeed},
+};
 
 /// Runs a script of `tests/guests` on plain Linux and on a stack; what it prints must be the same.
 #[track_caller]
