@@ -17,6 +17,7 @@ mod errands;
 mod filter;
 mod guest;
 mod handover;
+mod launch;
 mod notify;
 mod options;
 mod registers;

@@ -2,11 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    ffi::{CString, OsStr, OsString},
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,9 +15,8 @@ use std::{
 
 use nix::{
     sys::{
-        ptrace::{self, Options as PtraceOptions},
+        ptrace,
         signal::{SigSet, Signal, kill},
-        wait::waitpid,
     },
     unistd::Pid,
 };
@@ -30,6 +28,7 @@ use crate::{
     births::{self, Shares},
     errands::Errands,
     filter::{self, Instruction},
+    launch,
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
     registers::{ERESTARTNOINTR, ERESTARTSYS, Registers},
@@ -179,41 +178,13 @@ impl Tracer {
 
     fn launch_next(&mut self) -> io::Result<bool> {
         let Some(program) = self.waiting.pop_front() else { return Ok(false) };
-        let (reader, writer) = io::pipe()?;
-        let (gate, opener) = (OwnedFd::from(reader), OwnedFd::from(writer));
-        let launch = sys::Launch {
-            paths: candidates(&program)?,
-            arguments: c_strings(program.command.iter().map(OsString::as_os_str))?,
-            environment: c_strings(
-                program
-                    .environment
-                    .iter()
-                    .map(join)
-                    .collect::<Vec<_>>()
-                    .iter()
-                    .map(OsString::as_os_str),
-            )?,
-            filter: if self.stops.is_some() { Vec::new() } else { filter::base() },
-            mask: self.mask,
-        };
-        let pid = sys::fork_exec(&launch, &gate, &opener)?;
-        let options = PtraceOptions::PTRACE_O_TRACEFORK
-            | PtraceOptions::PTRACE_O_TRACEVFORK
-            | PtraceOptions::PTRACE_O_TRACECLONE
-            | PtraceOptions::PTRACE_O_TRACEEXEC
-            | PtraceOptions::PTRACE_O_TRACESECCOMP
-            | PtraceOptions::PTRACE_O_TRACESYSGOOD
-            | PtraceOptions::PTRACE_O_EXITKILL;
-        if let Err(errno) = ptrace::seize(pid, options) {
-            let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, None);
-            return Err(io::Error::other(format!("cannot trace: {errno} (see ptrace(2), yama)")));
-        }
+        let filter = if self.stops.is_some() { Vec::new() } else { filter::base() };
+        let (pid, gate) = launch::start(&program, filter, self.mask)?;
         let tid = Tid(pid.as_raw());
         self.backend.tasks.insert(tid, Task::new(tid, pid.as_raw(), None));
         self.backend.supervisor.started(tid);
         self.current = pid;
-        self.gate = Some(opener);
+        self.gate = Some(gate);
         Ok(true)
     }
 
@@ -540,35 +511,4 @@ fn filters_of(pid: i32) -> u32 {
     let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-fn join((name, value): &(OsString, OsString)) -> OsString {
-    let mut text = name.clone();
-    text.push("=");
-    text.push(value);
-    text
-}
-
-fn c_strings<'a>(texts: impl Iterator<Item = &'a OsStr>) -> io::Result<Vec<CString>> {
-    texts.map(|text| CString::new(text.as_bytes()).map_err(io::Error::other)).collect()
-}
-
-/// Where a program may be: its path, or each folder of the PATH it is given.
-fn candidates(program: &Program) -> io::Result<Vec<CString>> {
-    let Some(name) = program.command.first() else {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    };
-    let path = program.environment.iter().find(|(key, _)| key == "PATH");
-    let path = path.map_or_else(|| OsString::from("/bin:/usr/bin"), |(_, value)| value.clone());
-    let places: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
-        vec![PathBuf::from(name)]
-    } else {
-        std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
-    };
-    let found: Vec<PathBuf> = places.into_iter().filter(|place| place.exists()).collect();
-    if found.is_empty() {
-        let reason = format!("{}: command not found", name.to_string_lossy());
-        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
-    }
-    c_strings(found.iter().map(|place| place.as_os_str()))
 }
