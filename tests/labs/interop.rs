@@ -1,4 +1,4 @@
-//! Across sessions and with Debian's vde2: vde_switch, vxvde, the kernel's stack behind a tap.
+//! Across sessions, with Debian's vde2 and with the kernel: vde_switch, vxvde, vxlan, a tap.
 
 use crate::harness::{INSIDE, Place, run, succeed};
 
@@ -98,6 +98,41 @@ fn two_sessions_meet_on_a_multicast_group() {
         let script = format!("UMVU='{}' unshare -rn bash -c '{inner}'", umvu_of(place));
         let out = succeed(Place::Native, &script);
         assert_eq!(out, "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
+
+#[test]
+fn a_session_and_the_kernels_vxlan_device_meet_on_a_multicast_group() {
+    const PROBE: &str = "unshare -rn ip link add vx0 type vxlan id 1 dstport 4789";
+    if run(Place::Native, PROBE).status != Some(0) {
+        return; // no user namespaces here, or no such device
+    }
+    let inner = format!(
+        "{SESSION}{}",
+        r#"
+        unshare -n sleep 100 & host=$!
+        until [ $(readlink /proc/$host/ns/net) != $(readlink /proc/$$/ns/net) ]; do sleep 0.1; done
+        k() { nsenter -t $host -n "$@"; }
+        ip link add v0 type veth peer name v1 && ip link set v1 netns $host || exit 95
+        ip addr add 192.168.77.1/24 dev v0; ip link set v0 up
+        k ip addr add 192.168.77.2/24 dev v1; k ip link set v1 up
+        k ip link add vx0 type vxlan id 1 group 239.0.0.1 dev v1 dstport 14789 || exit 95
+        k ip addr add 10.3.0.2/24 dev vx0; k ip link set vx0 up
+        V=vxlan://239.0.0.1/port=14789/if=v0
+        session $V,ip=10.3.0.1/24 smoltcp "
+            until ping -c 1 -W 1 10.3.0.2 >/dev/null; do :; done
+            ping -q -c 3 -i 0.2 10.3.0.2 | grep -o '.* received'
+            touch $W/up; exec sleep 100" & first=$!
+        wait_for $W/up
+        k ping -q -c 3 -i 0.2 10.3.0.1 | grep -o '.* received'
+        kill $first"#
+    );
+    for place in INSIDE {
+        let inner = inner.replace('\'', r"'\''");
+        let script = format!("UMVU='{}' unshare -rn bash -c '{inner}'", umvu_of(place));
+        let out = succeed(Place::Native, &script);
+        let wanted = "3 packets transmitted, 3 received\n3 packets transmitted, 3 received\n";
+        assert_eq!(out, wanted, "{place:?}");
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{
     transport::Drops,
     vde::handshake::{BoundPath, Handshake, Progress},
     vnl::Vnl,
-    vxvde::{self, wire},
+    vxlan::{self, tunnel::Peers, wire},
+    vxvde,
 };
 
 /// A frame with work left to do: whether checksums are pending, the size of segments, the bytes.
@@ -58,9 +59,9 @@ pub fn forward(frames: &[Unfinished]) {
     }
 }
 
-/// Hears datagrams of a distributed switch, each from one of four members.
+/// Hears datagrams of a distributed switch and of a VXLAN, each from one of four members.
 pub fn vxlan(vni: u32, datagrams: &[(u8, Vec<u8>)]) {
-    let mut peers = MacTable::new(64, 120, Some(7));
+    let mut peers = Peers::small();
     let header = wire::header(vni);
     for (member, bytes) in datagrams {
         let sender = SocketAddr::from(([10, 0, 0, member % 4], 14_789));
@@ -70,6 +71,8 @@ pub fn vxlan(vni: u32, datagrams: &[(u8, Vec<u8>)]) {
                 assert_eq!(frame, &datagram[wire::HEADER..]);
                 assert!(frame.len() <= MAX_FRAME);
             }
+            let heard = vxlan::hear(&mut peers, &header, &datagram, sender, 4789, 0);
+            assert!(heard.is_none_or(|frame| datagram.ends_with(frame)));
         }
     }
 }

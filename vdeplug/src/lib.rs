@@ -8,6 +8,7 @@
 //! | `vde://path`, `path`, empty | a port of `vde_switch`, or of a switch as below |
 //! | `switch://path`, `hub://path` | a switch in this process, which others join by `vde://path` |
 //! | `vxvde://group` | a distributed switch on an IP multicast group |
+//! | `vxlan://group`, `vxlan://host` | RFC 7348, as the kernel's vxlan devices speak it |
 //! | `tap://name` | a tap interface of the kernel |
 //! | `udp://port->host:port` | a cable through UDP |
 //! | `ptp://path` | a cable between two processes |
@@ -33,7 +34,7 @@
 //! # Code map
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
-//! `vde/`, `switch/`, `vxvde/`, `tap.rs`, `udp.rs`, `ptp/`, `null.rs`. They share `batch.rs` (many
+//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `null.rs`. They share `batch.rs` (many
 //! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
@@ -56,6 +57,7 @@ mod transport;
 mod udp;
 mod vde;
 mod vnl;
+mod vxlan;
 mod vxvde;
 
 pub use error::OpenError;

@@ -5,7 +5,8 @@ use std::{env, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    error::OpenError, null, ptp, switch, tap, transport::Transport, udp, vde, vnl::Vnl, vxvde,
+    error::OpenError, null, ptp, switch, tap, transport::Transport, udp, vde, vnl::Vnl, vxlan,
+    vxvde,
 };
 
 /// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
@@ -14,11 +15,12 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 8] = [
+const TRANSPORTS: [(&str, Open); 9] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
     ("vxvde", vxvde::open),
+    ("vxlan", vxlan::open),
     ("tap", tap::open),
     ("udp", udp::open),
     ("ptp", ptp::open),
@@ -80,7 +82,7 @@ mod tests {
     fn an_unknown_scheme_lists_the_known_ones() {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// vxvde:// \
-                        tap:// udp:// ptp:// null://)";
+                        vxlan:// tap:// udp:// ptp:// null://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

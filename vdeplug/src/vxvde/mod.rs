@@ -4,19 +4,18 @@
 //! the member that owns them; it knows from whom it has heard. Its own multicasts come back and
 //! are ignored: they have its own port and an address of this host.
 //!
-//! `options.rs` reads the locator, `sockets.rs` joins the group, `wire.rs` has the bytes.
+//! `sockets.rs` joins the group, `wire.rs` has the bytes; the options, the sending half and the
+//! framing are those of `vxlan/`.
 
-mod options;
 mod sockets;
-pub(crate) mod wire;
+mod wire;
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::Instant,
 };
 
 use nix::sys::{
@@ -25,36 +24,47 @@ use nix::sys::{
 };
 use parking_lot::Mutex;
 
-use self::{
-    options::Options,
-    sockets::Sockets,
-    wire::{HEADER, Message},
-};
+use self::{sockets::Sockets, wire::Message};
 use crate::{
     batch,
     error::OpenError,
     frame::{Frame, is_wire_length},
-    mac_table::{Key, MacTable, address_at, is_group},
-    transport::{Drops, Transport, Waker},
+    transport::{Transport, Waker},
     vnl::Vnl,
+    vxlan::{
+        options::{Dialect, Options, Reach},
+        tunnel::{Peers, Tunnel, socket_address},
+        wire::HEADER,
+    },
+};
+
+const DIALECT: Dialect = Dialect {
+    scheme: "vxvde",
+    names: &[
+        "port",
+        "vni",
+        "grp",
+        "ttl",
+        "v4",
+        "v6",
+        "if",
+        "bind",
+        "hashsize",
+        "expiretime",
+        "rcvbuf",
+    ],
+    port: 14_789,
+    reach: Reach::Groups,
 };
 
 /// Opens `vxvde://[group][/option...]`.
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     let place = vnl.to_string();
-    let options = Options::of(vnl)?;
+    let options = Options::of(vnl, &DIALECT)?;
     let sockets = Sockets::open(&place, &options)?;
     let epoll = watch(&sockets).map_err(OpenError::system(&place, "watching the sockets"))?;
-    Ok(Arc::new(Member {
-        group: options.group,
-        header: wire::header(options.vni),
-        sockets,
-        epoll,
-        peers: Mutex::new(MacTable::new(options.table_size, options.expiry, None)),
-        own_address: Mutex::new(None),
-        started: Instant::now(),
-        drops: Drops::default(),
-    }))
+    let tunnel = Tunnel::new(&options);
+    Ok(Arc::new(Member { tunnel, sockets, epoll, own_address: Mutex::new(None) }))
 }
 
 fn watch(sockets: &Sockets) -> nix::Result<Epoll> {
@@ -67,23 +77,14 @@ fn watch(sockets: &Sockets) -> nix::Result<Epoll> {
 /// A member of a distributed switch.
 #[derive(Debug)]
 struct Member {
-    group: SocketAddr,
-    header: [u8; HEADER],
+    tunnel: Tunnel,
     sockets: Sockets,
     epoll: Epoll,
-    /// Who owns which address; always Some in an entry.
-    peers: Mutex<MacTable<Option<SocketAddr>>>,
     /// An address of this host from which own multicasts were seen to come.
     own_address: Mutex<Option<IpAddr>>,
-    started: Instant,
-    drops: Drops,
 }
 
 impl Member {
-    fn now(&self) -> u32 {
-        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
-    }
-
     /// Reads up to `budget` datagrams; returns whether there may be more.
     fn receive_from(
         &self,
@@ -91,19 +92,19 @@ impl Member {
         into: &mut VecDeque<Frame>,
         budget: usize,
     ) -> io::Result<bool> {
-        let now = self.now();
-        let mut peers = self.peers.lock();
+        let now = self.tunnel.now();
+        let mut peers = self.tunnel.peers();
         let mut handle = |bytes: &[u8], sender: Option<SockaddrStorage>| {
             let Some(sender) = sender.as_ref().and_then(socket_address) else {
-                return self.drops.add(1);
+                return self.tunnel.drops.add(1);
             };
             if self.is_own(sender) {
                 return;
             }
-            match hear(&mut peers, &self.header, bytes, sender, now) {
+            match hear(&mut peers, &self.tunnel.header, bytes, sender, now) {
                 Heard::Frame(frame) => into.push_back(Frame::from(frame.to_vec())),
                 Heard::Farewell => {}
-                Heard::Garbage => self.drops.add(1),
+                Heard::Garbage => self.tunnel.drops.add(1),
             }
         };
         Ok(batch::receive(socket.as_fd(), budget, &mut handle)?.more)
@@ -137,7 +138,7 @@ pub(crate) enum Heard<'a> {
 
 /// Follows a datagram of another member.
 pub(crate) fn hear<'a>(
-    peers: &mut MacTable<Option<SocketAddr>>,
+    peers: &mut Peers,
     header: &[u8; HEADER],
     datagram: &'a [u8],
     sender: SocketAddr,
@@ -145,49 +146,20 @@ pub(crate) fn hear<'a>(
 ) -> Heard<'a> {
     match wire::decode(datagram, header) {
         Some(Message::Close) => {
-            peers.forget(Some(sender));
+            peers.forget(sender);
             Heard::Farewell
         }
         Some(Message::Frame(frame)) if is_wire_length(frame.len()) => {
-            if let Some(key) = member_key(frame, 6) {
-                peers.learn(key, Some(sender), now);
-            }
+            peers.learn(frame, sender, now);
             Heard::Frame(frame)
         }
         _ => Heard::Garbage,
     }
 }
 
-/// The key of the address at an offset; None if many stations share it. VLANs are not told apart.
-fn member_key(frame: &[u8], offset: usize) -> Option<Key> {
-    let address = address_at(frame, offset);
-    if is_group(address) { None } else { Key::new(address, 0) }
-}
-
-fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage.as_sockaddr_in().map(|a| SocketAddr::V4(SocketAddrV4::from(*a)));
-    v4.or_else(|| storage.as_sockaddr_in6().map(|a| SocketAddr::V6(SocketAddrV6::from(*a))))
-}
-
 impl Transport for Member {
     fn send(&self, frames: &mut Vec<Frame>) {
-        let packets = batch::wire_ready(frames, &self.drops);
-        let now = self.now();
-        let mut peers = self.peers.lock();
-        let addresses: Vec<_> = packets
-            .iter()
-            .map(|packet| {
-                let peer = member_key(packet, 0).and_then(|key| peers.lookup(key, now)).flatten();
-                Some(SockaddrStorage::from(peer.unwrap_or(self.group)))
-            })
-            .collect();
-        drop(peers);
-        let slices: Vec<_> = packets
-            .iter()
-            .map(|packet| [IoSlice::new(&self.header), IoSlice::new(packet)])
-            .collect();
-        let done = batch::send(self.sockets.own.as_fd(), &slices, &addresses, &self.drops);
-        self.drops.add(packets.len() - done);
+        self.tunnel.send(&self.sockets.own, frames);
     }
 
     fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
@@ -214,13 +186,13 @@ impl Transport for Member {
     fn set_waker(&self, _waker: Waker) {}
 
     fn drops(&self) -> u64 {
-        self.drops.get()
+        self.tunnel.drops.get()
     }
 }
 
 impl Drop for Member {
     /// Tells the others to forget us.
     fn drop(&mut self) {
-        let _ = self.sockets.own.send_to(&self.header, self.group);
+        let _ = self.sockets.own.send_to(&self.tunnel.header, self.tunnel.group);
     }
 }

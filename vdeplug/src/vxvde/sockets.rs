@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::{error::OpenError, vxvde::options::Options};
+use crate::{error::OpenError, vxlan::options::Options};
 
 /// The sockets, non-blocking.
 #[derive(Debug)]

@@ -1,12 +1,8 @@
-//! The datagrams of a distributed switch: VXLAN framing (RFC 7348) with one addition.
+//! The datagrams of a distributed switch: those of VXLAN with one addition.
 //!
-//! Eight bytes of header (flags with the I bit, reserved, the network identifier) and a frame. A
-//! header alone says that its sender leaves.
+//! A header alone says that its sender leaves.
 
-/// The length of the header.
-pub(crate) const HEADER: usize = 8;
-/// The largest network identifier.
-pub(crate) const MAX_VNI: u32 = 0x00ff_ffff;
+use crate::vxlan::wire::HEADER;
 
 /// What a datagram says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +12,7 @@ pub(crate) enum Message<'a> {
     Close,
 }
 
-/// Writes the header of a network.
-pub(crate) fn header(vni: u32) -> [u8; HEADER] {
-    let [_, high, middle, low] = (vni & MAX_VNI).to_be_bytes();
-    [0x08, 0, 0, 0, high, middle, low, 0]
-}
-
-/// Reads a datagram; None if it is not of the network with this header.
+/// Reads a datagram; None if it is not of the network with this header, byte for byte.
 ///
 /// A frame has more than its Ethernet header: the protocol knows no empty frames.
 pub(crate) fn decode<'a>(datagram: &'a [u8], header: &[u8; HEADER]) -> Option<Message<'a>> {
@@ -36,12 +26,7 @@ pub(crate) fn decode<'a>(datagram: &'a [u8], header: &[u8; HEADER]) -> Option<Me
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_are_those_of_the_reference() {
-        assert_eq!(header(1), [8, 0, 0, 0, 0, 0, 1, 0]);
-        assert_eq!(header(0x00ab_cdef), [8, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
-    }
+    use crate::vxlan::wire::header;
 
     #[test]
     fn only_the_own_network_is_heard() {

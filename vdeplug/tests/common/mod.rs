@@ -154,7 +154,13 @@ pub(crate) struct VdePlug {
 impl VdePlug {
     pub(crate) fn start(vnl: &str) -> Self {
         let mut command = Command::new("vde_plug");
-        command.arg(vnl).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(vnl);
+        Self::run(command)
+    }
+
+    /// Runs a command that ends in `vde_plug`.
+    pub(crate) fn run(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Running::start(&mut command);
         let input = process.0.stdin.take().expect("a pipe");
         let output = process.0.stdout.take().expect("a pipe");

@@ -1,4 +1,6 @@
-//! What a `vxvde://` locator says: [`Options`], with the defaults of the reference.
+//! What a `vxlan://` or `vxvde://` locator says: [`Options`], with the defaults of the reference.
+//!
+//! The two differ in their [`Dialect`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
@@ -11,23 +13,38 @@ use nix::{
 use crate::{
     error::OpenError,
     vnl::{Resolved, Vnl, VnlError},
-    vxvde::wire::MAX_VNI,
+    vxlan::wire::MAX_VNI,
 };
 
-const NAMES: [&str; 11] =
-    ["port", "vni", "grp", "ttl", "v4", "v6", "if", "bind", "hashsize", "expiretime", "rcvbuf"];
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 1);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff05, 0x56de, 0, 0, 0, 0, 0, 1);
-const PORT: u16 = 14_789;
 const VNI: u32 = 1;
 const TTL: u32 = 1;
 const TABLE_SIZE: u64 = 1024;
 const EXPIRY: u32 = 128;
 
-/// The parameters of a distributed switch.
+/// What tells the schemes apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialect {
+    pub(crate) scheme: &'static str,
+    /// The parameters, of those that [`Options::of`] reads.
+    pub(crate) names: &'static [&'static str],
+    /// The port unless `port=` says another.
+    pub(crate) port: u16,
+    pub(crate) reach: Reach,
+}
+
+/// Which addresses a locator may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Groups,
+    GroupsAndHosts,
+}
+
+/// The parameters of a network in UDP datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// The multicast group and its port.
+    /// The multicast group, or the one peer, and its port.
     pub(crate) group: SocketAddr,
     pub(crate) vni: u32,
     pub(crate) ttl: u32,
@@ -49,15 +66,15 @@ pub(crate) struct Interface {
 }
 
 impl Options {
-    /// Reads `vxvde://[group][/port=][/vni=][/grp=][/ttl=][/v4][/v6][/if=][/bind=][/hashsize=]`
-    /// `[/expiretime=][/rcvbuf=]`.
-    pub(crate) fn of(vnl: &Vnl) -> Result<Self, OpenError> {
-        let parameters = vnl.parameters.resolve("vxvde", &NAMES)?;
+    /// Reads `[group][/port=][/vni=][/grp=][/ttl=][/v4][/v6][/if=][/bind=][/hashsize=]`
+    /// `[/expiretime=][/rcvbuf=]`, as far as the dialect has them.
+    pub(crate) fn of(vnl: &Vnl, dialect: &Dialect) -> Result<Self, OpenError> {
+        let parameters = vnl.parameters.resolve(dialect.scheme, dialect.names)?;
         let group_id = parameters.get("grp").map(|name| group(&parameters, "grp", name));
         let group_id = group_id.transpose()?;
         let vni = parameters.get("vni").map(|name| group(&parameters, "vni", name)).transpose()?;
         let port = parameters.number("port", 1..=65_535)?.and_then(|p| u16::try_from(p).ok());
-        let mut address = address(vnl, &parameters, port.unwrap_or(PORT))?;
+        let mut address = address(vnl, &parameters, port.unwrap_or(dialect.port), dialect.reach)?;
         if let Some(id) = group_id {
             address.set_ip(with_group(address.ip(), id));
         }
@@ -79,7 +96,12 @@ impl Options {
 }
 
 /// Finds the group's address; `v4` or `v6` alone demands that family.
-fn address(vnl: &Vnl, parameters: &Resolved<'_>, port: u16) -> Result<SocketAddr, OpenError> {
+fn address(
+    vnl: &Vnl,
+    parameters: &Resolved<'_>,
+    port: u16,
+    reach: Reach,
+) -> Result<SocketAddr, OpenError> {
     let (v4, v6) = (parameters.get("v4").is_some(), parameters.get("v6").is_some());
     if vnl.path.is_empty() {
         let group = if v6 { IpAddr::from(GROUP_V6) } else { GROUP_V4.into() };
@@ -99,7 +121,8 @@ fn address(vnl: &Vnl, parameters: &Resolved<'_>, port: u16) -> Result<SocketAddr
     let first = found.first().ok_or_else(|| {
         refused("has no address of the family asked for by /v4 or /v6", libc::EAFNOSUPPORT)
     })?;
-    found.iter().find(|a| a.ip().is_multicast()).copied().ok_or_else(|| {
+    let host = (reach == Reach::GroupsAndHosts).then_some(*first);
+    found.iter().find(|a| a.ip().is_multicast()).copied().or(host).ok_or_else(|| {
         let right = if first.is_ipv4() { "224.0.0.0/4" } else { "ff00::/8" };
         refused(&format!("is no multicast address ({right})"), libc::EINVAL)
     })
@@ -158,8 +181,27 @@ fn bind(parameters: &Resolved<'_>, text: &str, group: SocketAddr) -> Result<IpAd
 mod tests {
     use super::*;
 
+    const ALL: Dialect = Dialect {
+        scheme: "vxvde",
+        names: &[
+            "port",
+            "vni",
+            "grp",
+            "ttl",
+            "v4",
+            "v6",
+            "if",
+            "bind",
+            "hashsize",
+            "expiretime",
+            "rcvbuf",
+        ],
+        port: 14_789,
+        reach: Reach::Groups,
+    };
+
     fn options(text: &str) -> Result<Options, OpenError> {
-        Options::of(&text.parse().expect("a locator"))
+        Options::of(&text.parse().expect("a locator"), &ALL)
     }
 
     fn group_of(text: &str) -> String {
