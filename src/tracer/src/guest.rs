@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStringExt, fs::FileExt},
     },
+    path::Path,
     sync::OnceLock,
 };
 
@@ -198,6 +199,18 @@ impl Guest for TaskGuest {
     fn signal(&self, signal: i32) {
         sys::tgkill(self.group, self.tid.0, signal);
     }
+}
+
+/// How many seccomp filters a process has beyond those that we run under ourselves.
+pub(crate) fn filters_of(pid: i32) -> u32 {
+    let count = |status: &Path| {
+        let text = std::fs::read(status).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?;
+        line.trim().parse::<u32>().ok()
+    };
+    let theirs = count(Path::new(&format!("/proc/{pid}/status"))).unwrap_or(0);
+    theirs.saturating_sub(count(Path::new("/proc/self/status")).unwrap_or(0))
 }
 
 /// Writes a number in decimal without allocating.

@@ -28,6 +28,7 @@ use crate::{
     births::{self, Shares},
     errands::Errands,
     filter::{self, Instruction},
+    guest::filters_of,
     launch,
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
@@ -502,13 +503,4 @@ fn paths(rows: &[Subscription]) -> HashMap<i64, u8> {
 
 fn key(listener: &Arc<Listener>) -> usize {
     Arc::as_ptr(listener) as usize
-}
-
-/// How many seccomp filters a process has (proc(5), `Seccomp_filters`).
-fn filters_of(pid: i32) -> u32 {
-    // The name of a process is any bytes.
-    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    let status = String::from_utf8_lossy(&status);
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
