@@ -129,7 +129,8 @@ fn find_site(registers: &Registers, tid: Pid, memory: &Memory) -> io::Result<u64
     Err(io::Error::from_raw_os_error(libc::ENOEXEC))
 }
 
-fn range(line: &str) -> Option<(u64, u64)> {
+/// The addresses of a line of `/proc/PID/maps`.
+pub(crate) fn range(line: &str) -> Option<(u64, u64)> {
     let (start, end) = line.split_whitespace().next()?.split_once('-')?;
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }

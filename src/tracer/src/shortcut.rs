@@ -20,7 +20,7 @@ use crate::{
     births::Shares,
     guest::{Memory, TaskGuest, filters_of},
     registers::Registers,
-    remote::Remote,
+    remote::{self, Remote},
 };
 
 /// How many calls a place makes before it is rewritten: what that costs is earned back then.
@@ -99,6 +99,9 @@ impl Shortcuts {
         let memory = guest.memory().map_err(io::Error::from)?;
         let mut registers = Registers::read(tid)?;
         if registers.counter() != after {
+            return Ok(());
+        }
+        if !is_private_text(tid, after) {
             return Ok(());
         }
         let Some(number) = recognise(&arch, memory, after) else { return Ok(()) };
@@ -198,6 +201,14 @@ fn encode(components: &[Vec<u8>]) -> Vec<u8> {
     let too_many = components.len() > COMPONENTS_LIMIT;
     let count = if too_many { u64::MAX } else { keys.len() as u64 };
     [count].into_iter().chain(keys).flat_map(u64::to_ne_bytes).collect()
+}
+
+/// Whether a change of the code at an address is seen by this process alone.
+fn is_private_text(tid: Pid, address: u64) -> bool {
+    let maps = std::fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
+    let maps = String::from_utf8_lossy(&maps).into_owned();
+    let lines = maps.lines().filter(|line| line.contains(" r-xp "));
+    lines.filter_map(remote::range).any(|(start, end)| (start..end).contains(&address))
 }
 
 /// The number of the call at a site, when nothing jumps into the middle of it.
