@@ -63,6 +63,32 @@ fn two_sessions_meet_on_a_vde_switch() {
 }
 
 #[test]
+fn a_command_carries_a_network_and_ends_with_it() {
+    for place in INSIDE {
+        let script = format!(
+            "UMVU='{}'{SESSION}{}",
+            umvu_of(place),
+            r#"
+            vde_switch -s $W/switch -d -p $W/pid </dev/null >/dev/null 2>&1 || exit 94
+            session vde://$W/switch,ip=10.3.0.1/24 smoltcp "touch $W/up; exec sleep 100" & first=$!
+            wait_for $W/up
+            printf '#!/bin/sh\necho $$ >%s\nexec vde_plug %s\n' $W/plug $W/switch >$W/carry
+            chmod +x $W/carry
+            timeout 30 $UMVU sh -c '
+                vumount -t vunetsmoltcp -o ip=10.3.0.2/24 "cmd://$0/carry" /dev/net/x || exit 93
+                vustack /dev/net/x ping -q -c 3 -i 0.2 10.3.0.1' $W | grep -o '.* received'
+            tries=0
+            while kill -0 $(cat $W/plug) 2>/dev/null; do
+                tries=$((tries + 1)); [ $tries -lt 100 ] || exit 91; sleep 0.1; done
+            kill $(cat $W/pid)
+            kill $first"#
+        );
+        let out = succeed(Place::Native, &script);
+        assert_eq!(out, "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
+
+#[test]
 fn another_session_joins_a_switch_without_a_daemon() {
     for place in INSIDE {
         let script = format!(

@@ -176,7 +176,7 @@ mod tests {
 
         #[test]
         fn any_text_with_the_marks_of_a_locator_is_one_or_not(
-            text in "(vde|vxvde|agno)(://)?[a/\\[\\]{}'\"\\\\%25= é:]{0,40}"
+            text in "(vde|vxvde|agno|cmd)(://)?[a/\\[\\]{}'\"\\\\%25= é:]{0,40}"
         ) {
             locator(&text);
         }

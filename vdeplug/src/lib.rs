@@ -12,6 +12,7 @@
 //! | `tap://name` | a tap interface of the kernel |
 //! | `udp://port->host:port` | a cable through UDP |
 //! | `ptp://path` | a cable between two processes |
+//! | `cmd://command` | behind the standard streams of a command, such as `ssh host vde_plug` |
 //! | `null://` | nothing |
 //!
 //! Two plugs of one switch exchange a frame:
@@ -34,13 +35,14 @@
 //! # Code map
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
-//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `null.rs`. They share `batch.rs` (many
+//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `null.rs`. They share `batch.rs` (many
 //! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
 //! [`Transport`] blocks.
 
 mod batch;
+mod cmd;
 mod complete;
 mod error;
 mod frame;

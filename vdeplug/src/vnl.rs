@@ -3,7 +3,7 @@
 //! [`Vnl`] is the parsed text; which parameters exist is the business of each transport, which
 //! asks for them through [`Parameters::resolve`]. Text of IP-type schemes (`vxvde`, `udp`, ...)
 //! carries parameters as `/key=value`; all others as `[key=value/key=value]`, because their path
-//! is a path. Quotes, `\` and `%xx` take the meaning from any character; `{...}` at the end is
+//! is a path, or none (`cmd`), because their path is a command line, which stays as it is. Quotes, `\` and `%xx` take the meaning from any character; `{...}` at the end is
 //! another locator, for transports that transform frames.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
@@ -12,6 +12,8 @@ use thiserror::Error;
 
 /// Schemes whose parameters follow the address as `/key=value`.
 const IP_TYPE: [&str; 4] = ["vxvde", "vxlan", "udp", "slirp"];
+/// Schemes that take all of the text as it is.
+const VERBATIM: [&str; 1] = ["cmd"];
 /// Locators nested deeper than this are a mistake or an attack.
 const DEEPEST: usize = 8;
 
@@ -137,6 +139,13 @@ fn parse(text: &str, depth: usize) -> Result<Vnl, VnlError> {
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         _ => ("vde", text),
     };
+    if VERBATIM.contains(&scheme) {
+        if rest.contains('\0') {
+            return Err(VnlError::NotText { text: owned() });
+        }
+        let (scheme, path) = (scheme.to_owned(), rest.to_owned());
+        return Ok(Vnl { scheme, path, parameters: Parameters::default(), nested: None });
+    }
     let mut scanner = Scanner { text, rest: rest.as_bytes() };
     let (delimiter, opening) = if IP_TYPE.contains(&scheme) { (b'/', "/{") } else { (b'[', "[{") };
     let (path, mut stop) = scanner.word(opening.as_bytes())?;
@@ -374,6 +383,9 @@ fn parse_number(text: &str) -> Option<u64> {
 
 impl fmt::Display for Vnl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if VERBATIM.contains(&self.scheme.as_str()) {
+            return write!(f, "{}://{}", self.scheme, self.path);
+        }
         let ip_type = IP_TYPE.contains(&self.scheme.as_str());
         write!(f, "{}://{}", self.scheme, Escaped(&self.path, if ip_type { "/" } else { "" }))?;
         for (index, Parameter { name, value }) in self.parameters.0.iter().enumerate() {

@@ -46,6 +46,16 @@ fn quotes_and_escapes_take_the_meaning_away() {
 }
 
 #[test]
+fn commands_stay_as_they_are() {
+    let text = "cmd://ssh host \"sh -c 'a[1] 100%41/b={c}'\"";
+    let command = vnl(text);
+    assert_eq!(command.path, "ssh host \"sh -c 'a[1] 100%41/b={c}'\"");
+    assert_eq!((command.parameters.0.len(), command.to_string().as_str()), (0, text));
+    let nested = vnl("agno://{cmd://cat 'x}'}").nested.expect("a locator");
+    assert_eq!((nested.scheme.as_str(), nested.path.as_str()), ("cmd", "cat 'x}'"));
+}
+
+#[test]
 fn braces_nest() {
     let outer = vnl("agno:///key[ethtype=1]{vlan://3{vxvde://239.1.1.1/vni=2}}");
     let vlan = outer.nested.as_deref().expect("a locator");
