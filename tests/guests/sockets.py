@@ -3,8 +3,10 @@
 The output must be the same on plain Linux and on a virtual stack.
 """
 
+import asyncio
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -104,6 +106,121 @@ def refused():
     settle(sock, "IN|OUT|ERR|HUP|RDHUP")
     show("error", errno.errorcode.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0),
          sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), mask(sock))
+
+
+def dead():
+    """A name that refuses connections."""
+    sock = socket.socket()
+    sock.bind((LO, 0))
+    return sock.getsockname()
+
+
+def failed(name):
+    sock = socket.socket()
+    sock.setblocking(False)
+    outcome(sock.connect, name)
+    settle(sock, "IN|OUT|ERR|HUP|RDHUP")
+    return sock
+
+
+def exchange(client, listener):
+    server, _ = listener.accept()
+    client.setblocking(True)
+    client.sendall(b"question")
+    got = server.recv(100)
+    server.sendall(b"answer")
+    return got, client.recv(100), client.getpeername() == listener.getsockname()
+
+
+def once_more():
+    """A socket whose connect has failed, or that has listened, can be used again."""
+    listener = socket.socket()
+    # Linux keeps the port of a listener that stops only when it was asked for by number.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(dead())
+    listener.listen()
+    name, nobody = listener.getsockname(), dead()
+    sock = failed(nobody)
+    sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    number = sock.fileno()
+    show("says so once", outcome(sock.connect, name))
+    show("connects", outcome(sock.connect, name) in (None, "EINPROGRESS"), settle(sock, "OUT"),
+         sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), outcome(sock.connect, name))
+    show("same descriptor", number == sock.fileno(), os.get_inheritable(number),
+         bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_NONBLOCK))
+    show("exchanged", *exchange(sock, listener))
+    sock = failed(nobody)
+    os.set_inheritable(sock.fileno(), True)
+    sock.settimeout(None)
+    show("unread error", outcome(sock.connect, name), sock.connect(name))
+    show("inheritable", sock.get_inheritable(),
+         bool(fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK), *exchange(sock, listener))
+    sock = failed(nobody)
+    for _ in range(3):
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        again = outcome(sock.connect, nobody), outcome(sock.connect, nobody)
+        show("fails again", again[0], again[1] in ("EINPROGRESS", "ECONNREFUSED"),
+             settle(sock, "IN|OUT|ERR|HUP|RDHUP"))
+    show("listen at once", outcome(sock.listen))
+    outcome(sock.connect, nobody)
+    show("listens", sock.listen(), socket.create_connection(sock.getsockname()).fileno() > 0,
+         settle(sock, "IN"), len(sock.accept()))
+    for _ in range(2):
+        listener.shutdown(socket.SHUT_RDWR)
+        show("stopped", outcome(listener.accept), outcome(socket.socket().connect, name))
+        listener.listen()
+        client = socket.socket()
+        client.settimeout(5)
+        client.connect(name)
+        show("listens again", listener.getsockname() == name, *exchange(client, listener))
+    other = socket.socket()
+    other.bind((LO, 0))
+    other.listen()
+    other.shutdown(socket.SHUT_RD)
+    other.connect(name)
+    show("connects then", *exchange(other, listener))
+    show("dissolved", outcome(dissolve, other), outcome(other.getpeername))
+    other.connect(name)
+    show("connected once more", *exchange(other, listener))
+    copies = [failed(nobody) for _ in range(50)]
+    for sock in copies:
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        outcome(sock.connect, name)
+        outcome(sock.connect, name)
+        listener.accept()[0].sendall(b"welcome")
+    show("many", {(settle(sock, "IN|OUT|RDHUP"), sock.recv(100)) for sock in copies})
+
+
+def dissolve(sock):
+    """connect(2) to nobody."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.connect(sock.fileno(), bytes(16), 16) < 0:
+        raise OSError(ctypes.get_errno(), "connect")
+
+
+def event_loop():
+    """asyncio's connect, tried until somebody listens."""
+    async def run():
+        loop = asyncio.get_running_loop()
+        listener = socket.socket()
+        listener.setblocking(False)
+        listener.bind((LO, 0))
+        client = socket.socket()
+        client.setblocking(False)
+        for attempt in range(5):
+            try:
+                await loop.sock_connect(client, listener.getsockname())
+                break
+            except OSError as error:
+                show("attempt", errno.errorcode[error.errno])
+            if attempt == 2:
+                listener.listen()
+        server, _ = await loop.sock_accept(listener)
+        await loop.sock_sendall(client, b"question")
+        show("asked", await loop.sock_recv(server, 100))
+        await loop.sock_sendall(server, b"answer")
+        show("answered", await asyncio.wait_for(loop.sock_recv(client, 100), 5))
+    asyncio.run(run())
 
 
 def nonblocking():
@@ -435,8 +552,8 @@ def v6():
     show("mapped", peer[0], server.recv(10), server.getsockname()[0])
 
 
-for part in (tcp, reset, refused, nonblocking, last_words, options, errors, accept_flags,
-             timeouts, stopped, addressed, closed_listener, small_buffers, signals, coinciding, udp,
-             unreachable, inheritance, v6):
+for part in (tcp, reset, refused, once_more, event_loop, nonblocking, last_words, options, errors,
+             accept_flags, timeouts, stopped, addressed, closed_listener, small_buffers, signals,
+             coinciding, udp, unreachable, inheritance, v6):
     print(f"[{part.__name__}]", flush=True)
     part()

@@ -137,6 +137,9 @@ pub enum Action {
     ReturnFd(FdReply),
     /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
     Instead(Instead),
+    /// Another file takes the place of one of the guest's, then the handler is asked again. Not from
+    /// a [`Completer`].
+    Renew(Renewal),
     /// The handler has taken a [`Completer`] and answers later.
     Pending,
     /// The handler may block: run this on a thread of its own and carry out what it returns.
@@ -152,6 +155,16 @@ pub struct Instead {
     pub args: [u64; 6],
     /// An argument that points to these bytes.
     pub data: Option<(usize, Vec<u8>)>,
+}
+
+/// A file for a descriptor that the guest has. Whether it is closed on exec stays as it was; other
+/// descriptors of the former file keep that one.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The descriptor.
+    pub at: GuestFd,
+    /// The file to put there.
+    pub fd: OwnedFd,
 }
 
 /// The rest of a handler that may block.
@@ -197,6 +210,7 @@ impl fmt::Display for Action {
                 let other = Syscall { number: instead.number, args: instead.args };
                 write!(f, "the kernel's {other}")
             }
+            Self::Renew(Renewal { at, .. }) => write!(f, "asked again with a new {at}"),
             Self::Pending => f.write_str("later"),
             Self::Slow(_) => f.write_str("by a thread"),
         }

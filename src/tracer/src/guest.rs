@@ -112,6 +112,15 @@ impl TaskGuest {
         writes.iter().try_for_each(|(at, data)| self.write(*at, data))
     }
 
+    /// Whether a descriptor is closed on exec (proc_pid_fdinfo(5)). Errors: `EBADF`.
+    pub(crate) fn closes_on_exec(&self, fd: GuestFd) -> Result<bool, Errno> {
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{}", self.tid, fd.0))
+            .map_err(|error| scarce(error, Errno::EBADF))?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        flags.map(|flags| flags & libc::O_CLOEXEC != 0).ok_or(Errno::EBADF)
+    }
+
     fn descriptors(&self) -> Result<&OwnedFd, Errno> {
         if let Some(directory) = self.descriptors.get() {
             return Ok(directory);
@@ -234,6 +243,8 @@ fn decimal(number: i32, buffer: &mut [u8; 12]) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -241,6 +252,18 @@ mod tests {
         for number in [0, 7, 10, 4096, i32::MAX, -1, i32::MIN] {
             assert_eq!(decimal(number, &mut [0; 12]), number.to_string());
         }
+    }
+
+    #[test]
+    fn close_on_exec_can_be_told() {
+        let guest =
+            TaskGuest::new(Tid(nix::unistd::gettid().as_raw()), nix::unistd::getpid().as_raw());
+        let closed = File::open("/dev/null").expect("is there");
+        let kept = nix::unistd::dup(&closed).expect("room");
+        let tell = |fd: i32| guest.closes_on_exec(GuestFd(fd));
+        assert_eq!(tell(closed.as_raw_fd()), Ok(true));
+        assert_eq!(tell(kept.as_raw_fd()), Ok(false));
+        assert_eq!(tell(-1), Err(Errno::EBADF));
     }
 
     #[test]

@@ -47,6 +47,21 @@ pub(crate) fn give(
     check(moved)
 }
 
+/// Puts `fd` under a number of the guest. Errors: `ESRCH`, `EMFILE`.
+pub(crate) fn replace(
+    remote: &mut Remote<'_>,
+    group: i32,
+    fd: &OwnedFd,
+    close_on_exec: bool,
+    at: i32,
+) -> io::Result<()> {
+    let given = give(remote, group, fd, true)?.cast_unsigned();
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    let replaced = remote.call(libc::SYS_dup3, [given, arg(at), arg(flags), 0, 0, 0])?;
+    remote.call(libc::SYS_close, [given, 0, 0, 0, 0, 0])?;
+    check(replaced).map(|_| ())
+}
+
 /// Sends the descriptor through the pair; returns the number that the guest received.
 fn transfer(
     remote: &mut Remote<'_>,

@@ -23,7 +23,7 @@ use umvu_abi::{Errno, Tid};
 
 use crate::{
     apart,
-    api::{Action, Answer, Call, Completer, Guest, Supervisor, Syscall},
+    api::{Action, Answer, Call, Completer, Guest, Renewal, Supervisor, Syscall},
     errands::{Errand, Errands},
     filter,
     guest::TaskGuest,
@@ -39,6 +39,9 @@ const AT_ONCE: Duration = Duration::from_nanos(1500);
 const QUEUED: u32 = 32;
 /// How many notifications an added thread takes before it ends.
 const STINT: u32 = 4096;
+/// How often a handler may ask for another file in one call: again only when other threads of the
+/// guest have replaced it meanwhile.
+const RENEWALS: u32 = 4;
 /// The most threads of one listener.
 const THREADS: usize = 4;
 
@@ -165,7 +168,7 @@ impl Listener {
                 return self.take(notification);
             }
         }
-        let action = self.ask(&guest, syscall, notification.id);
+        let Some(action) = self.ask_renewing(&guest, syscall, notification.id) else { return };
         match action {
             Action::Pending => {}
             Action::Slow(slow) => {
@@ -189,6 +192,33 @@ impl Listener {
         let number = i64::from(notification.number);
         self.backend.shortcuts.count(guest.group(), number, notification.after)
             && shortcut::is_alone(guest.tid)
+    }
+
+    /// Runs the handler, and again after each file that it puts in place; None when the call was
+    /// taken back meanwhile.
+    fn ask_renewing(
+        self: &Arc<Self>,
+        guest: &Arc<TaskGuest>,
+        syscall: Syscall,
+        id: u64,
+    ) -> Option<Action> {
+        for _ in 0..RENEWALS {
+            let renewal = match self.ask(guest, syscall, id) {
+                Action::Renew(renewal) => renewal,
+                action => return Some(action),
+            };
+            match self.renew(guest, id, &renewal) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return None,
+                Err(error) => return Some(Action::error(error.into())),
+            }
+        }
+        Some(Action::error(Errno::EIO))
+    }
+
+    fn renew(&self, guest: &TaskGuest, id: u64, renewal: &Renewal) -> io::Result<()> {
+        let close_on_exec = guest.closes_on_exec(renewal.at)?;
+        sys::replace_fd(&self.fd, id, &renewal.fd, close_on_exec, renewal.at.0)
     }
 
     /// Runs the handler. A panic fails the one call.
@@ -240,7 +270,7 @@ impl Listener {
                 guest.write_all(&reply.writes)?;
                 sys::respond_fd(&self.fd, id, &reply.fd, reply.close_on_exec)
             }
-            Action::Pending | Action::Slow(_) | Action::Instead(_) => {
+            Action::Pending | Action::Slow(_) | Action::Instead(_) | Action::Renew(_) => {
                 sys::respond(&self.fd, id, Verdict::Value(Errno::EIO.to_return()))
             }
         }

@@ -85,6 +85,12 @@ impl Registers {
         arch::go_to(&mut self.raw, counter);
     }
 
+    /// From those of a call's entry: the registers that make the same call again.
+    pub(crate) fn again(&self) -> Self {
+        let site = self.counter().wrapping_sub(arch::SYSCALL_INSTRUCTION.len() as u64);
+        self.for_call(site, self.number(), self.args())
+    }
+
     /// The registers that execute the system-call instruction at `site`.
     pub(crate) fn for_call(&self, site: u64, number: i64, args: [u64; 6]) -> Self {
         let mut call = *self;

@@ -21,7 +21,8 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     apart,
     api::{
-        Action, Answer, Call, Completer, FdReply, Guest, Subscription, Supervisor, Syscall, Trap,
+        Action, Answer, Call, Completer, FdReply, Guest, Renewal, Subscription, Supervisor,
+        Syscall, Trap,
     },
     births, filter,
     guest::TaskGuest,
@@ -40,6 +41,9 @@ enum Inside {
     Answered(i64),
     /// A call that was skipped: it returns a descriptor.
     Descriptor(FdReply),
+    /// A call that was skipped and is made again with another file in place, and what the registers
+    /// were.
+    Renewing(Renewal, Registers),
     /// A call in place of the guest's, and what the registers were.
     Replaced(Registers),
     /// A call whose answer comes later, and what the registers were.
@@ -218,6 +222,13 @@ impl Stops {
                 self.inside.insert(tid, Inside::Replaced(before));
                 return Ok(());
             }
+            Action::Renew(renewal) => {
+                let before = registers;
+                registers.skip(0);
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Renewing(renewal, before));
+                return Ok(());
+            }
             Action::Pending | Action::Slow(_) => {
                 let parked = self.parked(guest, syscall, action);
                 parked.taken_back.store(false, Ordering::SeqCst);
@@ -254,6 +265,9 @@ impl Stops {
                 before.set_result(registers.result());
                 return before.write(tid);
             }
+            Some(Inside::Renewing(renewal, before)) => {
+                return renew(tid, guest, group, &renewal, before);
+            }
             Some(Inside::Parked(parked, before)) => {
                 let Some(action) = parked.answer.lock().take() else {
                     // A signal: the call is taken back, and made again as the handler's flags say.
@@ -285,7 +299,9 @@ impl Stops {
                 registers.set_result(result);
                 registers.write(tid)
             }
-            Inside::Native | Inside::Replaced(_) | Inside::Parked(..) => Ok(()),
+            Inside::Native | Inside::Renewing(..) | Inside::Replaced(_) | Inside::Parked(..) => {
+                Ok(())
+            }
         }
     }
 
@@ -350,6 +366,29 @@ impl Stops {
         }
         parked
     }
+}
+
+/// At the exit of a skipped call: puts a file in place and has the guest make the call again.
+fn renew(
+    tid: Pid,
+    guest: &TaskGuest,
+    group: i32,
+    renewal: &Renewal,
+    before: Registers,
+) -> io::Result<()> {
+    let memory = guest.memory().map_err(io::Error::from)?;
+    let mut remote = Remote::begin(tid, group, memory)?;
+    let close_on_exec = guest.closes_on_exec(renewal.at).map_err(io::Error::from);
+    let replaced = close_on_exec.and_then(|close_on_exec| {
+        handover::replace(&mut remote, group, &renewal.fd, close_on_exec, renewal.at.0)
+    });
+    remote.end()?;
+    let mut registers = before;
+    match replaced {
+        Ok(()) => registers = before.again(),
+        Err(error) => registers.set_result(Errno::from(error).to_return()),
+    }
+    registers.write(tid)
 }
 
 /// Performs the writes of an answer and tells what the call returns.

@@ -20,6 +20,7 @@ const IOCTL_ADDFD: libc::c_ulong = 0x4018_2103;
 const IOCTL_SET_FLAGS: libc::c_ulong = 0x4008_2104;
 const SYNC_WAKE_UP: u64 = 1;
 const FLAG_CONTINUE: u32 = 1;
+const ADDFD_SETFD: u32 = 1;
 const ADDFD_SEND: u32 = 2;
 
 fn check(result: libc::c_long) -> io::Result<i64> {
@@ -90,10 +91,31 @@ pub(crate) fn respond_fd(
     fd: &OwnedFd,
     close_on_exec: bool,
 ) -> io::Result<()> {
+    add_fd(listener, id, fd, close_on_exec, (ADDFD_SEND, 0))
+}
+
+/// Puts a descriptor under a number of the guest, whose call goes on waiting for its answer.
+pub(crate) fn replace_fd(
+    listener: &OwnedFd,
+    id: u64,
+    fd: &OwnedFd,
+    close_on_exec: bool,
+    at: i32,
+) -> io::Result<()> {
+    let at = u32::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    add_fd(listener, id, fd, close_on_exec, (ADDFD_SETFD, at))
+}
+
+fn add_fd(
+    listener: &OwnedFd,
+    id: u64,
+    fd: &OwnedFd,
+    close_on_exec: bool,
+    (flags, newfd): (u32, u32),
+) -> io::Result<()> {
     let srcfd = u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX);
     let newfd_flags = if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
-    let mut addfd =
-        libc::seccomp_notif_addfd { id, flags: ADDFD_SEND, srcfd, newfd: 0, newfd_flags };
+    let mut addfd = libc::seccomp_notif_addfd { id, flags, srcfd, newfd, newfd_flags };
     // SAFETY: the ioctl reads one seccomp_notif_addfd through a valid pointer.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), IOCTL_ADDFD, &raw mut addfd) };
     check(libc::c_long::from(result)).map(|_| ())

@@ -43,7 +43,7 @@ use umvu_abi::{
     net::{Holder, NewSocket, Socket, SocketEvents, SocketSpec, StreamSocket},
 };
 use umvu_reactor::{Handle, Reactor, Ready, Source};
-use umvu_tracer::api::Call;
+use umvu_tracer::api::{Action, Call, Renewal};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::control::Messages;
@@ -56,7 +56,7 @@ pub(crate) use self::{
     stream::Stream,
     unix::{is_nonblocking, set_nonblocking},
 };
-use self::{names::Names, senders::Senders};
+use self::{names::Names, senders::Senders, stream::FreshEnd};
 use crate::{rundir::RunDir, view::Mount};
 
 /// How many inodes that are not ours are remembered.
@@ -113,6 +113,18 @@ impl Virtual {
         self.observer.inode.load(Ordering::Relaxed)
     }
 
+    /// The inode of the end that the guest had before; 0 when there is none.
+    fn former(&self) -> u64 {
+        self.observer.former.load(Ordering::Relaxed)
+    }
+
+    /// Another end takes the place of the guest's; returns the inode before the former one.
+    fn take_end(&self, fresh: &OwnedFd) -> Result<u64, Errno> {
+        let inode = unix::inode(fresh)?;
+        let former = self.observer.inode.swap(inode, Ordering::Relaxed);
+        Ok(self.observer.former.swap(former, Ordering::Relaxed))
+    }
+
     fn wake(&self) {
         if let Some(handle) = self.handle.get() {
             handle.wake();
@@ -140,6 +152,8 @@ struct Observer {
     handle: OnceLock<Handle>,
     /// The inode of the guest's end; 0 while unknown.
     inode: AtomicU64,
+    /// The inode of the end that it had before, which it holds until it gets the present one.
+    former: AtomicU64,
     /// Collects what is closed.
     sweep: OnceLock<Handle>,
 }
@@ -153,7 +167,8 @@ impl SocketEvents for Observer {
 
     fn is_open(&self) -> bool {
         let inode = self.inode.load(Ordering::Relaxed);
-        let open = inode == 0 || alive::is_open(inode);
+        let former = self.former.load(Ordering::Relaxed);
+        let open = inode == 0 || alive::is_open(inode) || (former != 0 && alive::is_open(former));
         if !open && let Some(sweep) = self.sweep.get() {
             sweep.wake();
         }
@@ -170,6 +185,15 @@ struct Registry {
     by_id: HashMap<u64, Arc<Virtual>>,
     by_inode: HashMap<u64, Arc<Virtual>>,
     foreign: HashSet<u64>,
+}
+
+impl Registry {
+    /// Forgets an inode of a socket.
+    fn leave(&mut self, inode: u64, one: &Virtual) {
+        if self.by_inode.get(&inode).is_some_and(|other| other.id == one.id) {
+            self.by_inode.remove(&inode);
+        }
+    }
 }
 
 /// What all sockets share.
@@ -422,13 +446,22 @@ impl Hub {
         self.enter(&listener.mount, listener.spec, kind, observer, 0).map(Some)
     }
 
+    /// Gives the guest the fresh end that its socket has taken.
+    fn renew(&self, one: &Virtual, at: GuestFd, end: FreshEnd) -> Result<Action, Errno> {
+        let mut registry = self.registry.write();
+        let one = registry.by_id.get(&one.id).cloned().ok_or(Errno::ECONNABORTED)?;
+        registry.leave(end.gone, &one);
+        registry.foreign.remove(&one.inode());
+        registry.by_inode.insert(one.inode(), one);
+        Ok(Action::Renew(Renewal { at, fd: end.fd }))
+    }
+
     /// Takes a socket out of the registry: nothing refers to it any more.
     fn forget(&self, one: &Virtual) {
-        let inode = one.inode();
         let mut registry = self.registry.write();
         let removed = registry.by_id.remove(&one.id);
-        if inode != 0 && registry.by_inode.get(&inode).is_some_and(|other| other.id == one.id) {
-            registry.by_inode.remove(&inode);
+        for inode in [one.inode(), one.former()] {
+            registry.leave(inode, one);
         }
         drop(registry);
         drop(removed);
@@ -504,7 +537,12 @@ impl Hub {
         let inodes: Vec<u64> = known.iter().map(|(inode, _)| *inode).collect();
         let living = alive::living(&inodes);
         for (inode, one) in known {
-            if !living.contains(&inode) {
+            if living.contains(&inode) {
+                continue;
+            }
+            if inode != one.inode() {
+                self.registry.write().leave(inode, &one);
+            } else if !living.contains(&one.former()) {
                 self.discard_closed(&one);
             }
         }

@@ -5,7 +5,9 @@
 //! once established the junk is drained. The peer's FIN becomes shutdown(2) of our end; the
 //! guest's end-of-file becomes FIN. A reset is a close with unread data in the queue, which the
 //! kernel reports as ECONNRESET. A listener is the guest's own socket, listening at a private
-//! path; each established connection is one connect(2) to it.
+//! path; each established connection is one connect(2) to it. Such a socket cannot be joined twice:
+//! after a failed connect or the end of a listener the next connect or listen puts a fresh one under
+//! the guest's descriptor.
 
 use std::{
     collections::VecDeque,
@@ -42,12 +44,21 @@ pub(crate) struct Stream {
     seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
 }
 
+/// An end for a guest whose own has been used.
+pub(super) struct FreshEnd {
+    pub(super) fd: OwnedFd,
+    /// An inode that is no longer this socket's.
+    pub(super) gone: u64,
+}
+
 enum State {
     Fresh,
+    /// As good as fresh, but the guest's end has been used.
+    Spent,
     Connecting(Connecting),
     Joined(Pipe),
     Listening(Listener),
-    /// A connect(2) that did not wait has failed: the guest's end cannot be used again.
+    /// A connect(2) that did not wait has failed; the next one says so, and leaves it spent.
     Failed,
     /// The connection is over.
     Finished,
@@ -83,6 +94,8 @@ struct Pipe {
     peer_done: bool,
     /// The guest closed its reading side: received data is dropped.
     deaf: bool,
+    /// A connect(2) has returned 0: the next one is an error.
+    told: bool,
 }
 
 struct Listener {
@@ -128,6 +141,9 @@ impl Stream {
     ) -> Result<Action, Errno> {
         let guest = call.guest.fetch_fd(call.fd(0))?;
         let nonblocking = unix::is_nonblocking(&guest);
+        if *addr == SockAddr::Unspec {
+            return self.dissolve(&guest);
+        }
         let mut state = self.state.lock();
         match &mut *state {
             State::Connecting(connecting) => {
@@ -140,16 +156,24 @@ impl Stream {
                 one.wake();
                 return Ok(Action::Pending);
             }
+            State::Joined(pipe) if !pipe.told => {
+                pipe.told = true;
+                return Ok(Action::value(0));
+            }
             State::Joined(_) | State::Listening(_) | State::Finished => {
                 return Err(Errno::EISCONN);
             }
-            State::Failed => return Err(Errno::ECONNABORTED),
-            State::Fresh => {}
+            State::Failed => {
+                *state = State::Spent;
+                return Err(self.socket.take_error().unwrap_or(Errno::ECONNABORTED));
+            }
+            State::Fresh | State::Spent => {}
+        }
+        if let Some(end) = fresh_end(one, &mut state, &guest)? {
+            drop(state);
+            return hub.renew(one, call.fd(0), end);
         }
         self.socket.connect(addr)?;
-        if *addr == SockAddr::Unspec {
-            return Ok(Action::value(0));
-        }
         *self.seen.lock() = Some((Arc::downgrade(&call.guest), call.fd(0)));
         let (guest, joined, waiter, action) = if nonblocking {
             let end = hub.join(&guest).inspect_err(|_| self.socket.reset())?;
@@ -172,16 +196,20 @@ impl Stream {
         hub: &Hub,
         call: &Call,
         backlog: u32,
-    ) -> Result<(), Errno> {
+    ) -> Result<Action, Errno> {
         let guest = call.guest.fetch_fd(call.fd(0))?;
         let mut state = self.state.lock();
         match &*state {
             State::Listening(_) => {
                 self.socket.listen(backlog)?;
-                return unix::listen(&guest, backlog);
+                return unix::listen(&guest, backlog).map(|()| Action::value(0));
             }
-            State::Fresh => {}
+            State::Fresh | State::Spent => {}
             _ => return Err(Errno::EINVAL),
+        }
+        if let Some(end) = fresh_end(one, &mut state, &guest)? {
+            drop(state);
+            return hub.renew(one, call.fd(0), end);
         }
         self.socket.listen(backlog)?;
         let path = hub.path('l', one.id);
@@ -190,7 +218,7 @@ impl Stream {
         *state = State::Listening(Listener { path, waiting: None, acceptors: VecDeque::new() });
         drop(state);
         one.wake();
-        Ok(())
+        Ok(Action::value(0))
     }
 
     /// accept4(2) when the guest wants the peer's address; `finish` makes the answer.
@@ -229,24 +257,48 @@ impl Stream {
             State::Listening(_) if how == Shutdown::Write => Action::value(0),
             State::Listening(listener) => {
                 listener.stop(&mut answers);
-                *state = State::Finished;
+                *state = State::Spent;
                 self.socket.reset();
                 // Wakes the accepts that wait in the kernel.
                 Action::Forward
             }
             State::Connecting(connecting) => {
-                let waiter = connecting.waiter.take();
-                answers.extend(waiter.map(|w| (w.completer, Action::error(Errno::ECONNRESET))));
-                let joined = connecting.joined.is_some();
-                *state = if joined { State::Failed } else { State::Fresh };
+                answers.extend(connecting.give_up(Errno::ECONNRESET));
+                *state = State::Spent;
                 self.socket.reset();
                 Action::value(0)
             }
-            State::Fresh | State::Failed | State::Finished => return Err(Errno::ENOTCONN),
+            State::Fresh | State::Spent | State::Failed | State::Finished => {
+                return Err(Errno::ENOTCONN);
+            }
         };
         drop(state);
         answer(answers);
         Ok(action)
+    }
+
+    /// connect(2) with AF_UNSPEC: whatever the socket is, it ends, and can be used anew. Errors:
+    /// `EISCONN` for a connection that has ended by itself.
+    fn dissolve(&self, guest: &OwnedFd) -> Result<Action, Errno> {
+        let mut answers = Answers::new();
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Finished => return Err(Errno::EISCONN),
+            State::Fresh | State::Spent | State::Failed | State::Joined(_) => {}
+            State::Connecting(connecting) => answers.extend(connecting.give_up(Errno::ECONNRESET)),
+            State::Listening(listener) => {
+                listener.stop(&mut answers);
+                // Wakes the accepts that wait in the kernel.
+                unix::shutdown(guest);
+            }
+        }
+        if !matches!(*state, State::Fresh) {
+            *state = State::Spent;
+        }
+        self.socket.reset();
+        drop(state);
+        answer(answers);
+        Ok(Action::value(0))
     }
 
     /// Takes the pending error, as SO_ERROR does; polls of the guest's end then show none either.
@@ -298,11 +350,10 @@ impl Stream {
         let previous = std::mem::replace(&mut *self.state.lock(), State::Finished);
         match previous {
             State::Connecting(mut connecting) => {
-                let waiter = connecting.waiter.take();
-                answers.extend(waiter.map(|w| (w.completer, Action::error(Errno::ECONNABORTED))));
+                answers.extend(connecting.give_up(Errno::ECONNABORTED));
             }
             State::Listening(mut listener) => listener.stop(&mut answers),
-            State::Fresh | State::Joined(_) | State::Failed | State::Finished => {}
+            _ => {}
         }
         answer(answers);
     }
@@ -376,7 +427,7 @@ impl Stream {
         if outcome == StreamState::Connecting {
             return;
         }
-        let State::Connecting(connecting) = std::mem::replace(state, State::Fresh) else { return };
+        let State::Connecting(connecting) = std::mem::replace(state, State::Spent) else { return };
         let waiter = connecting.waiter;
         let result = match outcome {
             StreamState::Established { .. } => {
@@ -397,15 +448,17 @@ impl Stream {
                 joined
                     .inspect(|end| self.size(end, libc::SO_RCVBUF))
                     .and_then(|end| Pipe::new(one, end))
-                    .map(|pipe| *state = State::Joined(pipe))
+                    .map(|pipe| *state = State::Joined(Pipe { told: waiter.is_some(), ..pipe }))
                     .inspect_err(|_| self.socket.reset())
             }
             StreamState::Refused(errno) | StreamState::Broken(errno) => {
-                if connecting.joined.is_some() {
-                    // Our end closes here with the junk unread: the guest's poll sees the error,
-                    // and SO_ERROR tells which.
-                    *state = State::Failed;
-                }
+                // Our end closes here with the junk unread: the guest's poll sees the error, and
+                // SO_ERROR tells which.
+                *state = match connecting.joined {
+                    Some(_) if waiter.is_some() => State::Spent,
+                    Some(_) => State::Failed,
+                    None => State::Fresh,
+                };
                 if waiter.is_some() {
                     let _ = self.socket.take_error();
                 }
@@ -620,6 +673,25 @@ impl Stream {
     }
 }
 
+/// What the guest is to be given instead of its end, unless that can be used. From now on the socket
+/// is fresh, but for whoever still has the former end.
+fn fresh_end(one: &Virtual, state: &mut State, guest: &OwnedFd) -> Result<Option<FreshEnd>, Errno> {
+    if matches!(state, State::Fresh) && unix::inode(guest)? == one.inode() {
+        return Ok(None);
+    }
+    let fd = unix::like(guest)?;
+    let gone = one.take_end(&fd)?;
+    *state = State::Fresh;
+    Ok(Some(FreshEnd { fd, gone }))
+}
+
+impl Connecting {
+    /// The answer for the connect(2) that waits, if one does.
+    fn give_up(&mut self, errno: Errno) -> Option<(Completer, Action)> {
+        self.waiter.take().map(|waiter| (waiter.completer, Action::error(errno)))
+    }
+}
+
 impl Waiter {
     fn new(call: &Call, guest: &OwnedFd, late: Errno) -> Self {
         let deadline = unix::send_timeout(guest).map(|timeout| Instant::now() + timeout);
@@ -666,6 +738,7 @@ impl Pipe {
             guest_done: false,
             peer_done: false,
             deaf: false,
+            told: true,
         })
     }
 }

@@ -240,11 +240,15 @@ impl Bench {
     }
 
     fn connect(&self) -> Action {
+        self.try_connect().expect("it starts")
+    }
+
+    fn try_connect(&self) -> Result<Action, Errno> {
         let found = self.sockets.find(&self.call, GuestFd(0)).expect("open");
         let one = found.expect("it is virtual");
         let Kind::Stream(stream) = &one.kind else { panic!("a stream") };
         let addr = SockAddr::any(2);
-        stream.connect(&one, self.sockets.hub(), &self.call, &addr).expect("it starts")
+        stream.connect(&one, self.sockets.hub(), &self.call, &addr)
     }
 
     fn established(nonblocking: bool) -> Self {
@@ -342,6 +346,30 @@ fn a_refused_connection_polls_as_tcp_does() {
     let nowhere = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 1);
     let _ = nix::sys::socket::connect(real.as_raw_fd(), &nowhere);
     becomes_like(&bench.guest, &real);
+}
+
+#[test]
+fn a_refused_socket_gets_a_fresh_end_to_connect_again() {
+    let mut bench = Bench::new(true);
+    let _ = bench.connect();
+    bench.script.set(|inner| inner.state = Some(StreamState::Refused(Errno::ECONNREFUSED)));
+    let failed = || bench.try_connect().err().filter(|errno| *errno != Errno::EALREADY);
+    let said = std::iter::repeat_with(failed).find_map(|errno| errno);
+    assert_eq!(said, Some(Errno::ECONNABORTED));
+    // The guest may never get the first one: a signal has come.
+    assert!(matches!(bench.connect(), Action::Renew(_)));
+    bench.sockets.sweep();
+    let Action::Renew(renewal) = bench.connect() else { panic!("another end") };
+    bench.guest = renewal.fd.try_clone().expect("a duplicate");
+    *bench.own.lock() = Some(renewal.fd);
+    bench.sockets.sweep();
+    let Action::Return(reply) = bench.connect() else { panic!("answered at once") };
+    assert_eq!(reply.result, Err(Errno::EINPROGRESS));
+    bench.script.set(|inner| {
+        inner.state = Some(StreamState::Established { peer_closed: false });
+    });
+    let (client, _server) = tcp_pair();
+    becomes_like(&bench.guest, &client);
 }
 
 #[test]

@@ -55,6 +55,15 @@ pub(crate) fn create(kind: SockType, nonblocking: bool) -> Result<OwnedFd, Errno
     socket::socket(AddressFamily::Unix, kind, flags, None).map_err(errno).and_then(admit)
 }
 
+/// A new stream socket that waits as another one does. Errors: `ENFILE`.
+pub(crate) fn like(other: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let new = create(SockType::Stream, is_nonblocking(other))?;
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        ffi::set_socket_option(&new, name, &ffi::socket_option(other, name)?)?;
+    }
+    Ok(new)
+}
+
 /// A connected, unnamed pair of datagram sockets: the guest's end and ours (non-blocking).
 pub(crate) fn datagram_pair(nonblocking: bool) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -186,6 +195,11 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
 /// Ends the guest's reading: it sees end-of-file after what is queued.
 pub(crate) fn shutdown_write(fd: &OwnedFd) {
     let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Write);
+}
+
+/// Ends both directions, or the listening.
+pub(crate) fn shutdown(fd: &OwnedFd) {
+    let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Both);
 }
 
 /// Refuses whatever anybody sends to this socket.

@@ -32,11 +32,10 @@ pub(super) fn listen(core: &Core, call: &Call) -> Action {
             match listen() {
                 Err(Errno::EADDRINUSE) => {
                     core.sockets.sweep();
-                    listen()?;
+                    listen()
                 }
-                result => result?,
+                result => result,
             }
-            Ok(Action::value(0))
         }
         Kind::Datagram(_) => Err(Errno::EOPNOTSUPP),
     })
