@@ -93,7 +93,7 @@ pub(crate) fn receive_frames(
                 count += 1;
                 each(Frame::from(bytes.to_vec()));
             } else {
-                drops.add(1);
+                drops.add(usize::from(!bytes.is_empty()));
             }
         });
         match received {

@@ -13,6 +13,7 @@
 //! | `udp://port->host:port` | a cable through UDP |
 //! | `ptp://path` | a cable between two processes |
 //! | `cmd://command` | behind the standard streams of a command, such as `ssh host vde_plug` |
+//! | `seqpacket://fd`, `seqpacket://path` | a cable that is a socket, inherited or called |
 //! | `null://` | nothing |
 //!
 //! Two plugs of one switch exchange a frame:
@@ -35,7 +36,7 @@
 //! # Code map
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
-//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `null.rs`. They share `batch.rs` (many
+//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`, `null.rs`. They share `batch.rs` (many
 //! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
@@ -53,6 +54,7 @@ mod null;
 mod open;
 mod outlet;
 mod ptp;
+mod seqpacket;
 mod switch;
 mod tap;
 mod transport;

@@ -5,8 +5,8 @@ use std::{env, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    cmd, error::OpenError, null, ptp, switch, tap, transport::Transport, udp, vde, vnl::Vnl, vxlan,
-    vxvde,
+    cmd, error::OpenError, null, ptp, seqpacket, switch, tap, transport::Transport, udp, vde,
+    vnl::Vnl, vxlan, vxvde,
 };
 
 /// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
@@ -15,7 +15,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 10] = [
+const TRANSPORTS: [(&str, Open); 11] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -25,6 +25,7 @@ const TRANSPORTS: [(&str, Open); 10] = [
     ("udp", udp::open),
     ("ptp", ptp::open),
     ("cmd", cmd::open),
+    ("seqpacket", seqpacket::open),
     ("null", null::open),
 ];
 
@@ -83,7 +84,7 @@ mod tests {
     fn an_unknown_scheme_lists_the_known_ones() {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// vxvde:// \
-                        vxlan:// tap:// udp:// ptp:// cmd:// null://)";
+                        vxlan:// tap:// udp:// ptp:// cmd:// seqpacket:// null://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

@@ -14,7 +14,10 @@ use std::{
     sync::Arc,
 };
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::epoll::{Epoll, EpollEvent, EpollFlags},
+};
 use parking_lot::Mutex;
 
 use crate::{batch, transport::Drops};
@@ -40,6 +43,14 @@ impl Outlet {
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether the other end of the socket is gone.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut descriptors = [PollFd::new(self.socket(), PollFlags::empty())];
+        let _ = poll(&mut descriptors, PollTimeout::ZERO);
+        let events = descriptors[0].revents().unwrap_or(PollFlags::empty());
+        events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
     }
 
     /// Sends frames, or keeps them for [`Self::flush`]; beyond the backlog they are dropped.

@@ -1,8 +1,17 @@
-//! `udp://`, `ptp://` and `tap://`.
+//! `udp://`, `ptp://`, `seqpacket://` and `tap://`.
 
 mod common;
 
-use std::{collections::VecDeque, fs, os::unix::net::UnixDatagram};
+use std::{
+    collections::VecDeque,
+    fs,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
+};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, listen, recv,
+    socket, socketpair,
+};
 
 use common::{
     VdePlug, beside, directory, frame, in_private_network, installed, open, path_text, receive,
@@ -114,6 +123,38 @@ fn ptp_ends_of_older_releases_are_joined() {
     debian.expect(&frame(9, 1, b"answer"));
     drop(plug);
     assert!(!fs::exists(beside(&directory, "cable+")).expect("a directory"));
+}
+
+#[test]
+fn debian_plugs_meet_ours_on_a_socket() {
+    if !installed("vde_plug") {
+        return;
+    }
+    let flags = SockFlag::empty();
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
+    let mut debian = VdePlug::start(&format!("seqpacket://{}", theirs.as_raw_fd()));
+    drop(theirs);
+    let plug = open(&format!("seqpacket://{}", ours.as_raw_fd()));
+    debian.greet(&plug, &frame(255, 9, b"hello"));
+    send(&plug, &frame(9, 1, b"answer"));
+    debian.expect(&frame(9, 1, b"answer"));
+}
+
+#[test]
+fn a_listening_socket_is_called() {
+    let directory = directory();
+    let path = beside(&directory, "socket");
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None);
+    let listener = listener.expect("a socket");
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("a path");
+    listen(&listener, Backlog::new(1).expect("a small number")).expect("a listener");
+    let plug = open(&format!("seqpacket://{}", path_text(&path)));
+    let other = accept(listener.as_raw_fd()).expect("a caller");
+    send(&plug, &frame(255, 1, b"hello"));
+    let mut bytes = [0; 100];
+    assert_eq!(recv(other, &mut bytes, MsgFlags::empty()), Ok(60));
+    assert_eq!(bytes[..60], frame(255, 1, b"hello"));
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Cable {
         let before = state.outlet().is_some();
         *state = match mem::replace(&mut *state, State::Alone) {
             State::Listening(listener, peer) => {
-                let peer = peer.filter(|peer| !has_hung_up(peer));
+                let peer = peer.filter(|peer| !peer.has_hung_up());
                 let peer = self.admit(&listener, peer);
                 State::Listening(listener, peer)
             }
@@ -163,7 +163,7 @@ impl Cable {
                 Err(Errno::EAGAIN) => State::Asking(outlet),
                 Err(_) => State::Alone,
             },
-            State::Joined(outlet) if !has_hung_up(&outlet) => State::Joined(outlet),
+            State::Joined(outlet) if !outlet.has_hung_up() => State::Joined(outlet),
             datagram @ State::Datagram(..) => datagram,
             State::Joined(_) | State::Alone => self.meet().unwrap_or(State::Alone),
         };
@@ -186,13 +186,6 @@ impl Cable {
         }
         peer
     }
-}
-
-fn has_hung_up(outlet: &Outlet) -> bool {
-    let mut descriptors = [PollFd::new(outlet.socket(), PollFlags::empty())];
-    let _ = poll(&mut descriptors, PollTimeout::ZERO);
-    let events = descriptors[0].revents().unwrap_or(PollFlags::empty());
-    events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
 }
 
 impl Transport for Cable {
