@@ -42,3 +42,17 @@ fn waits_are_interrupted_and_restarted_as_on_linux() {
         assert_eq!(succeed(place, &inside), native, "{place:?}");
     }
 }
+
+#[test]
+fn protocols_are_counted_as_on_linux() {
+    let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/counters.py");
+    let native =
+        succeed(Place::Native, &format!("unshare -rn sh -c 'ip link set lo up; {script}'"));
+    for place in INSIDE {
+        let inside = format!(
+            "vumount -t vunetsmoltcp null:// /dev/net/a && on='vustack /dev/net/a' && \
+             $on ip link set lo up && exec $on {script}"
+        );
+        assert_eq!(succeed(place, &inside), native, "{place:?}");
+    }
+}

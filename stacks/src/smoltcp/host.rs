@@ -9,7 +9,7 @@ use netlink_emu::{
     text,
     values::{
         Change, Counters, Interface, Membership, Neighbour, NeighbourState, NewLink, PacketRow,
-        RouteMode, SocketRow, SocketTable,
+        RouteMode, Snmp, SocketRow, SocketTable,
     },
 };
 use umvu_abi::{Errno, IfIndex};
@@ -37,6 +37,10 @@ impl ConfigHost for Shared {
                 ..Counters::default()
             })
         })
+    }
+
+    fn snmp(&self) -> Snmp {
+        self.look(|inner| inner.counts.snmp())
     }
 
     fn open_link(&self, link: &NewLink, name: &str, index: IfIndex) -> Result<Interface, Failure> {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use smoltcp::time::{Duration, Instant};
 
 use super::{
+    counts::Counts,
     device::Produced,
     dgram::Dgrams,
     link::{Link, Outgoing},
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) tcp: Tcp,
     /// Datagram sockets.
     pub(crate) dgrams: Dgrams,
+    /// What is counted of the protocols.
+    pub(crate) counts: Counts,
     /// What the engine just produced; empty between uses, kept for its memory.
     pub(crate) produced: Vec<Produced>,
     /// Frames just received; empty between uses.
@@ -77,6 +80,7 @@ impl Inner {
             reassembly: Reassembly::default(),
             tcp: Tcp::default(),
             dgrams: Dgrams::default(),
+            counts: Counts::default(),
             produced: Vec::new(),
             arrived: VecDeque::new(),
             complaints: (now, 0),

@@ -92,6 +92,7 @@ impl Inner {
         self.tap(link, &packet.bytes, false);
         let ip = &packet.bytes[HEADROOM..];
         if let Some(header) = IpHeader::parse(ip) {
+            self.counts.ip(header.source.is_ipv6()).received += 1;
             let cast = match header.destination {
                 ip if ip.is_multicast() => Cast::Multicast,
                 ip if self.is_broadcast(ip, link) => Cast::Broadcast,
@@ -106,9 +107,15 @@ impl Inner {
     /// Takes an IP packet from a link; tells whether it is to be forwarded.
     fn ip_input(&mut self, index: usize, frame: &Frame, ours: bool) -> bool {
         let ip = &frame.bytes[HEADROOM..];
-        let Some(header) = IpHeader::parse(ip) else { return false };
+        let counts = self.counts.ip(ip.first().is_some_and(|first| first >> 4 == 6));
+        counts.received += 1;
+        let Some(header) = IpHeader::parse(ip) else {
+            counts.malformed += 1;
+            return false;
+        };
         let trusted = frame.offload.checksum_pending;
         if header.source.is_ipv4() && !trusted && !header_checksum_holds(ip) {
+            counts.malformed += 1;
             return false;
         }
         match self.fate(index, &header, ours) {
@@ -159,6 +166,7 @@ impl Inner {
             }
             return pool::give(whole);
         }
+        self.counts.delivers(header, arrival.payload());
         let taken = self.raw_input(arrival);
         match (header.protocol, header.destination) {
             (TCP, _) => {

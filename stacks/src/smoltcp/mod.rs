@@ -10,6 +10,7 @@
 pub(crate) mod address;
 pub(crate) mod arp;
 pub(crate) mod clock;
+mod counts;
 pub(crate) mod device;
 pub(crate) mod dgram;
 pub(crate) mod follow;

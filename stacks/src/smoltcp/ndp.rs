@@ -126,6 +126,7 @@ impl Inner {
         let kind = if destination.is_multicast() { HopKind::Multicast } else { HopKind::Unicast };
         let packet = Outgoing { bytes, segment: None, unsummed: false };
         let hop = Hop { link: index, next: destination, source, kind };
+        self.counts.sends(&packet);
         self.send_hop(&hop, packet);
     }
 

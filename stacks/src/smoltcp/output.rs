@@ -22,7 +22,10 @@ impl Inner {
     pub(crate) fn send_ip(&mut self, packet: Outgoing, device: u32) {
         let Some(header) = IpHeader::parse(&packet.bytes[HEADROOM..]) else { return };
         match self.route_from(header.destination, header.source, device) {
-            Ok(hop) => self.send_hop(&hop, packet),
+            Ok(hop) => {
+                self.counts.sends(&packet);
+                self.send_hop(&hop, packet);
+            }
             Err(errno) => tracing::debug!(to = %header.destination, ?errno, "no route"),
         }
     }

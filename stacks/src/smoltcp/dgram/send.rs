@@ -136,6 +136,7 @@ impl Inner {
             let copy = Outgoing { bytes: packet.bytes.clone(), ..packet };
             self.looped.push_back((plan.hop.link, copy));
         }
+        self.counts.sends(&packet);
         self.send_hop(&plan.hop, packet);
     }
 

@@ -73,7 +73,10 @@ impl Inner {
         if cast == Cast::Unicast {
             match self.udp_receiver(source, local, arrival.link) {
                 Some(id) => self.udp_deliver(id, arrival, source, local, data),
-                None => self.send_trouble(Trouble::PortUnreachable, arrival.header, arrival.ip),
+                None => {
+                    self.counts.ip(source.is_ipv6()).no_ports += 1;
+                    self.send_trouble(Trouble::PortUnreachable, arrival.header, arrival.ip);
+                }
             }
             return;
         }
@@ -176,6 +179,7 @@ impl Inner {
     ) {
         let Some(sock) = self.dgrams.socks.get(id) else { return };
         let meta = self.datagram_meta(arrival, sock.family, [source, local]);
+        self.counts.ip(source.is_ipv6()).datagrams_in += 1;
         self.enqueue(id, data, meta);
     }
 }

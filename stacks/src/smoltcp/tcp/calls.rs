@@ -116,6 +116,7 @@ impl Inner {
             sock.options.set_device(device);
             sock.ends = Some((local, remote));
         }
+        self.counts.tcp.active += 1;
         self.tcp.touch(flow);
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Inner {
             let version = bytes[HEADROOM] >> 4;
             let payload = if version == 4 { 20 } else { 40 };
             if let Some(segment) = Segment::parse(&bytes[HEADROOM + payload..]) {
-                flow.note_sent(&segment, self.now);
+                self.counts.tcp.retransmitted += u64::from(flow.note_sent(&segment, self.now));
             }
             let ip = &mut bytes[HEADROOM..];
             if version == 4 {
@@ -115,6 +115,7 @@ impl Inner {
             }
             let (path, most) = (flow.path, flow.most);
             let mut packet = Outgoing { bytes, segment: packet.segment, unsummed: true };
+            self.counts.sends(&packet);
             if packet.bytes.len() - HEADROOM > most && cap(&mut packet, payload, most) {
                 // The path is narrower than the link, which smoltcp does not know.
                 if self.links.get(path.link).is_some_and(|link| !link.offload) {

@@ -259,9 +259,11 @@ impl Flow {
             )
     }
 
-    /// Notes what an outgoing segment says: the numbers that TIME-WAIT will need.
-    pub(crate) fn note_sent(&mut self, segment: &super::segment::Segment, now: Instant) {
+    /// Notes what an outgoing segment says: the numbers that TIME-WAIT will need. Tells whether it
+    /// was sent before.
+    pub(crate) fn note_sent(&mut self, segment: &super::segment::Segment, now: Instant) -> bool {
         let statistics = &mut self.statistics;
+        let mut again = false;
         let end = segment.end();
         if end.wrapping_sub(self.send_next).cast_signed() > 0 || statistics.segments_out == 0 {
             self.send_next = end;
@@ -270,6 +272,7 @@ impl Flow {
             }
             statistics.sent += segment.length as u64;
         } else if segment.length > 0 {
+            again = true;
             statistics.retransmits = statistics.retransmits.saturating_add(1);
             statistics.probe = None;
         }
@@ -277,6 +280,7 @@ impl Flow {
             self.receive_next = segment.acknowledges;
         }
         statistics.segments_out = statistics.segments_out.wrapping_add(1);
+        again
     }
 
     /// Whether nothing was sent since the last segment with data came.

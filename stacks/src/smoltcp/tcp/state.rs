@@ -19,6 +19,14 @@ impl Inner {
         let state = flow.peek().state();
         flow.seen = state;
         flow.news = true;
+        if state == State::Closed {
+            let tcp = &mut self.counts.tcp;
+            match before {
+                State::SynSent | State::SynReceived => tcp.failed += 1,
+                State::Established | State::CloseWait => tcp.reset += 1,
+                _ => {}
+            }
+        }
         let opening = matches!(before, State::Listen | State::SynSent | State::SynReceived);
         match state {
             State::Established | State::CloseWait if opening => self.flow_opened(id),
@@ -51,6 +59,7 @@ impl Inner {
                 }
             }
             Owner::Listener(sock) => {
+                self.counts.tcp.passive += 1;
                 if let Some(sock) = self.tcp.socks.get_mut(sock)
                     && let Phase::Listening(listener) = &mut sock.phase
                 {
