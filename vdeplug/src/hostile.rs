@@ -12,10 +12,16 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
+
 use crate::{
     frame::{Frame, MAX_FRAME, MAX_OFFLOADED, Offload},
     mac_table::MacTable,
-    switch::{fabric::Fabric, port::Port, server},
+    switch::{
+        fabric::{Fabric, Policy},
+        port::Port,
+        server,
+    },
     transport::Drops,
     vde::handshake::{BoundPath, Handshake, Progress},
     vnl::Vnl,
@@ -40,9 +46,12 @@ pub fn complete(frame: Unfinished) {
     frame.complete(&mut |part| assert!(part.len() <= most, "a part longer than the whole"));
 }
 
-/// Forwards frames, each from the port that its first byte tells, through a switch and a hub.
+/// Forwards frames, each from the port that its first byte tells, through each kind of switch.
 pub fn forward(frames: &[Unfinished]) {
-    for fabric in [Fabric::new(Some(MacTable::new(64, 120, Some(7)))), Fabric::new(None)] {
+    let table = MacTable::new(64, 120, Some(7));
+    let policies =
+        [Policy::Learn(Mutex::new(table)), Policy::Flood, Policy::Multi, Policy::Bonding];
+    for fabric in policies.map(Fabric::new) {
         let ports: [Arc<Port>; 3] = std::array::from_fn(|_| Arc::new(Port::local()));
         let slots = ports.each_ref().map(|port| fabric.attach(Arc::clone(port)));
         for frame in frames {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `vde://path`, `path`, empty | a port of `vde_switch`, or of a switch as below |
 //! | `switch://path`, `hub://path` | a switch in this process, which others join by `vde://path` |
+//! | `multi://path`, `bonding://path` | links that others make by `vde://path`, all or in turn |
 //! | `vxvde://group` | a distributed switch on an IP multicast group |
 //! | `vxlan://group`, `vxlan://host` | RFC 7348, as the kernel's vxlan devices speak it |
 //! | `tap://name` | a tap interface of the kernel |

@@ -15,10 +15,12 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 11] = [
+const TRANSPORTS: [(&str, Open); 13] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
+    ("multi", switch::open_multi),
+    ("bonding", switch::open_bonding),
     ("vxvde", vxvde::open),
     ("vxlan", vxlan::open),
     ("tap", tap::open),
@@ -83,7 +85,7 @@ mod tests {
     #[test]
     fn an_unknown_scheme_lists_the_known_ones() {
         let error = open("nosuch://x", "test").expect_err("no such transport");
-        let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// vxvde:// \
+        let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// bonding:// vxvde:// \
                         vxlan:// tap:// udp:// ptp:// cmd:// seqpacket:// null://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);

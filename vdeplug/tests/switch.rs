@@ -46,6 +46,45 @@ fn offloaded_frames_pass_between_plugs_as_they_are_and_complete_to_clients() {
 }
 
 #[test]
+fn links_of_one_host_carry_all_or_take_turns() {
+    for (scheme, each) in [("multi", 4), ("bonding", 2)] {
+        let directory = directory();
+        let path = path_text(&beside(&directory, "node"));
+        let host = open(&format!("{scheme}://{path}"));
+        let links = [(); 2].map(|()| open(&format!("vde://{path}")));
+        for n in 0..4 {
+            send(&host, &frame(2, 1, &[n]));
+        }
+        for link in &links {
+            let mut frames = VecDeque::new();
+            wait_for(link, "frames of the host", || {
+                link.receive(&mut frames, 64).expect("a live plug");
+                (frames.len() >= each).then_some(())
+            });
+            assert_eq!(frames.len(), each, "{scheme}");
+        }
+        // Who is at the other end of a link hears the host, and nobody else.
+        send(&links[0], &frame(255, 2, b"to the host"));
+        assert_eq!(receive(&host), frame(255, 2, b"to the host"));
+        for last in [&b"last"[..], b"last"] {
+            send(&host, &frame(255, 1, last));
+        }
+        assert!(receive_until(&links[1], &frame(255, 1, b"last")).is_empty(), "{scheme}");
+        assert!(receive_until(&links[0], &frame(255, 1, b"last")).is_empty(), "{scheme}");
+        if installed("vde_plug") {
+            drop(links);
+            let mut debian = VdePlug::start(&format!("vde://{path}"));
+            debian.greet(&host, &frame(255, 9, b"hello"));
+            wait_for(&host, "a frame at the only link", || {
+                send(&host, &frame(9, 1, b"answer"));
+                debian.is_readable().then_some(())
+            });
+            debian.expect(&frame(9, 1, b"answer"));
+        }
+    }
+}
+
+#[test]
 fn the_directory_lives_as_long_as_a_plug() {
     let directory = directory();
     let path = beside(&directory, "sw");

@@ -7,7 +7,13 @@
 //! Locks: the table and the list of ports are never held together; a port's own lock is taken
 //! under the read lock of the list. Wakers are called with no lock held.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -38,28 +44,51 @@ enum Hop {
     Home,
     To(Slot),
     All,
+    /// To one of the others, each in turn.
+    Next,
 }
 
-/// The forwarding part of a switch, or of a hub, which does not learn.
+/// The port of the host in a [`Policy::Multi`] or [`Policy::Bonding`], and nobody else's.
+const HOST: Slot = 0;
+
+/// Who gets a frame.
+#[derive(Debug)]
+pub(crate) enum Policy {
+    /// Whoever has the address, as far as the table knows: a switch.
+    Learn(Mutex<MacTable<Slot>>),
+    /// Everybody: a hub.
+    Flood,
+    /// All get the frames of the host, the host those of all.
+    Multi,
+    /// One after the other gets a frame of the host, the host those of all.
+    Bonding,
+}
+
+/// The forwarding part of a switch, or of what is less than one.
 #[derive(Debug)]
 pub(crate) struct Fabric {
-    table: Option<Mutex<MacTable<Slot>>>,
+    policy: Policy,
     ports: RwLock<Vec<Option<Arc<Port>>>>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
     started: Instant,
 }
 
 impl Fabric {
-    /// Makes a fabric that learns into `table`, or floods everything.
-    pub(crate) fn new(table: Option<MacTable<Slot>>) -> Self {
-        Self { table: table.map(Mutex::new), ports: RwLock::default(), started: Instant::now() }
+    pub(crate) fn new(policy: Policy) -> Self {
+        let started = Instant::now();
+        Self { policy, ports: RwLock::default(), turn: AtomicUsize::new(0), started }
     }
 
-    /// Adds a port.
+    /// Adds a port. Only a plug of this process can be the host, and the first one is.
     pub(crate) fn attach(&self, port: Arc<Port>) -> Slot {
+        let has_host = matches!(self.policy, Policy::Multi | Policy::Bonding);
+        let first = usize::from(has_host && port.inbox().is_none());
         let mut ports = self.ports.write();
-        let slot = ports.iter().position(Option::is_none).unwrap_or(ports.len());
-        if slot == ports.len() {
-            ports.push(None);
+        let free = |slot: &usize| ports.get(*slot).is_none_or(Option::is_none);
+        let slot = (first..=ports.len()).find(free).unwrap_or(first);
+        if slot >= ports.len() {
+            ports.resize(slot + 1, None);
         }
         ports[slot] = Some(port);
         Slot::try_from(slot).unwrap_or(Slot::MAX)
@@ -70,7 +99,7 @@ impl Fabric {
         if let Some(port) = self.ports.write().get_mut(index(slot)) {
             *port = None;
         }
-        if let Some(table) = &self.table {
+        if let Policy::Learn(table) = &self.policy {
             table.lock().forget(slot);
         }
     }
@@ -95,10 +124,13 @@ impl Fabric {
                 Hop::Home => drop(run.count()),
                 Hop::To(slot) => {
                     // A port that left since the decision takes its frames with it.
-                    let port = ports.get(index(slot)).and_then(Option::as_ref);
-                    wakers.extend(port.and_then(|port| port.deliver(run)));
+                    match ports.get(index(slot)).and_then(Option::as_ref) {
+                        Some(port) => wakers.extend(port.deliver(run)),
+                        None => run.for_each(drop),
+                    }
                 }
                 Hop::All => flood(&ports, from, run, &mut wakers),
+                Hop::Next => deal(&ports, from, run, &self.turn, &mut wakers),
             }
         }
         drop(rest);
@@ -111,14 +143,22 @@ impl Fabric {
     /// Learns the sources of the frames and decides where they go.
     fn route(&self, from: Slot, frames: &[Frame], runs: &mut Vec<Run>) {
         let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
-        let mut table = self.table.as_ref().map(Mutex::lock);
+        let mut table = match &self.policy {
+            Policy::Learn(table) => Some(table.lock()),
+            Policy::Flood | Policy::Multi | Policy::Bonding => None,
+        };
+        let untold = match self.policy {
+            Policy::Multi | Policy::Bonding if from != HOST => Hop::To(HOST),
+            Policy::Bonding => Hop::Next,
+            Policy::Learn(_) | Policy::Flood | Policy::Multi => Hop::All,
+        };
         // Frames of one batch mostly belong to few conversations.
         let mut learned = None;
         let mut found = None;
         for frame in frames {
             let hop = match &mut table {
                 _ if !frame.has_valid_length() => Hop::Invalid,
-                None => Hop::All,
+                None => untold,
                 Some(table) => {
                     let Ends { source, destination } = Ends::of(&frame.bytes);
                     if source != learned
@@ -133,7 +173,7 @@ impl Fabric {
                         _ => {
                             let slot = destination.and_then(|key| table.lookup(key, now));
                             let hop = match slot {
-                                None => Hop::All,
+                                None => untold,
                                 Some(slot) if slot == from => Hop::Home,
                                 Some(slot) => Hop::To(slot),
                             };
@@ -169,6 +209,28 @@ fn flood(
     }
 }
 
+/// Gives each of the others as many frames as the next, one after the other.
+fn deal(
+    ports: &[Option<Arc<Port>>],
+    from: Slot,
+    run: impl Iterator<Item = Frame>,
+    turn: &AtomicUsize,
+    wakers: &mut Vec<Waker>,
+) {
+    let others = ports.iter().enumerate().filter(|(slot, _)| *slot != index(from));
+    let mut hands: Vec<_> =
+        others.filter_map(|(_, port)| Some((port.as_ref()?, Vec::new()))).collect();
+    for frame in run {
+        if !hands.is_empty() {
+            let next = turn.fetch_add(1, Ordering::Relaxed) % hands.len();
+            hands[next].1.push(frame);
+        }
+    }
+    for (port, hand) in hands {
+        wakers.extend(port.deliver(hand.into_iter()));
+    }
+}
+
 /// The table keys of a frame's addresses; None for those that are never in the table.
 #[derive(Debug)]
 struct Ends {
@@ -201,9 +263,10 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::outlet::Outlet;
 
     fn switch() -> Fabric {
-        Fabric::new(Some(MacTable::new(256, 120, None)))
+        Fabric::new(Policy::Learn(Mutex::new(MacTable::new(256, 120, None))))
     }
 
     fn join(fabric: &Fabric) -> (Slot, Arc<Port>) {
@@ -265,12 +328,55 @@ mod tests {
 
     #[test]
     fn a_hub_never_learns() {
-        let fabric = Fabric::new(None);
+        let fabric = Fabric::new(Policy::Flood);
         let [(a, _), (b, port_b), (_, port_c)] = [(); 3].map(|()| join(&fabric));
         send(&fabric, b, vec![frame(1, 2)]);
         received(&port_c);
         send(&fabric, a, vec![frame(2, 1)]);
         assert_eq!([&port_b, &port_c].map(|p| received(p)), [1, 1]);
+    }
+
+    #[test]
+    fn a_host_of_many_links_is_copied_to_all_and_hears_all() {
+        let fabric = Fabric::new(Policy::Multi);
+        let [(host, port_host), (b, port_b), (_, port_c)] = [(); 3].map(|()| join(&fabric));
+        send(&fabric, host, vec![frame(2, 1), frame(9, 1)]);
+        assert_eq!([&port_host, &port_b, &port_c].map(|p| received(p)), [0, 2, 2]);
+        send(&fabric, b, vec![frame(255, 2), frame(3, 2)]);
+        assert_eq!([&port_host, &port_b, &port_c].map(|p| received(p)), [2, 0, 0]);
+        // Without a host, frames are lost, and only the frame that is none is counted.
+        fabric.detach(host);
+        assert_eq!(send(&fabric, b, vec![frame(1, 2), vec![0; 9].into(), frame(1, 2)]), 1);
+        assert_eq!([&port_b, &port_c].map(|p| received(p)), [0, 0]);
+    }
+
+    #[test]
+    fn bonded_links_take_turns() {
+        let fabric = Fabric::new(Policy::Bonding);
+        let [(host, port_host), (b, port_b), (_, port_c)] = [(); 3].map(|()| join(&fabric));
+        send(&fabric, host, vec![frame(2, 1); 5]);
+        send(&fabric, host, vec![frame(255, 1); 3]);
+        assert_eq!([&port_host, &port_b, &port_c].map(|p| received(p)), [0, 4, 4]);
+        send(&fabric, b, vec![frame(255, 2), frame(3, 2)]);
+        assert_eq!([&port_host, &port_b, &port_c].map(|p| received(p)), [2, 0, 0]);
+        fabric.detach(b);
+        send(&fabric, host, vec![frame(2, 1); 3]);
+        assert_eq!(received(&port_c), 3);
+        let alone = Fabric::new(Policy::Bonding);
+        let (host, _) = join(&alone);
+        assert_eq!(send(&alone, host, vec![frame(2, 1)]), 0);
+    }
+
+    #[test]
+    fn a_client_never_is_the_host() {
+        let fabric = Fabric::new(Policy::Multi);
+        let epoll = nix::sys::epoll::Epoll::new(nix::sys::epoll::EpollCreateFlags::empty());
+        let (socket, _other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
+        let outlet = Outlet::new(socket.into(), Arc::new(epoll.expect("a descriptor")), 0);
+        let client = Arc::new(Port::remote(outlet.expect("a socket")));
+        assert_eq!(fabric.attach(client), 1);
+        assert_eq!(join(&fabric).0, HOST);
+        assert_eq!(join(&fabric).0, 2);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! `switch://` and `hub://`: an Ethernet inside this process that other processes can join.
+//! `multi://` and `bonding://`: one host, and the links that others make to it.
 //!
 //! The first to open a path makes the switch; all others join it. Plugs of the same process meet
 //! in the registry and exchange frames without system calls ([`fabric`]); other processes come to
@@ -29,7 +30,7 @@ use parking_lot::Mutex;
 
 use self::{
     directory::Directory,
-    fabric::{Fabric, Run, Slot},
+    fabric::{Fabric, Policy, Run, Slot},
     port::{Inbox, Port},
     server::{Access, Server},
 };
@@ -57,6 +58,8 @@ const ATTEMPTS: usize = 8;
 pub(crate) enum Kind {
     Switch,
     Hub,
+    Multi,
+    Bonding,
 }
 
 /// The switches of this process by path.
@@ -70,6 +73,16 @@ pub(crate) fn open_switch(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transp
 /// Opens `hub://path[...]`.
 pub(crate) fn open_hub(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     open(vnl, Kind::Hub, description)
+}
+
+/// Opens `multi://path[...]`: all links carry what the host sends.
+pub(crate) fn open_multi(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    open(vnl, Kind::Multi, description)
+}
+
+/// Opens `bonding://path[...]`: the links share what the host sends.
+pub(crate) fn open_bonding(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    open(vnl, Kind::Bonding, description)
 }
 
 fn open(vnl: &Vnl, kind: Kind, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
@@ -132,6 +145,8 @@ impl Options {
         let (scheme, known): (_, &[_]) = match kind {
             Kind::Switch => ("switch", &SWITCH_PARAMETERS),
             Kind::Hub => ("hub", &HUB_PARAMETERS),
+            Kind::Multi => ("multi", &HUB_PARAMETERS),
+            Kind::Bonding => ("bonding", &HUB_PARAMETERS),
         };
         let parameters = vnl.parameters.resolve(scheme, known)?;
         let mode = parameters.mode("mode")?.unwrap_or(MODE);
@@ -152,8 +167,13 @@ impl Options {
 
     fn fabric(&self) -> Fabric {
         Fabric::new(match self.kind {
-            Kind::Switch => Some(MacTable::new(self.table_size, self.expiry, self.seed)),
-            Kind::Hub => None,
+            Kind::Switch => {
+                let table = MacTable::new(self.table_size, self.expiry, self.seed);
+                Policy::Learn(Mutex::new(table))
+            }
+            Kind::Hub => Policy::Flood,
+            Kind::Multi => Policy::Multi,
+            Kind::Bonding => Policy::Bonding,
         })
     }
 }
