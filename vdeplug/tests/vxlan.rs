@@ -188,6 +188,9 @@ fn a_host_has_one_end_of_a_network() {
     let expected = "vxlan://: no route to 239.0.0.1 (name the interface as /if=NAME, or ip route \
                     add 239.0.0.0/8 dev NAME)";
     assert_eq!((error.to_string().as_str(), error.errno()), (expected, libc::ENOENT));
+    run(Command::new("ip").args(["link", "add", "v0", "type", "veth", "peer", "name", "v1"]));
+    let error = vdeplug::open("vxlan:///if=v0", "test").expect_err("no address");
+    assert!(error.to_string().ends_with("(give the interface an IPv4 address)"), "{error}");
     let error = vdeplug::open("vxlan://192.0.2.1", "test").expect_err("no route");
     assert!(error.to_string().contains("no route to 192.0.2.1 ("), "{error}");
     let _plug = open("vxlan:///if=lo");

@@ -62,7 +62,7 @@ fn endpoint(place: &str, options: &Options) -> Result<UdpSocket, OpenError> {
         Ok(()) => Ok(socket.into()),
         Err(error) => Err(match error.raw_os_error() {
             Some(libc::ENETUNREACH | libc::ENODEV | libc::EHOSTUNREACH) => {
-                unreachable(place, options.group)
+                unreachable(place, options)
             }
             _ => OpenError::system(place, "reaching the network")(error),
         }),
@@ -87,8 +87,11 @@ fn bind_remedy(errno: i32) -> Option<&'static str> {
     }
 }
 
-fn unreachable(place: &str, group: SocketAddr) -> OpenError {
+fn unreachable(place: &str, options: &Options) -> OpenError {
+    let group = options.group;
+    let nameless = options.interface.is_some_and(|interface| interface.v4.is_unspecified());
     let remedy = match (group.ip().is_multicast(), group.is_ipv4()) {
+        (true, true) if nameless => "give the interface an IPv4 address",
         (true, true) => "name the interface as /if=NAME, or ip route add 239.0.0.0/8 dev NAME",
         (true, false) => "name the interface as /if=NAME",
         (false, _) => "ip route add ADDRESS via ROUTER, or name another host",
