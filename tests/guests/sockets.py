@@ -182,6 +182,10 @@ def once_more():
     show("dissolved", outcome(dissolve, other), outcome(other.getpeername))
     other.connect(name)
     show("connected once more", *exchange(other, listener))
+    other.shutdown(socket.SHUT_RDWR)
+    show("over", settle(other, "IN|OUT|HUP|RDHUP"), outcome(other.connect, name), dissolve(other))
+    other.connect(name)
+    show("after its end", *exchange(other, listener))
     copies = [failed(nobody) for _ in range(50)]
     for sock in copies:
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -224,7 +224,8 @@ pub trait StreamSocket: Socket {
     /// Closes the sending side once the queued bytes are sent (FIN). Errors: `ENOTCONN`.
     fn finish(&self) -> Result<(), Errno>;
 
-    /// Drops the connection with RST, or stops listening; the socket is fresh again.
+    /// Drops the connection with RST, or stops listening; the socket is fresh again, even after
+    /// [`Socket::close`].
     fn reset(&self);
 
     /// Whether there is room in the send buffer, that is, whether the bridge should read from the

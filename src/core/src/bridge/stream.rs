@@ -142,7 +142,7 @@ impl Stream {
         let guest = call.guest.fetch_fd(call.fd(0))?;
         let nonblocking = unix::is_nonblocking(&guest);
         if *addr == SockAddr::Unspec {
-            return self.dissolve(&guest);
+            return Ok(self.dissolve(&guest));
         }
         let mut state = self.state.lock();
         match &mut *state {
@@ -176,9 +176,12 @@ impl Stream {
         self.socket.connect(addr)?;
         *self.seen.lock() = Some((Arc::downgrade(&call.guest), call.fd(0)));
         let (guest, joined, waiter, action) = if nonblocking {
-            let end = hub.join(&guest).inspect_err(|_| self.socket.reset())?;
-            let junk = unix::fill_with_junk(&guest).inspect_err(|_| self.socket.reset())?;
-            (None, Some((end, junk)), None, Action::error(Errno::EINPROGRESS))
+            let joined = hub.join(&guest).and_then(|end| Ok((end, unix::fill_with_junk(&guest)?)));
+            let joined = joined.inspect_err(|_| {
+                self.socket.reset();
+                *state = State::Spent;
+            })?;
+            (None, Some(joined), None, Action::error(Errno::EINPROGRESS))
         } else {
             let waiter = Waiter::new(call, &guest, Errno::EINPROGRESS);
             (Some(guest), None, Some(waiter), Action::Pending)
@@ -213,8 +216,12 @@ impl Stream {
         }
         self.socket.listen(backlog)?;
         let path = hub.path('l', one.id);
-        unix::bind_path(&guest, &path)?;
-        unix::listen(&guest, backlog)?;
+        let listening = unix::bind_path(&guest, &path).and_then(|()| unix::listen(&guest, backlog));
+        listening.inspect_err(|_| {
+            let _ = std::fs::remove_file(&path);
+            self.socket.reset();
+            *state = State::Spent;
+        })?;
         *state = State::Listening(Listener { path, waiting: None, acceptors: VecDeque::new() });
         drop(state);
         one.wake();
@@ -277,14 +284,13 @@ impl Stream {
         Ok(action)
     }
 
-    /// connect(2) with AF_UNSPEC: whatever the socket is, it ends, and can be used anew. Errors:
-    /// `EISCONN` for a connection that has ended by itself.
-    fn dissolve(&self, guest: &OwnedFd) -> Result<Action, Errno> {
+    /// connect(2) with AF_UNSPEC: whatever the socket is, it ends, and can be used anew.
+    fn dissolve(&self, guest: &OwnedFd) -> Action {
         let mut answers = Answers::new();
         let mut state = self.state.lock();
         match &mut *state {
-            State::Finished => return Err(Errno::EISCONN),
-            State::Fresh | State::Spent | State::Failed | State::Joined(_) => {}
+            State::Fresh | State::Spent | State::Failed => {}
+            State::Joined(_) | State::Finished => {}
             State::Connecting(connecting) => answers.extend(connecting.give_up(Errno::ECONNRESET)),
             State::Listening(listener) => {
                 listener.stop(&mut answers);
@@ -298,7 +304,7 @@ impl Stream {
         self.socket.reset();
         drop(state);
         answer(answers);
-        Ok(Action::value(0))
+        Action::value(0)
     }
 
     /// Takes the pending error, as SO_ERROR does; polls of the guest's end then show none either.

@@ -98,7 +98,8 @@ impl Inner {
         self.flow_fail(id, Errno::ECONNABORTED);
     }
 
-    /// Drops the connection of a socket with RST, or stops listening; the socket stays.
+    /// Drops the connection of a socket with RST, or stops listening; the socket stays, or can be
+    /// used again when its connection was over.
     pub(crate) fn tcp_reset(&mut self, id: SockId) {
         let Some(sock) = self.tcp.socks.get_mut(id) else { return };
         let flow = sock.flow();
@@ -111,6 +112,9 @@ impl Inner {
             sock.phase = Phase::Fresh;
             sock.ends = None;
             self.flow_abort(flow);
+        } else if let Phase::Over = sock.phase {
+            sock.phase = Phase::Fresh;
+            sock.ends = None;
         }
     }
 
