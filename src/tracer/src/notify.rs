@@ -24,6 +24,7 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     apart,
     api::{Action, Answer, Call, Completer, Guest, Renewal, Supervisor, Syscall},
+    arch,
     errands::{Errand, Errands},
     filter,
     guest::TaskGuest,
@@ -345,8 +346,21 @@ impl Answer for Later {
 
 impl Drop for Later {
     fn drop(&mut self) {
-        if self.0.id.lock().take().is_some() {
-            self.0.listener.backend.replays.settle(self.0.guest.tid(), &self.0.syscall);
+        let Some(id) = self.0.id.lock().take() else { return };
+        let Deferred { listener, guest, syscall, .. } = &*self.0;
+        listener.backend.replays.settle(guest.tid(), syscall);
+        if sys::is_waiting(&listener.fd, id) {
+            // Between the decision and now the call was made again, in place of the one given up.
+            let listener = Arc::clone(listener);
+            let notification = Notification {
+                id,
+                tid: guest.tid.0,
+                number: i32::try_from(syscall.number).unwrap_or(-1),
+                abi: arch::AUDIT_ARCH,
+                after: 0,
+                args: syscall.args,
+            };
+            apart::start(move || listener.take(notification));
         }
     }
 }
