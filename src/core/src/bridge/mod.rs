@@ -56,7 +56,7 @@ pub(crate) use self::{
     stream::Stream,
     unix::{is_nonblocking, set_nonblocking},
 };
-use self::{names::Names, senders::Senders, stream::FreshEnd};
+use self::{names::Names, senders::Senders};
 use crate::{rundir::RunDir, view::Mount};
 
 /// How many inodes that are not ours are remembered.
@@ -113,16 +113,10 @@ impl Virtual {
         self.observer.inode.load(Ordering::Relaxed)
     }
 
-    /// The inode of the end that the guest had before; 0 when there is none.
-    fn former(&self) -> u64 {
-        self.observer.former.load(Ordering::Relaxed)
-    }
-
-    /// Another end takes the place of the guest's; returns the inode before the former one.
-    fn take_end(&self, fresh: &OwnedFd) -> Result<u64, Errno> {
-        let inode = unix::inode(fresh)?;
-        let former = self.observer.inode.swap(inode, Ordering::Relaxed);
-        Ok(self.observer.former.swap(former, Ordering::Relaxed))
+    /// Another end takes the place of the guest's.
+    fn take_end(&self, fresh: &OwnedFd) -> Result<(), Errno> {
+        self.observer.inode.store(unix::inode(fresh)?, Ordering::Relaxed);
+        Ok(())
     }
 
     fn wake(&self) {
@@ -152,8 +146,6 @@ struct Observer {
     handle: OnceLock<Handle>,
     /// The inode of the guest's end; 0 while unknown.
     inode: AtomicU64,
-    /// The inode of the end that it had before, which it holds until it gets the present one.
-    former: AtomicU64,
     /// Collects what is closed.
     sweep: OnceLock<Handle>,
 }
@@ -167,8 +159,7 @@ impl SocketEvents for Observer {
 
     fn is_open(&self) -> bool {
         let inode = self.inode.load(Ordering::Relaxed);
-        let former = self.former.load(Ordering::Relaxed);
-        let open = inode == 0 || alive::is_open(inode) || (former != 0 && alive::is_open(former));
+        let open = inode == 0 || alive::is_open(inode);
         if !open && let Some(sweep) = self.sweep.get() {
             sweep.wake();
         }
@@ -183,6 +174,7 @@ impl SocketEvents for Observer {
 #[derive(Default)]
 struct Registry {
     by_id: HashMap<u64, Arc<Virtual>>,
+    /// By the inodes of the ends that guests have, those of former ones among them.
     by_inode: HashMap<u64, Arc<Virtual>>,
     foreign: HashSet<u64>,
 }
@@ -447,22 +439,23 @@ impl Hub {
     }
 
     /// Gives the guest the fresh end that its socket has taken.
-    fn renew(&self, one: &Virtual, at: GuestFd, end: FreshEnd) -> Result<Action, Errno> {
+    fn renew(&self, one: &Virtual, at: GuestFd, fd: OwnedFd) -> Result<Action, Errno> {
+        let inode = unix::inode(&fd)?;
         let mut registry = self.registry.write();
         let one = registry.by_id.get(&one.id).cloned().ok_or(Errno::ECONNABORTED)?;
-        registry.leave(end.gone, &one);
-        registry.foreign.remove(&one.inode());
-        registry.by_inode.insert(one.inode(), one);
-        Ok(Action::Renew(Renewal { at, fd: end.fd }))
+        registry.foreign.remove(&inode);
+        registry.by_inode.insert(inode, one);
+        drop(registry);
+        // The former end is recognised until it is closed.
+        self.sweep_soon();
+        Ok(Action::Renew(Renewal { at, fd }))
     }
 
     /// Takes a socket out of the registry: nothing refers to it any more.
     fn forget(&self, one: &Virtual) {
         let mut registry = self.registry.write();
         let removed = registry.by_id.remove(&one.id);
-        for inode in [one.inode(), one.former()] {
-            registry.leave(inode, one);
-        }
+        registry.leave(one.inode(), one);
         drop(registry);
         drop(removed);
     }
@@ -536,13 +529,18 @@ impl Hub {
         }
         let inodes: Vec<u64> = known.iter().map(|(inode, _)| *inode).collect();
         let living = alive::living(&inodes);
+        let held: HashSet<u64> = known
+            .iter()
+            .filter(|(inode, _)| living.contains(inode))
+            .map(|(_, one)| one.id)
+            .collect();
         for (inode, one) in known {
             if living.contains(&inode) {
                 continue;
             }
             if inode != one.inode() {
                 self.registry.write().leave(inode, &one);
-            } else if !living.contains(&one.former()) {
+            } else if !held.contains(&one.id) {
                 self.discard_closed(&one);
             }
         }

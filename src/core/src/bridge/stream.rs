@@ -44,13 +44,6 @@ pub(crate) struct Stream {
     seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
 }
 
-/// An end for a guest whose own has been used.
-pub(super) struct FreshEnd {
-    pub(super) fd: OwnedFd,
-    /// An inode that is no longer this socket's.
-    pub(super) gone: u64,
-}
-
 enum State {
     Fresh,
     /// As good as fresh, but the guest's end has been used.
@@ -681,14 +674,14 @@ impl Stream {
 
 /// What the guest is to be given instead of its end, unless that can be used. From now on the socket
 /// is fresh, but for whoever still has the former end.
-fn fresh_end(one: &Virtual, state: &mut State, guest: &OwnedFd) -> Result<Option<FreshEnd>, Errno> {
+fn fresh_end(one: &Virtual, state: &mut State, guest: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     if matches!(state, State::Fresh) && unix::inode(guest)? == one.inode() {
         return Ok(None);
     }
     let fd = unix::like(guest)?;
-    let gone = one.take_end(&fd)?;
+    one.take_end(&fd)?;
     *state = State::Fresh;
-    Ok(Some(FreshEnd { fd, gone }))
+    Ok(Some(fd))
 }
 
 impl Connecting {
