@@ -73,6 +73,9 @@ const SOURCES_PER_TURN: usize = 64;
 thread_local! {
     /// What this thread does about a loop that sleeps.
     static KICKS: Cell<Kicks> = const { Cell::new(Kicks::AtOnce) };
+    /// The loop whose turn this thread will take (its address), if it will; all others are woken
+    /// at once.
+    static OWN: Cell<usize> = const { Cell::new(0) };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +196,9 @@ impl Reactor {
     /// loop is awake and does so. No lock that a source may take may be held.
     pub fn on_behalf<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = KICKS.replace(Kicks::Later);
+        let outer = OWN.replace(self.shared.address());
         let result = work();
+        OWN.set(outer);
         if KICKS.replace(before) == Kicks::Due {
             match self.shared.turn.try_lock() {
                 Some(_turn) => self.shared.run_scheduled(),
@@ -267,6 +272,11 @@ impl Handle {
 }
 
 impl Shared {
+    /// What tells this loop from others.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Wakes the loop if it sleeps.
     fn kick(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst) {
@@ -278,6 +288,7 @@ impl Shared {
         if !slot.scheduled.swap(true, Ordering::SeqCst) {
             self.queue.lock().runnable.push_back(Arc::clone(slot));
             match KICKS.get() {
+                _ if OWN.get() != self.address() => self.kick(),
                 Kicks::AtOnce => self.kick(),
                 Kicks::Later | Kicks::Due => KICKS.set(Kicks::Due),
             }
@@ -436,6 +447,17 @@ mod tests {
         let own = ran == thread::current().id();
         handle.wake();
         assert!(receiver.recv().is_ok_and(|by| by != thread::current().id()) || !own);
+    }
+
+    #[test]
+    fn work_on_behalf_of_one_loop_wakes_another_at_once() {
+        let (one, _handle, _source, _receiver) = setup();
+        let (_other, handle, _source, receiver) = setup();
+        let waited = one.on_behalf(|| {
+            handle.wake();
+            receiver.recv_timeout(Duration::from_secs(20))
+        });
+        assert_eq!(waited, Ok(Ready::default()));
     }
 
     #[test]
