@@ -62,12 +62,7 @@ impl StackPlan {
                 named.push(interface(vnl));
                 continue;
             }
-            let is_locator = match (option.find("://"), option.find('=')) {
-                (Some(scheme), Some(equals)) => scheme < equals,
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-            if is_locator {
+            if is_locator(option) {
                 named.push(interface(option));
                 continue;
             }
@@ -109,6 +104,15 @@ impl StackPlan {
             ));
         }
         Ok(plan)
+    }
+}
+
+/// Whether an option is a network rather than a setting whose value may hold a locator.
+pub(crate) fn is_locator(option: &str) -> bool {
+    match (option.find("://"), option.find('=')) {
+        (Some(scheme), Some(equals)) => scheme < equals,
+        (Some(_), None) => true,
+        (None, _) => false,
     }
 }
 
