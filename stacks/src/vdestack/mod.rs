@@ -154,6 +154,12 @@ impl NetStack for VdeStack {
         self.helper.socket(spec).map(NewSocket::Kernel)
     }
 
+    /// For sockets that are not the stack's: those of AF_UNIX, on which the C library asks.
+    fn interface_ioctl(&self, request: u32, argument: &mut Vec<u8>) -> Result<i32, Errno> {
+        let spec = SocketSpec { domain: libc::AF_INET, kind: libc::SOCK_DGRAM, protocol: 0 };
+        interface::serve(self.helper.socket(&spec)?.as_fd(), request, argument)
+    }
+
     fn proc_net(&self) -> Option<Arc<dyn Tree>> {
         Some(Arc::new(NamespaceTree::new(Arc::clone(&self.helper), "/proc/self/net")))
     }

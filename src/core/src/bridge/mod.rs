@@ -54,7 +54,7 @@ pub(crate) use self::{
     receive::{Batch, Request},
     send::{send_all, send_some},
     stream::Stream,
-    unix::{is_nonblocking, set_nonblocking},
+    unix::{domain, is_nonblocking, set_nonblocking},
 };
 use self::{names::Names, senders::Senders};
 use crate::{rundir::RunDir, view::Mount};

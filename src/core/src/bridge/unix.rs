@@ -117,6 +117,12 @@ pub(crate) fn is_ours(accepted: &OwnedFd) -> bool {
         .is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(std::process::id()))
 }
 
+/// The `AF_*` number of a socket; None for other files.
+pub(crate) fn domain(fd: &OwnedFd) -> Option<i32> {
+    let domain = ffi::socket_option(fd, libc::SO_DOMAIN).ok()?;
+    domain.first_chunk().map(|domain| i32::from_ne_bytes(*domain))
+}
+
 /// The inode number, which every duplicate shares.
 pub(crate) fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
     fstat(fd).map(|stat| stat.st_ino).map_err(errno)

@@ -3,7 +3,7 @@
 use umvu_abi::{Errno, GuestAddr, net::NetStack, sockaddr};
 use umvu_tracer::api::{Action, Call, Reply, Trap};
 
-use crate::{Core, dispatch::Row, guest};
+use crate::{Core, bridge, dispatch::Row, guest};
 
 const SIOCADDRT: u32 = 0x890b;
 const SIOCDELRT: u32 = 0x890c;
@@ -11,6 +11,7 @@ const SIOCGIFCONF: u32 = 0x8912;
 const SIOCSIFADDR: u32 = 0x8916;
 const SIOCDIFADDR: u32 = 0x8936;
 const SIOCGIFNAME: u32 = 0x8910;
+const SIOCETHTOOL: u32 = 0x8946;
 const SIOCDARP: u32 = 0x8953;
 const SIOCSARP: u32 = 0x8955;
 const SIOCDEVPRIVATE_LAST: u32 = 0x89ff;
@@ -21,6 +22,8 @@ const RTENTRY: usize = 120;
 /// `struct in6_rtmsg` and `struct in6_ifreq`, which AF_INET6 sockets have instead.
 const IN6_RTMSG: usize = 80;
 const IN6_IFREQ: usize = 24;
+/// The largest structure of `SIOCETHTOOL` that a stack fills in (`struct ethtool_drvinfo`).
+const ETHTOOL_DATA: usize = 196;
 /// The offset of `rt_dev` in `struct rtentry`.
 const RT_DEV: usize = 96;
 /// `struct arpreq`.
@@ -43,6 +46,9 @@ fn ioctl(core: &Core, call: &Call) -> Action {
         Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => return errno.into(),
         found => found.ok().flatten(),
     };
+    if own.is_none() && is_of_the_kernel(call) {
+        return Action::Forward;
+    }
     let task = core.tasks.get(call.tid());
     let families = [sockaddr::AF_NETLINK, sockaddr::AF_INET, sockaddr::AF_INET6].map(i32::from);
     let mount = match &own {
@@ -68,6 +74,13 @@ fn ioctl(core: &Core, call: &Call) -> Action {
     }
 }
 
+/// Whether a descriptor that is no virtual socket is the kernel's to answer for: an internet, packet
+/// or netlink socket, which knows its interfaces, no socket, nothing.
+fn is_of_the_kernel(call: &Call) -> bool {
+    let Ok(fd) = call.guest.fetch_fd(call.fd(0)) else { return true };
+    bridge::domain(&fd) != Some(libc::AF_UNIX)
+}
+
 /// How much the argument of a request holds.
 fn size(request: u32, v6: bool) -> usize {
     match request {
@@ -89,8 +102,15 @@ fn plain(stack: &dyn NetStack, call: &Call, request: u32, size: usize) -> Result
     if size == RTENTRY {
         append_device_name(call, &mut argument)?;
     }
+    let data = if request == SIOCETHTOOL { Some(append_data(call, &mut argument)?) } else { None };
     let before = argument.clone();
     let value = stack.interface_ioctl(request, &mut argument)?;
+    if let Some(at) = data {
+        let changed = argument.iter().zip(&before).rposition(|(new, old)| new != old);
+        argument.truncate(changed.map_or(size, |last| last + 1));
+        let writes = vec![(at, argument.split_off(size))];
+        return Ok(Action::Return(Reply { result: Ok(i64::from(value)), writes }));
+    }
     argument.truncate(size);
     let changed = argument != before.get(..argument.len()).unwrap_or_default();
     let writes = if changed { vec![(call.addr(2), argument)] } else { Vec::new() };
@@ -105,6 +125,16 @@ fn append_device_name(call: &Call, argument: &mut Vec<u8>) -> Result<(), Errno> 
         argument.push(0);
     }
     Ok(())
+}
+
+/// Puts what `ifr_data` leads to after the `ifreq`, as far as it goes; tells where it is.
+/// Errors: `EFAULT`.
+fn append_data(call: &Call, argument: &mut Vec<u8>) -> Result<GuestAddr, Errno> {
+    let pointer = argument[16..].first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
+    let mut data = [0; ETHTOOL_DATA];
+    let got = call.guest.read_some(GuestAddr(pointer), &mut data)?;
+    argument.extend_from_slice(&data[..got]);
+    Ok(GuestAddr(pointer))
 }
 
 /// SIOCGIFCONF: `struct ifconf { int ifc_len; char *ifc_buf; }`; a NULL buffer asks for the size.
@@ -128,7 +158,7 @@ fn interface_list(stack: &dyn NetStack, call: &Call) -> Result<Action, Errno> {
 }
 
 /// A request of the socket itself, with an int or a time stamp as its argument.
-fn socket_request(one: &crate::bridge::Virtual, call: &Call, request: u32) -> Action {
+fn socket_request(one: &bridge::Virtual, call: &Call, request: u32) -> Action {
     let mut argument = guest::read_i32(call.guest.as_ref(), call.addr(2))
         .map(|value| value.to_ne_bytes().to_vec())
         .unwrap_or_default();
