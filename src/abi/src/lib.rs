@@ -1,12 +1,13 @@
 //! The vocabulary and contracts that every part of umvu shares.
 //!
 //! Key types: [`Errno`], the newtypes of [`ids`], [`SockAddr`], the network contract in [`net`]
-//! ([`net::NetStack`], [`net::StreamSocket`], [`net::DatagramSocket`]), generated file trees in
-//! [`tree`], and the module contract in [`module`].
+//! ([`net::NetStack`], [`net::StreamSocket`], [`net::DatagramSocket`]), their control messages in
+//! [`control`], generated file trees in [`tree`], and the module contract in [`module`].
 //!
 //! Architecture invariant: this crate does no I/O and holds no unsafe code; it depends on no other
 //! crate of the workspace.
 
+pub mod control;
 pub mod errno;
 pub mod ids;
 pub mod module;

@@ -4,11 +4,13 @@
 
 use std::os::fd::OwnedFd;
 
-use umvu_abi::{Errno, GuestAddr, GuestFd, SockAddr, Tid};
+use umvu_abi::{
+    Errno, GuestAddr, GuestFd, SockAddr, Tid,
+    control::{self, Messages},
+};
 use umvu_tracer::api::{FileIdentity, Guest};
 
 use crate::{
-    bridge::{Messages, parse_control},
     guest,
     handlers::{DATAGRAM_LIMIT, Outgoing, read_header},
 };
@@ -27,14 +29,14 @@ pub fn message(memory: &[u8]) {
 
 /// Reads control messages; those we make are read back as what they were, or cut off.
 pub fn control(bytes: &[u8], room: usize) {
-    let _ = parse_control(bytes);
+    let _ = control::parse(bytes);
     let mut messages = Messages::default();
     for part in bytes.chunks(20) {
         messages.push(libc::SOL_PACKET, 1, part);
     }
     let (made, cut) = messages.fit(room);
     assert!(made.len() <= room);
-    assert!(cut || parse_control(&made).is_ok());
+    assert!(cut || control::parse(&made).is_ok());
 }
 
 /// Reads and returns a socket address, with the lengths that a guest gives.

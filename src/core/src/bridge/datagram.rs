@@ -22,15 +22,14 @@ use nix::sys::socket::{SockType, UnixAddr};
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno, GuestFd, SockAddr,
+    control::Wanted,
     net::{Datagram, DatagramMeta, DatagramSocket, SendControl},
 };
 use umvu_reactor::{Interest, Registration};
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use super::{
-    Hub, Virtual,
-    control::Wanted,
-    ffi,
+    Hub, Virtual, ffi,
     receive::{Batch, Request, answer},
     unix,
 };

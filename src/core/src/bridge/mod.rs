@@ -9,7 +9,6 @@
 //! with no lock held.
 
 mod alive;
-mod control;
 mod datagram;
 mod ffi;
 mod names;
@@ -45,10 +44,7 @@ use umvu_abi::{
 use umvu_reactor::{Handle, Reactor, Ready, Source};
 use umvu_tracer::api::{Action, Call, Renewal};
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use self::control::Messages;
 pub(crate) use self::{
-    control::parse as parse_control,
     datagram::Datagrams,
     ffi::{host_socket, set_socket_option},
     receive::{Batch, Request},

@@ -9,15 +9,12 @@ use std::{
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use umvu_abi::{
     Errno, GuestAddr, SockAddr,
+    control::{Messages, Wanted},
     net::{DatagramMeta, QueuedError},
 };
 use umvu_tracer::api::{Action, Reply};
 
-use super::{
-    Hub,
-    control::{Messages, Wanted},
-    unix,
-};
+use super::{Hub, unix};
 
 /// The most that one receive copies.
 const RECEIVE_LIMIT: usize = 1 << 17;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, GuestAddr, SockAddr, net::SendControl};
+use umvu_abi::{Errno, GuestAddr, SockAddr, control, net::SendControl};
 use umvu_tracer::api::{Action, Call, Guest, Reply};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Core,
-    bridge::{self, Datagrams, Kind, Virtual, parse_control},
+    bridge::{self, Datagrams, Kind, Virtual},
     guest,
 };
 
@@ -125,7 +125,7 @@ impl Outgoing {
         if control_length > 0 {
             guest.read(control_at, &mut control)?;
         }
-        let control = parse_control(&control)?;
+        let control = control::parse(&control)?;
         let data = message::gather(guest, &header.buffers, DATAGRAM_LIMIT)?;
         Ok(Self { to, control, data })
     }

@@ -1,10 +1,12 @@
-//! Control messages of datagram sockets: cmsg(3), ip(7), ipv6(7).
+//! Control messages of datagram sockets as values, and the one conversion to and from their C
+//! layout: cmsg(3), ip(7), ipv6(7).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use umvu_abi::{
+use crate::{
     Errno, SockAddr,
     net::{DatagramMeta, QueuedError, SendControl},
+    sockaddr::AF_INET6,
 };
 
 /// The size of `struct cmsghdr`, and the alignment of control messages.
@@ -16,7 +18,7 @@ const IPV6_2292HOPLIMIT: i32 = 8;
 
 /// Which control messages a guest has asked for with setsockopt(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     ttl: bool,
     tos: bool,
     packet_info: bool,
@@ -31,7 +33,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// Follows a setsockopt(2) that the stack has accepted.
-    pub(crate) fn follow(&mut self, level: i32, name: i32, value: &[u8]) {
+    pub fn follow(&mut self, level: i32, name: i32, value: &[u8]) {
         let on = value.first_chunk().map_or(value.first().is_some_and(|byte| *byte != 0), |int| {
             i32::from_ne_bytes(*int) != 0
         });
@@ -52,12 +54,13 @@ impl Wanted {
     }
 
     /// Whether the guest reads the error queue, and so waits for errors.
-    pub(crate) fn wants_errors(&self) -> bool {
+    #[must_use]
+    pub fn wants_errors(&self) -> bool {
         self.errors
     }
 
     /// The messages that come with a datagram.
-    pub(crate) fn messages(&self, meta: &DatagramMeta, out: &mut Messages) {
+    pub fn messages(&self, meta: &DatagramMeta, out: &mut Messages) {
         let int = |value: u8| i32::from(value).to_ne_bytes();
         match meta.source {
             SockAddr::Inet(_) => {
@@ -93,7 +96,7 @@ impl Wanted {
     }
 
     /// The messages that come with an entry of the error queue.
-    pub(crate) fn error_messages(&self, error: &QueuedError, out: &mut Messages) {
+    pub fn error_messages(&self, error: &QueuedError, out: &mut Messages) {
         let ttl = i32::from(error.ttl).to_ne_bytes();
         match error.destination {
             _ if error.ttl == 0 => {}
@@ -137,13 +140,13 @@ fn packet_info6(meta: &DatagramMeta) -> Vec<u8> {
 
 /// A buffer of control messages under construction.
 #[derive(Debug, Default)]
-pub(crate) struct Messages {
+pub struct Messages {
     bytes: Vec<u8>,
 }
 
 impl Messages {
     /// Appends one message, aligned.
-    pub(crate) fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+    pub fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
         let length = (HEADER + data.len()) as u64;
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&level.to_ne_bytes());
@@ -152,9 +155,53 @@ impl Messages {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
     }
 
+    /// The messages that ask a kernel's sendmsg(2), on a socket of `family`, for what `control`
+    /// says.
+    #[must_use]
+    pub fn of(control: &SendControl, family: u16) -> Self {
+        let mut out = Self::default();
+        let v6 = family == AF_INET6;
+        let (level, ttl, tos) = if v6 {
+            (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
+        } else {
+            (libc::SOL_IP, libc::IP_TTL, libc::IP_TOS)
+        };
+        for (kind, value) in [(ttl, control.ttl), (tos, control.tos)] {
+            if let Some(value) = value {
+                out.push(level, kind, &i32::from(value).to_ne_bytes());
+            }
+        }
+        if control.ifindex != 0 || control.source.is_some() {
+            let index = control.ifindex.to_ne_bytes();
+            let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            match control.source.unwrap_or(any) {
+                IpAddr::V4(ip) if !v6 => {
+                    let data = [index, ip.octets(), [0; 4]].concat();
+                    out.push(libc::SOL_IP, libc::IP_PKTINFO, &data);
+                }
+                ip => {
+                    let ip = match ip {
+                        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                        IpAddr::V6(ip) => ip,
+                    };
+                    let data = [ip.octets().as_slice(), &index].concat();
+                    out.push(libc::SOL_IPV6, libc::IPV6_PKTINFO, &data);
+                }
+            }
+        }
+        out
+    }
+
+    /// The bytes, whole.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The bytes for a guest's buffer of `room`; the flag tells whether messages were cut off. As
     /// in Linux a message is cut only behind its header, and says how much of it is there.
-    pub(crate) fn fit(mut self, room: usize) -> (Vec<u8>, bool) {
+    #[must_use]
+    pub fn fit(mut self, room: usize) -> (Vec<u8>, bool) {
         let mut at = 0;
         while let Some(field) = self.bytes[at..].first_chunk() {
             let length = usize::try_from(u64::from_ne_bytes(*field)).unwrap_or(usize::MAX);
@@ -195,27 +242,63 @@ fn error_message(error: &QueuedError, out: &mut Messages) {
 /// Reads the control messages of a sendmsg(2). Levels that are not a datagram socket's are
 /// ignored, as in Linux. Errors: `EINVAL` for lengths that do not fit, and for what is unknown on
 /// a known level.
-pub(crate) fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
+pub fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
     let mut control = SendControl::default();
-    while bytes.len() >= HEADER {
-        let length = bytes.first_chunk().map_or(0, |field| u64::from_ne_bytes(*field));
-        let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
-        if length < HEADER || length > bytes.len() {
-            return Err(Errno::EINVAL);
-        }
-        let int = |at: usize| {
-            bytes[at..].first_chunk().map_or(0, |field: &[u8; 4]| i32::from_ne_bytes(*field))
-        };
-        let (kind, data) = (int(12), &bytes[HEADER..length]);
-        match int(8) {
-            libc::SOL_IP => internet(kind, data, &mut control)?,
-            libc::SOL_IPV6 => internet6(kind, data, &mut control)?,
-            libc::SOL_SOCKET => general(kind, data)?,
+    while let Some(message) = next(&mut bytes)? {
+        match message.level {
+            libc::SOL_IP => internet(message.kind, message.data, &mut control)?,
+            libc::SOL_IPV6 => internet6(message.kind, message.data, &mut control)?,
+            libc::SOL_SOCKET => general(message.kind, message.data)?,
             _ => {}
         }
-        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
     Ok(control)
+}
+
+/// One control message in a buffer.
+struct Message<'a> {
+    level: i32,
+    kind: i32,
+    data: &'a [u8],
+}
+
+/// Takes the first message off a buffer. Errors: `EINVAL` for a length that does not fit.
+fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<Message<'a>>, Errno> {
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+    let [length @ .., l0, l1, l2, l3, k0, k1, k2, k3] = *header;
+    let length = usize::try_from(u64::from_ne_bytes(length)).map_err(|_| Errno::EINVAL)?;
+    let data = bytes.get(HEADER..length).ok_or(Errno::EINVAL)?;
+    *bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+    let level = i32::from_ne_bytes([l0, l1, l2, l3]);
+    Ok(Some(Message { level, kind: i32::from_ne_bytes([k0, k1, k2, k3]), data }))
+}
+
+/// Reads what a kernel's recvmsg(2) tells of a datagram into `meta`; other messages, and what
+/// follows one that is cut off, are left.
+pub fn read_meta(mut bytes: &[u8], meta: &mut DatagramMeta) {
+    while let Ok(Some(Message { level, kind, data })) = next(&mut bytes) {
+        let byte = int(data).ok().and_then(|int| u8::try_from(int).ok());
+        match (level, kind) {
+            (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
+                meta.ttl = byte.unwrap_or(meta.ttl);
+            }
+            (libc::SOL_IPV6, libc::IPV6_TCLASS) => meta.tos = byte.unwrap_or(meta.tos),
+            (libc::SOL_IP, libc::IP_TOS) => meta.tos = data.first().copied().unwrap_or(meta.tos),
+            (libc::SOL_IP, libc::IP_PKTINFO) => {
+                if let Some([i0, i1, i2, i3, _, _, _, _, ip @ ..]) = data.first_chunk::<12>() {
+                    meta.ifindex = u32::from_ne_bytes([*i0, *i1, *i2, *i3]);
+                    meta.destination = (IpAddr::from(*ip), 0).into();
+                }
+            }
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                if let Some([ip @ .., i0, i1, i2, i3]) = data.first_chunk::<20>() {
+                    meta.ifindex = u32::from_ne_bytes([*i0, *i1, *i2, *i3]);
+                    meta.destination = (IpAddr::from(*ip), 0).into();
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// `ip_cmsg_send`: lengths are exact.
@@ -287,6 +370,7 @@ fn defaulted(value: i32) -> Result<Option<u8>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sockaddr::AF_INET;
 
     #[test]
     fn what_is_pushed_can_be_parsed() {
@@ -297,6 +381,43 @@ mod tests {
         assert!(!truncated);
         let parsed = parse(&bytes).expect("well formed");
         assert_eq!((parsed.tos, parsed.ttl), (Some(0x10), Some(7)));
+    }
+
+    #[test]
+    fn what_is_asked_for_survives_the_way_to_the_kernel() {
+        for (family, source) in [(AF_INET, "10.0.0.1"), (AF_INET6, "fc00::1")] {
+            let source = Some(source.parse().expect("literal"));
+            let control = SendControl { ttl: Some(255), tos: Some(4), ifindex: 3, source };
+            assert_eq!(parse(Messages::of(&control, family).as_bytes()), Ok(control));
+        }
+        assert!(Messages::of(&SendControl::default(), AF_INET).as_bytes().is_empty());
+    }
+
+    #[test]
+    fn what_a_datagram_carries_can_be_read_back() {
+        for ips in [["10.0.0.2", "10.0.0.1"], ["fc00::2", "fc00::1"]] {
+            let [source, destination] = ips.map(|ip| (ip.parse::<IpAddr>().expect("literal"), 0));
+            let meta = DatagramMeta {
+                source: source.into(),
+                destination: destination.into(),
+                ifindex: 7,
+                ttl: 64,
+                tos: 8,
+            };
+            let mut wanted = Wanted::default();
+            for name in [libc::IP_RECVTTL, libc::IP_RECVTOS, libc::IP_PKTINFO] {
+                wanted.follow(libc::IPPROTO_IP, name, &1_i32.to_ne_bytes());
+            }
+            for name in [libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVTCLASS, libc::IPV6_RECVPKTINFO] {
+                wanted.follow(libc::IPPROTO_IPV6, name, &1_i32.to_ne_bytes());
+            }
+            let mut messages = Messages::default();
+            wanted.messages(&meta, &mut messages);
+            let bare = SockAddr::any(meta.source.family());
+            let mut read = DatagramMeta { destination: bare, ifindex: 0, ttl: 0, tos: 0, ..meta };
+            read_meta(messages.as_bytes(), &mut read);
+            assert_eq!(read, meta);
+        }
     }
 
     #[test]
