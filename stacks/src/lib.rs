@@ -1,10 +1,13 @@
 //! Network stacks: smoltcp, kernel namespaces, the host and none.
 //!
-//! [`Vunet`] is the module that mounts them; each submodule holds one kind of stack and implements
-//! [`umvu_abi::net::NetStack`].
+//! Programs open a stack and use its sockets by [`net`]: three hosts in three threads, with nothing
+//! of umvu around them. umvu itself mounts stacks by the module [`Vunet`].
+//!
+//! Each submodule holds one kind of stack and implements [`umvu_abi::net::NetStack`].
 
 mod ffi;
 mod module;
+pub mod net;
 mod null;
 mod options;
 mod real;

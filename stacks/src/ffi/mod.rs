@@ -1,5 +1,6 @@
 //! The only unsafe code of the crate: system calls that no safe wrapper offers.
 
+pub(crate) mod call;
 pub(crate) mod helper;
 pub(crate) mod interface;
 pub(crate) mod memory;
