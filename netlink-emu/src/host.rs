@@ -79,6 +79,12 @@ pub trait HostNet: Send + Sync {
         Err(REFUSED)
     }
 
+    /// Whether [`Self::add_link`] may take long for this kind: then it is called by a thread of its
+    /// own.
+    fn opens_slowly(&self, _kind: &str) -> bool {
+        false
+    }
+
     /// Removes an interface. Errors: `ENODEV`, `EOPNOTSUPP` for one that is built in.
     fn del_link(&self, _index: IfIndex) -> Result<(), Failure> {
         Err(REFUSED)

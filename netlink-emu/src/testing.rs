@@ -23,6 +23,8 @@ pub(crate) struct Lab {
     pub(crate) config: Mutex<NetConfig>,
     pub(crate) hub: Arc<NetlinkHub>,
     pub(crate) rows: Mutex<Vec<(SocketTable, SocketRow)>>,
+    /// While it is held, interfaces of the kind "slow" do not open.
+    pub(crate) gate: Mutex<()>,
 }
 
 impl Lab {
@@ -33,7 +35,12 @@ impl Lab {
         config.insert_link(vde).expect("a new interface");
         let _ = config.take_changes();
         let hub = NetlinkHub::new();
-        Arc::new(Self { config: Mutex::new(config), hub, rows: Mutex::default() })
+        Arc::new(Self {
+            config: Mutex::new(config),
+            hub,
+            rows: Mutex::default(),
+            gate: Mutex::default(),
+        })
     }
 
     /// Both interfaces are up, `vde0` has 10.0.0.1/24.
@@ -53,6 +60,8 @@ impl Lab {
 }
 
 impl ConfigHost for Lab {
+    type Device = ();
+
     fn with_config<R>(&self, f: impl FnOnce(&mut NetConfig) -> R) -> R {
         let mut config = self.config.lock();
         let result = f(&mut config);
@@ -60,13 +69,24 @@ impl ConfigHost for Lab {
         result
     }
 
-    fn open_link(&self, link: &NewLink, name: &str, index: IfIndex) -> Result<Interface, Failure> {
-        if link.kind != "vde" {
-            return Err(text::LINK_UNKNOWN_KIND);
+    fn opens_slowly(&self, kind: &str) -> bool {
+        kind == "slow"
+    }
+
+    fn open_link(
+        &self,
+        link: &NewLink,
+        name: &str,
+        index: IfIndex,
+    ) -> Result<(Interface, ()), Failure> {
+        match link.kind.as_str() {
+            "vde" => {}
+            "slow" => drop(self.gate.lock()),
+            _ => return Err(text::LINK_UNKNOWN_KIND),
         }
         let mut made = Interface::ethernet(index, name, &link.kind, [2, 0, 0, 0, 0, 9]);
         made.vnl.clone_from(&link.vnl);
-        Ok(made)
+        Ok((made, ()))
     }
 
     fn sockets(&self, table: SocketTable) -> Vec<SocketRow> {

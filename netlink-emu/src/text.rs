@@ -67,6 +67,7 @@ failures! {
     NEIGHBOUR_BAD_MAC = EINVAL, "Invalid link address";
 
     LINK_UNKNOWN_KIND = EOPNOTSUPP, "Unknown device type";
+    LINK_TOO_MANY = EAGAIN, "Too many interfaces are being opened";
     LINK_MTU_SMALL = EINVAL, "mtu less than device minimum";
     LINK_MTU_LARGE = EINVAL, "mtu greater than device maximum";
 }

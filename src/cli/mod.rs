@@ -7,6 +7,7 @@ mod debug;
 mod doctor;
 mod families;
 mod launch;
+mod link;
 mod logging;
 mod modules;
 mod mounts;
@@ -41,6 +42,7 @@ const COMMANDS: &[Entry] = &[
     Entry { define: mounts::mount_command, run: mounts::mount, usage: 1 },
     Entry { define: mounts::umount_command, run: mounts::umount, usage: 1 },
     Entry { define: stack::command, run: stack::run, usage: 1 },
+    Entry { define: link::command, run: link::run, usage: 2 },
     Entry { define: name::command, run: name::run, usage: 1 },
     Entry { define: user::command, run: user::run, usage: 1 },
     Entry { define: debug::command, run: debug::run, usage: 1 },

@@ -39,6 +39,13 @@ const SECTIONS: &[(&str, &[Section])] = &[
             ("EXAMPLES", include_str!("pages/vustack-examples.roff")),
         ],
     ),
+    (
+        "iplink",
+        &[
+            ("EXIT STATUS", "0 on success, 1 on failure, 2 on wrong usage."),
+            ("EXAMPLES", include_str!("pages/iplink-examples.roff")),
+        ],
+    ),
     ("vuname", &[("EXAMPLES", ".nf\nvuname lab1\nPS1='$(vuname -P)\\(rs$ '\n.fi")]),
     (
         "vudebug",

@@ -7,6 +7,7 @@
 
 mod ffi;
 mod module;
+mod names;
 pub mod net;
 mod null;
 mod options;

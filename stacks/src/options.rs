@@ -7,6 +7,8 @@ use umvu_abi::{
     module::{MountError, MountRequest},
 };
 
+use crate::names::Names;
+
 /// What the data argument may hold, for error messages.
 const VALID: &str = "VNL, NAME:VNL, if=VNL, ip=A/P, gw=A, mac=M, mtu=N, eth";
 
@@ -24,6 +26,8 @@ pub(crate) struct InterfacePlan {
 /// What a mount asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct StackPlan {
+    /// What the stack is called.
+    pub(crate) names: Names,
     /// The interfaces beside `lo`.
     pub(crate) interfaces: Vec<InterfacePlan>,
     /// Addresses of the first interface.
@@ -43,17 +47,13 @@ fn invalid(reason: String) -> MountError {
 impl StackPlan {
     /// Reads the options of a mount; `network` is the locator that the source names, if it does.
     ///
-    /// Hardware addresses that are not given are derived from the names of view, mount and
-    /// interface. A view without a name is known by `chance`, a random number: two such views may
-    /// meet on one network.
+    /// `chance` is a random number, see [`Names::of`].
     pub(crate) fn parse(
         request: &MountRequest,
         network: Option<&str>,
         chance: u64,
     ) -> Result<Self, MountError> {
-        let chance = chance.to_be_bytes();
-        let view = if request.view.is_empty() { &chance } else { request.view.as_bytes() };
-        let mut plan = Self::default();
+        let mut plan = Self { names: Names::of(request, chance), ..Self::default() };
         let mut mac = None;
         let mut named = Vec::new();
         named.extend(network.map(|vnl| (None, vnl.to_owned())));
@@ -94,8 +94,7 @@ impl StackPlan {
             if plan.interfaces.iter().any(|other| other.name == name) {
                 return Err(invalid(format!("{name}: two interfaces of that name")));
             }
-            let derived = derive_mac(&[view, request.target.as_bytes(), name.as_bytes()]);
-            let mac = mac.filter(|_| index == 0).unwrap_or(derived);
+            let mac = mac.filter(|_| index == 0).unwrap_or_else(|| plan.names.mac(&name));
             plan.interfaces.push(InterfacePlan { name, vnl, mac });
         }
         if plan.interfaces.is_empty() && !(plan.addresses.is_empty() && plan.gateways.is_empty()) {
@@ -171,35 +170,20 @@ fn mtu(text: &str) -> Result<u32, MountError> {
     }
 }
 
-/// Derives a hardware address that stays the same for the same names: FNV-1a, locally administered.
-fn derive_mac(names: &[&[u8]]) -> [u8; 6] {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for byte in names.iter().flat_map(|name| name.iter().chain([&0])) {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash ^= hash >> 29;
-    let [a, b, c, d, e, f, ..] = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-    [(a & 0xfc) | 2, b, c, d, e, f]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(data: &str) -> Result<StackPlan, MountError> {
-        parse_in("v", data, 1)
-    }
-
-    fn parse_in(view: &str, data: &str, chance: u64) -> Result<StackPlan, MountError> {
         let request = MountRequest {
             source: String::new(),
             target: "/dev/net/a".to_owned(),
             fstype: "vunetioth".to_owned(),
             flags: 0,
             data: data.to_owned(),
-            view: view.to_owned(),
+            view: "v".to_owned(),
         };
-        StackPlan::parse(&request, None, chance)
+        StackPlan::parse(&request, None, 1)
     }
 
     #[test]
@@ -214,14 +198,6 @@ mod tests {
         assert!(!plan.up);
         assert_ne!(plan.interfaces[0].mac, plan.interfaces[1].mac);
         assert_eq!(plan.interfaces[0].mac[0] & 3, 2);
-    }
-
-    #[test]
-    fn hardware_addresses_are_kept_in_named_views_and_differ_between_others() {
-        let mac = |view, chance| parse_in(view, "vde://", chance).expect("valid").interfaces[0].mac;
-        assert_eq!(mac("v", 1), mac("v", 2));
-        assert_ne!(mac("v", 1), mac("w", 1));
-        assert_ne!(mac("", 1), mac("", 2));
     }
 
     #[test]

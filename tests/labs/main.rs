@@ -4,6 +4,7 @@ mod capture;
 mod examples;
 #[path = "../e2e/harness.rs"]
 mod harness;
+mod interfaces;
 mod interop;
 mod network;
 mod programs;

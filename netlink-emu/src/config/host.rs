@@ -16,6 +16,9 @@ use crate::{
 
 /// A stack that keeps a [`NetConfig`] under its own lock; it is a [`HostNet`] by that.
 pub trait ConfigHost: Send + Sync {
+    /// What is behind an interface: a device that was opened.
+    type Device;
+
     /// Runs `f` on the configuration, with the stack's lock held and
     /// [`NetConfig::set_now`] called before.
     ///
@@ -30,16 +33,27 @@ pub trait ConfigHost: Send + Sync {
         None
     }
 
+    /// See [`HostNet::opens_slowly`].
+    fn opens_slowly(&self, _kind: &str) -> bool {
+        false
+    }
+
     /// Opens the device of an interface that `ip link add` asks for, under the planned name and
-    /// index; the configuration then takes the result in, up if asked for.
+    /// index; the configuration then takes the result in, and the stack plugs the device.
     /// Errors: "Unknown device type" by default; of a bad locator `EINVAL` with a sentence.
     fn open_link(
         &self,
         _link: &NewLink,
         _name: &str,
         _index: IfIndex,
-    ) -> Result<Interface, Failure> {
+    ) -> Result<(Interface, Self::Device), Failure> {
         Err(text::LINK_UNKNOWN_KIND)
+    }
+
+    /// Puts the device behind an interface that the configuration has taken in; it is down.
+    /// Errors: those of watching the device; then the interface goes again.
+    fn plug(&self, _index: IfIndex, _device: Self::Device) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// The neighbours, if the stack keeps them itself; None for those of the configuration.
@@ -116,18 +130,23 @@ impl<T: ConfigHost> HostNet for T {
     fn add_link(&self, link: &NewLink) -> Result<IfIndex, Failure> {
         let (name, index) = self.with_config(|config| config.plan_link(link))?;
         // The device is opened without the lock: that may take a while.
-        let mut made = self.open_link(link, &name, index)?;
+        let (mut made, device) = self.open_link(link, &name, index)?;
         made.name = name;
         made.index = index;
         let properties = LinkChange { name: None, ..link.properties.clone() };
-        self.with_config(|config| {
-            config.insert_link(made)?;
-            if let Err(failure) = config.set_link(index, &properties) {
-                config.remove_link(index)?;
-                return Err(failure);
-            }
-            Ok(index)
-        })
+        self.with_config(|config| config.insert_link(made))?;
+        let done = self.plug(index, device);
+        let done =
+            done.and_then(|()| self.with_config(|config| config.set_link(index, &properties)));
+        if let Err(failure) = done {
+            self.with_config(|config| config.remove_link(index))?;
+            return Err(failure);
+        }
+        Ok(index)
+    }
+
+    fn opens_slowly(&self, kind: &str) -> bool {
+        ConfigHost::opens_slowly(self, kind)
     }
 
     fn del_link(&self, index: IfIndex) -> Result<(), Failure> {

@@ -25,9 +25,9 @@ const SETTABLE: LinkFlags = LinkFlags::UP
     .union(LinkFlags::DYNAMIC);
 
 impl NetConfig {
-    /// Chooses the name and index that a new interface will have, and checks them.
-    /// Errors: `EINVAL` (bad name), `EEXIST`.
-    pub fn plan_link(&self, link: &NewLink) -> Result<(String, IfIndex), Failure> {
+    /// Chooses the name and index that a new interface will have, and checks them; nobody else gets
+    /// the index. Errors: `EINVAL` (bad name), `EEXIST`.
+    pub fn plan_link(&mut self, link: &NewLink) -> Result<(String, IfIndex), Failure> {
         let pattern = match &link.properties.name {
             Some(name) => name.clone(),
             None => format!("{}%d", link.kind),
@@ -40,6 +40,7 @@ impl NetConfig {
         if self.link(index).is_some() {
             return Err(Errno::EEXIST.into());
         }
+        self.last_index = self.last_index.max(index.0);
         Ok((name, index))
     }
 

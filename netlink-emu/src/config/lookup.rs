@@ -80,8 +80,12 @@ pub(super) const TABLES: [u32; 3] = [table::LOCAL, table::MAIN, table::DEFAULT];
 
 impl NetConfig {
     /// Finds where packets of a flow go. Errors: `ENETUNREACH`; `EHOSTUNREACH`, `EACCES` and
-    /// `EINVAL` by an unreachable, prohibit or blackhole route.
+    /// `EINVAL` by an unreachable, prohibit or blackhole route; `ENODEV` when the interface that an
+    /// IPv4 flow is bound to is gone.
     pub fn lookup(&self, flow: &Flow) -> Result<Hop, Errno> {
+        if flow.to.is_ipv4() && flow.oif.is_some_and(|oif| self.link(oif).is_none()) {
+            return Err(Errno::ENODEV);
+        }
         match self.find_route(flow) {
             Some(route) => self.hop(flow, route),
             None => self.hop_off_table(flow),

@@ -363,14 +363,14 @@ fn a_deleted_connected_route_stays_deleted() {
 #[test]
 fn links_are_named_and_counted_as_on_linux() {
     let mut config = ready();
-    let plan = |config: &NetConfig, name: Option<&str>| {
+    let plan = |config: &mut NetConfig, name: Option<&str>| {
         let properties = LinkChange { name: name.map(str::to_owned), ..LinkChange::default() };
         config.plan_link(&NewLink { kind: "vde".to_owned(), properties, ..NewLink::default() })
     };
-    assert_eq!(plan(&config, None), Ok(("vde1".to_owned(), IfIndex(3))));
-    assert_eq!(plan(&config, Some("vde0")), Err(Errno::EEXIST.into()));
-    assert_eq!(plan(&config, Some("a/b")), Err(Errno::EINVAL.into()));
-    assert_eq!(plan(&config, Some("sixteen-bytes-xx")), Err(Errno::EINVAL.into()));
+    assert_eq!(plan(&mut config, None), Ok(("vde1".to_owned(), IfIndex(3))));
+    assert_eq!(plan(&mut config, Some("vde0")), Err(Errno::EEXIST.into()));
+    assert_eq!(plan(&mut config, Some("a/b")), Err(Errno::EINVAL.into()));
+    assert_eq!(plan(&mut config, Some("sixteen-bytes-xx")), Err(Errno::EINVAL.into()));
     let change = |mtu| LinkChange { mtu: Some(mtu), ..LinkChange::default() };
     assert_eq!(config.set_link(VDE, &change(10)), Err(text::LINK_MTU_SMALL));
     assert_eq!(config.set_link(VDE, &change(100_000)), Err(text::LINK_MTU_LARGE));
@@ -380,7 +380,8 @@ fn links_are_named_and_counted_as_on_linux() {
     assert!(config.addresses_of(VDE).any(|address| address.ip().is_ipv6()));
     assert_eq!(config.remove_link(IfIndex(1)), Err(Errno::EOPNOTSUPP.into()));
     config.remove_link(VDE).expect("a removable link");
-    assert_eq!(config.next_index(), IfIndex(3));
+    // The one that was planned above is nobody else's.
+    assert_eq!(config.next_index(), IfIndex(4));
 }
 
 #[test]

@@ -8,13 +8,13 @@ use umvu_abi::Errno;
 /// The attributes of a message or of a nested attribute. Unknown ones are kept and ignored; of
 /// several of one type the last counts.
 #[derive(Debug, Clone)]
-pub(super) struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     list: Vec<(u16, &'a [u8])>,
 }
 
 impl<'a> Attributes<'a> {
     /// Reads attributes up to the first that is cut off.
-    pub(super) fn parse(bytes: &'a [u8]) -> Self {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Self {
         let mut list = Vec::new();
         let mut rest = bytes;
         // The iterator checks lengths; the slice is taken here to keep its lifetime.
@@ -29,58 +29,58 @@ impl<'a> Attributes<'a> {
     }
 
     /// Reads the attributes behind a fixed part of a payload.
-    pub(super) fn after(payload: &'a [u8], fixed: usize) -> Self {
+    pub(crate) fn after(payload: &'a [u8], fixed: usize) -> Self {
         Self::parse(payload.get(fixed..).unwrap_or_default())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
         self.list.iter().copied()
     }
 
-    pub(super) fn bytes(&self, kind: u16) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&self, kind: u16) -> Option<&'a [u8]> {
         self.list.iter().rev().find(|(held, _)| *held == kind).map(|(_, value)| *value)
     }
 
-    pub(super) fn nested(&self, kind: u16) -> Option<Self> {
+    pub(crate) fn nested(&self, kind: u16) -> Option<Self> {
         self.bytes(kind).map(Self::parse)
     }
 
     /// A number of 4 bytes. Errors: `EINVAL` when it is shorter.
-    pub(super) fn u32(&self, kind: u16) -> Result<Option<u32>, Errno> {
+    pub(crate) fn u32(&self, kind: u16) -> Result<Option<u32>, Errno> {
         let Some(bytes) = self.bytes(kind) else { return Ok(None) };
         let bytes = bytes.get(..4).and_then(|b| b.try_into().ok()).ok_or(Errno::EINVAL)?;
         Ok(Some(u32::from_ne_bytes(bytes)))
     }
 
     /// A number of 1 byte. Errors: `EINVAL` when it is empty.
-    pub(super) fn u8(&self, kind: u16) -> Result<Option<u8>, Errno> {
+    pub(crate) fn u8(&self, kind: u16) -> Result<Option<u8>, Errno> {
         self.bytes(kind).map(|bytes| bytes.first().copied().ok_or(Errno::EINVAL)).transpose()
     }
 
     /// A text, with or without its end byte. Errors: `EINVAL` when it is not UTF-8.
-    pub(super) fn text(&self, kind: u16) -> Result<Option<&'a str>, Errno> {
+    pub(crate) fn text(&self, kind: u16) -> Result<Option<&'a str>, Errno> {
         self.bytes(kind).map(text).transpose()
     }
 
     /// A hardware address of 6 bytes; shorter ones of other kinds of links are refused.
-    pub(super) fn mac(&self, kind: u16) -> Result<Option<[u8; 6]>, Errno> {
+    pub(crate) fn mac(&self, kind: u16) -> Result<Option<[u8; 6]>, Errno> {
         self.bytes(kind).map(|bytes| bytes.try_into().map_err(|_| Errno::EINVAL)).transpose()
     }
 
     /// An IP address; its length tells the family.
-    pub(super) fn ip(&self, kind: u16) -> Result<Option<IpAddr>, Errno> {
+    pub(crate) fn ip(&self, kind: u16) -> Result<Option<IpAddr>, Errno> {
         self.bytes(kind).map(ip).transpose()
     }
 }
 
 /// Reads a text up to its end byte.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, Errno> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Errno> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     std::str::from_utf8(&bytes[..end]).map_err(|_| Errno::EINVAL)
 }
 
 /// Reads an address of 4 or 16 bytes.
-pub(super) fn ip(bytes: &[u8]) -> Result<IpAddr, Errno> {
+pub(crate) fn ip(bytes: &[u8]) -> Result<IpAddr, Errno> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return Ok(Ipv4Addr::from(bytes).into());
     }
@@ -89,7 +89,7 @@ pub(super) fn ip(bytes: &[u8]) -> Result<IpAddr, Errno> {
 }
 
 /// Reads a field of the fixed part of a payload; what is cut off counts as zero.
-pub(super) fn field<const N: usize>(payload: &[u8], at: usize) -> [u8; N] {
+pub(crate) fn field<const N: usize>(payload: &[u8], at: usize) -> [u8; N] {
     let mut value = [0; N];
     let given = payload.get(at..).unwrap_or_default();
     let count = given.len().min(N);

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::Errno;
 
-use super::{message, route::notify, socket::NetlinkSocket};
+use super::{message, route::notify, slow::Seat, socket::NetlinkSocket};
 use crate::values::Change;
 
 /// Distributes the changes of one stack to the sockets that listen.
@@ -21,6 +21,8 @@ pub struct NetlinkHub {
     members: Mutex<Members>,
     /// The bytes that wait in all sockets.
     queued: Arc<AtomicUsize>,
+    /// The threads that carry out requests.
+    seats: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -90,6 +92,11 @@ impl NetlinkHub {
 
     pub(super) fn queued(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.queued)
+    }
+
+    /// The right to have a thread carry out a request; None when too many do so.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        Seat::take(&self.seats)
     }
 
     pub(super) fn join(&self, socket: &Arc<NetlinkSocket>) {

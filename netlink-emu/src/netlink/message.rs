@@ -6,9 +6,9 @@ use super::Body;
 use crate::host::Failure;
 
 /// The size of `struct nlmsghdr`.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// `NLM_F_DUMP_FILTERED`.
-pub(super) const DUMP_FILTERED: u16 = 0x20;
+pub(crate) const DUMP_FILTERED: u16 = 0x20;
 /// `NLM_F_CAPPED`: an error carries the header of the request only.
 const CAPPED: u16 = 0x100;
 /// `NLM_F_ACK_TLVS`: attributes follow an error.
@@ -21,39 +21,39 @@ const NLMSG_DONE: u16 = 3;
 
 /// Corresponds to `struct nlmsghdr`, without the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
-    pub(super) port: u32,
+pub(crate) struct Header {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) port: u32,
 }
 
 /// A request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) header: Header,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Request<'a> {
+    pub(crate) header: Header,
+    pub(crate) payload: &'a [u8],
     /// The whole message, header included.
-    pub(super) raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
     /// The socket has set `NETLINK_GET_STRICT_CHK`.
-    pub(super) strict: bool,
+    pub(crate) strict: bool,
 }
 
 impl Request<'_> {
     /// Whether a flag of the header (`NLM_F_*`) is set, all of its bits.
-    pub(super) fn has(&self, flag: i32) -> bool {
+    pub(crate) fn has(&self, flag: i32) -> bool {
         let flags = i32::from(self.header.flags);
         flags & flag == flag
     }
 
     /// Whether it asks for a dump.
-    pub(super) fn is_dump(&self) -> bool {
+    pub(crate) fn is_dump(&self) -> bool {
         self.has(libc::NLM_F_DUMP)
     }
 }
 
 /// Splits what was sent into messages, as the kernel does: it stops at the first bad length.
-pub(super) fn split(data: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+pub(crate) fn split(data: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
         let (header, length) = parse_header(rest)?;
@@ -73,12 +73,12 @@ fn parse_header(bytes: &[u8]) -> Option<(Header, usize)> {
 }
 
 /// Rounds up to the alignment of messages and attributes.
-pub(super) fn align(length: usize) -> usize {
+pub(crate) fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
 /// Writes a message behind what `out` holds.
-pub(super) fn write(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
+pub(crate) fn write(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
     let length = u32::try_from(HEADER + payload.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&header.kind.to_ne_bytes());
@@ -91,13 +91,13 @@ pub(super) fn write(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
 
 /// How a socket wants its errors (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AckStyle {
-    pub(super) extended: bool,
-    pub(super) capped: bool,
+pub(crate) struct AckStyle {
+    pub(crate) extended: bool,
+    pub(crate) capped: bool,
 }
 
 /// Makes an acknowledgement, or with a failure an error.
-pub(super) fn acknowledge(
+pub(crate) fn acknowledge(
     request: &Request<'_>,
     port: u32,
     failure: Option<&Failure>,
@@ -133,12 +133,12 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The parts of a dump: a few messages each, the last one with the end.
-pub(super) struct Dump {
-    pub(super) bodies: Box<dyn Iterator<Item = Body> + Send>,
+pub(crate) struct Dump {
+    pub(crate) bodies: Box<dyn Iterator<Item = Body> + Send>,
     /// The header of every message but for its type.
-    pub(super) header: Header,
+    pub(crate) header: Header,
     /// A message that did not fit into the last part.
-    pub(super) held: Option<Body>,
+    pub(crate) held: Option<Body>,
 }
 
 /// The size of a part. The kernel starts with this size, and C libraries that give a buffer of one
@@ -147,7 +147,7 @@ const PART: usize = 3776;
 
 impl Dump {
     /// Makes the next part; the flag tells that it is the last.
-    pub(super) fn next_part(&mut self) -> (Vec<u8>, bool) {
+    pub(crate) fn next_part(&mut self) -> (Vec<u8>, bool) {
         let mut out = Vec::with_capacity(PART);
         while let Some(body) = self.held.take().or_else(|| self.bodies.next()) {
             let needed = align(HEADER + body.payload.len());
@@ -166,7 +166,7 @@ impl Dump {
 }
 
 /// The end of a dump that failed before its first message.
-pub(super) fn failed_dump(header: Header, failure: &Failure, style: AckStyle) -> Vec<u8> {
+pub(crate) fn failed_dump(header: Header, failure: &Failure, style: AckStyle) -> Vec<u8> {
     let mut payload = (-failure.errno.0).to_ne_bytes().to_vec();
     let mut flags = header.flags;
     if style.extended && !failure.message.is_empty() {
@@ -179,7 +179,7 @@ pub(super) fn failed_dump(header: Header, failure: &Failure, style: AckStyle) ->
 }
 
 /// Whether an error of a dump is found before it starts: then it is an error message, not an end.
-pub(super) fn is_early(errno: Errno) -> bool {
+pub(crate) fn is_early(errno: Errno) -> bool {
     matches!(errno, Errno::EOPNOTSUPP | Errno::EBUSY)
 }
 

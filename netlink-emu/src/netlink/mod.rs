@@ -5,17 +5,20 @@
 //! them. Services decode (`attributes`), ask the `HostNet`, and encode. The [`NetlinkHub`] of a
 //! stack knows all sockets and distributes changes to multicast groups.
 //!
+//! A request that takes a while, one that opens a network, is carried out by a thread (`slow`).
+//!
 //! A dump is not queued but kept as an iterator that the reader pulls, one at a time per socket as
 //! in the kernel, so that a guest cannot make the stack hold more than one snapshot per socket.
 
-mod attributes;
+pub(crate) mod attributes;
 mod diag;
 mod generic;
 mod hub;
-mod message;
+pub(crate) mod message;
 mod options;
 mod queue;
-mod route;
+pub(crate) mod route;
+mod slow;
 mod socket;
 
 #[cfg(test)]
@@ -71,15 +74,20 @@ impl Answer {
 
 /// The type and payload of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Body {
-    kind: u16,
-    payload: Vec<u8>,
+pub(crate) struct Body {
+    pub(crate) kind: u16,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A netlink protocol.
 trait Service: Send + Sync {
     /// Answers one request.
     fn handle(&self, host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure>;
+
+    /// Whether the answer may take so long that a thread has to wait for it.
+    fn is_slow(&self, _host: &dyn HostNet, _request: &Request<'_>) -> bool {
+        false
+    }
 }
 
 /// Makes a netlink socket of a stack. Errors: `EPROTONOSUPPORT` for protocols that no stack has.

@@ -3,7 +3,10 @@
 //! Lock order: the hub's lock before a socket's. The socket's lock is never held while the host is
 //! asked or events are told.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use parking_lot::Mutex;
 use umvu_abi::{
@@ -17,8 +20,12 @@ use super::{
     message::{self, DUMP_FILTERED, Dump, Header, Request},
     options::{Effect, Options},
     queue::{Queue, Queued},
+    slow::{Backlog, Seat},
 };
-use crate::host::{Failure, HostNet};
+use crate::{
+    host::{Failure, HostNet},
+    text,
+};
 
 /// The kernel's address.
 const KERNEL: SockAddr = SockAddr::Netlink { pid: 0, groups: 0 };
@@ -29,6 +36,8 @@ const LAST_GROUP: u32 = 63;
 
 /// A netlink socket of a stack.
 pub struct NetlinkSocket {
+    /// Itself, for the thread that carries out what takes a while.
+    this: Weak<Self>,
     protocol: i32,
     service: Box<dyn Service>,
     host: Arc<dyn HostNet>,
@@ -47,6 +56,8 @@ struct State {
     peer: Option<(u32, u32)>,
     options: Options,
     queue: Queue,
+    /// Requests that wait while a thread carries out one that takes a while.
+    backlog: Option<Backlog>,
     closed: bool,
 }
 
@@ -66,7 +77,15 @@ impl NetlinkSocket {
     ) -> Arc<Self> {
         let queue = Queue::new(hub.queued());
         let state = Mutex::new(State { queue, ..State::default() });
-        let socket = Arc::new(Self { protocol, service, host, hub, events, state });
+        let socket = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            protocol,
+            service,
+            host,
+            hub,
+            events,
+            state,
+        });
         socket.hub.join(&socket);
         socket
     }
@@ -106,6 +125,75 @@ impl NetlinkSocket {
         let port = self.hub.reserve(self.protocol, wanted)?;
         self.state.lock().port = port;
         Ok(())
+    }
+
+    /// Answers the messages of a datagram; a thread takes over at the first that takes a while.
+    fn answer_all(&self, data: &[u8]) {
+        let mut rest = data;
+        while let Some((header, raw)) = message::split(rest).next() {
+            if self.is_slow(header, raw) {
+                match self.hub.seat() {
+                    Some(seat) => return self.hand_over(rest, seat),
+                    None => self.refuse(header, raw, &text::LINK_TOO_MANY),
+                }
+            } else {
+                self.answer(header, raw);
+            }
+            rest = rest.get(message::align(raw.len())..).unwrap_or_default();
+        }
+    }
+
+    fn is_slow(&self, header: Header, raw: &[u8]) -> bool {
+        let payload = raw.get(message::HEADER..).unwrap_or_default();
+        let request = Request { header, payload, raw, strict: false };
+        request.has(libc::NLM_F_REQUEST) && self.service.is_slow(self.host.as_ref(), &request)
+    }
+
+    /// Has a thread answer these messages, and what comes meanwhile, in their order.
+    fn hand_over(&self, data: &[u8], seat: Seat) {
+        let Some(socket) = self.this.upgrade() else { return };
+        {
+            let mut state = self.state.lock();
+            if let Some(backlog) = &mut state.backlog {
+                backlog.push(data.to_vec());
+                return;
+            }
+            state.backlog = Some(Backlog::new(data.to_vec()));
+        }
+        let work = move || {
+            let _seat = seat;
+            while let Some(data) = socket.next_of_backlog() {
+                for (header, raw) in message::split(&data) {
+                    socket.answer(header, raw);
+                }
+                socket.events.changed();
+            }
+        };
+        if std::thread::Builder::new().name("umvu-netlink".to_owned()).spawn(work).is_err() {
+            self.state.lock().backlog = None;
+            for (header, raw) in message::split(data) {
+                self.refuse(header, raw, &text::LINK_TOO_MANY);
+            }
+        }
+    }
+
+    fn next_of_backlog(&self) -> Option<Vec<u8>> {
+        let mut state = self.state.lock();
+        let next = state.backlog.as_mut()?.pop();
+        if next.is_none() {
+            state.backlog = None;
+        }
+        next
+    }
+
+    fn refuse(&self, header: Header, raw: &[u8], failure: &Failure) {
+        let (style, port) = {
+            let state = self.state.lock();
+            (state.options.ack, state.port)
+        };
+        let payload = raw.get(message::HEADER..).unwrap_or_default();
+        let request = Request { header, payload, raw, strict: false };
+        self.push(message::acknowledge(&request, port, Some(failure), style));
     }
 
     /// Answers one message.
@@ -281,9 +369,14 @@ impl DatagramSocket for NetlinkSocket {
             return Err(Errno::EMSGSIZE);
         }
         self.bind_port(0)?;
-        for (header, raw) in message::split(data) {
-            self.answer(header, raw);
+        if let Some(backlog) = &mut self.state.lock().backlog {
+            if backlog.size() + data.len() > LONGEST {
+                return Err(Errno::ENOBUFS);
+            }
+            backlog.push(data.to_vec());
+            return Ok(data.len());
         }
+        self.answer_all(data);
         self.events.changed();
         Ok(data.len())
     }

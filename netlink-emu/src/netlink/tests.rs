@@ -337,6 +337,29 @@ fn trailing_bytes_of_iproute2_are_no_message() {
 }
 
 #[test]
+fn an_interface_that_opens_slowly_holds_up_its_socket_only() {
+    let lab = Lab::ready();
+    let (mut slow, mut other) = (Client::new(&lab), Client::new(&lab));
+    let gate = lab.gate.lock();
+    let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other("slow".to_owned()))]);
+    let mut link = LinkMessage::default();
+    link.attributes.push(kind);
+    slow.send(Message::NewLink(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+    slow.send(Message::GetLink(LinkMessage::default()), NLM_F_DUMP);
+    assert_eq!(slow.receive().len(), 0);
+    assert_eq!(other.ask(Message::GetLink(LinkMessage::default()), NLM_F_DUMP).len(), 2);
+    drop(gate);
+    let mut answers = Vec::new();
+    while answers.len() < 5 {
+        std::thread::yield_now();
+        answers.extend(slow.receive());
+    }
+    // Then the three interfaces, and the end.
+    assert!(matches!(answers[0].payload, NetlinkPayload::Error(ref error) if error.code.is_none()));
+    assert_eq!(answers.len(), 5);
+}
+
+#[test]
 fn port_ids_are_unique_and_told() {
     let lab = Lab::fresh();
     let (first, second) = (Client::new(&lab), Client::new(&lab));

@@ -47,6 +47,8 @@ impl Lab {
 }
 
 impl ConfigHost for Lab {
+    type Device = ();
+
     fn with_config<R>(&self, f: impl FnOnce(&mut NetConfig) -> R) -> R {
         let mut config = self.config.lock();
         let result = f(&mut config);
@@ -54,14 +56,19 @@ impl ConfigHost for Lab {
         result
     }
 
-    fn open_link(&self, link: &NewLink, name: &str, index: IfIndex) -> Result<Interface, Failure> {
+    fn open_link(
+        &self,
+        link: &NewLink,
+        name: &str,
+        index: IfIndex,
+    ) -> Result<(Interface, ()), Failure> {
         if !["vde", "dummy"].contains(&link.kind.as_str()) {
             return Err(text::LINK_UNKNOWN_KIND);
         }
         let last = u8::try_from(index.0 & 0xff).expect("masked");
         let mut made = Interface::ethernet(index, name, &link.kind, [2, 0, 0, 0, 0, last]);
         made.vnl.clone_from(&link.vnl);
-        Ok(made)
+        Ok((made, ()))
     }
 
     fn sockets(&self, table: SocketTable) -> Vec<SocketRow> {

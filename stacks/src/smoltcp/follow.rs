@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use netlink_emu::values::{Change, Interface};
+use umvu_abi::{Errno, IfIndex};
 
 use super::{
     inner::Inner,
@@ -47,11 +48,15 @@ impl Inner {
             link.set_mtu(mtu, seed, now);
         }
         let rises = interface.is_up() && !link.up;
+        let falls = !interface.is_up() && link.up;
         if link.mac != interface.mac || link.up != interface.is_up() {
             link.neighbours.clear();
         }
         link.mac = interface.mac;
         link.up = interface.is_up();
+        if falls {
+            self.device_down(interface.index.0);
+        }
         if rises {
             let own: Vec<IpAddr> =
                 self.net.config.addresses_of(interface.index).map(|address| address.ip()).collect();
@@ -64,13 +69,14 @@ impl Inner {
     fn link_removed(&mut self, index: u32) {
         let Some(at) = self.link_at(index) else { return };
         if let Some(link) = self.links.get_mut(at) {
-            // Its place stays: others are known by theirs.
+            // Its place stays, for the next one: others are known by theirs.
             link.index = 0;
             link.up = false;
             link.transport = None;
-            link.queue.clear();
+            link.queue = Vec::new();
             link.neighbours.clear();
         }
+        self.device_gone(index, at);
     }
 
     /// Tells the neighbours about an address of ours.
@@ -94,6 +100,27 @@ impl Inner {
         transport: Option<Arc<dyn Transport>>,
     ) {
         let (seed, now) = (self.rng.next(), self.now);
-        self.links.push(Link::ethernet(index, mac, mtu, transport, seed, now));
+        let link = Link::ethernet(index, mac, mtu, transport, seed, now);
+        match self.links.iter_mut().find(|link| link.index == 0) {
+            Some(free) => *free = link,
+            None => self.links.push(link),
+        }
+    }
+
+    /// Adds the data plane of an interface that the configuration has. Errors: `ENODEV` when it has
+    /// it no more, `ENETDOWN` when the stack has ended.
+    pub(crate) fn plug(
+        &mut self,
+        index: IfIndex,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Result<(), Errno> {
+        if self.stopped {
+            return Err(Errno::ENETDOWN);
+        }
+        let interface = self.net.config.link(index).cloned().ok_or(Errno::ENODEV)?;
+        let mtu = usize::try_from(interface.mtu).unwrap_or(1500);
+        self.add_link(index.0, interface.mac, mtu, transport);
+        self.link_changed(&interface);
+        Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! What the stack tells of itself, and how its configuration is changed: netlink-emu's
 //! [`ConfigHost`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use netlink_emu::{
     Failure,
@@ -14,9 +17,11 @@ use netlink_emu::{
 };
 use umvu_abi::{Errno, IfIndex};
 
-use super::{inner::Inner, neighbour::State, rows, shared::Shared};
+use super::{inner::Inner, neighbour::State, rows, shared::Shared, wire::Transport};
 
 impl ConfigHost for Shared {
+    type Device = Option<Arc<dyn Transport>>;
+
     fn with_config<R>(&self, f: impl FnOnce(&mut NetConfig) -> R) -> R {
         self.with(|inner| {
             inner.tell_time();
@@ -43,25 +48,34 @@ impl ConfigHost for Shared {
         self.look(|inner| inner.counts.snmp())
     }
 
-    fn open_link(&self, link: &NewLink, name: &str, index: IfIndex) -> Result<Interface, Failure> {
-        let transport = match (link.kind.as_str(), &link.vnl) {
-            ("dummy", _) => None,
-            ("vde", Some(vnl)) => Some(
-                vdeplug::open(vnl, &format!("umvu {name}"))
-                    .map_err(|error| Failure::new(Errno(error.errno()), error.to_string()))?,
-            ),
-            ("vde", None) => return Err(Failure::new(Errno::EINVAL, "vde: name a network (vnl)")),
+    fn opens_slowly(&self, kind: &str) -> bool {
+        kind == VDE
+    }
+
+    fn open_link(
+        &self,
+        link: &NewLink,
+        name: &str,
+        index: IfIndex,
+    ) -> Result<(Interface, Self::Device), Failure> {
+        let vnl = link.vnl.as_deref().unwrap_or_default();
+        let transport = match link.kind.as_str() {
+            "dummy" => None,
+            VDE => Some(open(vnl, &format!("umvu {name}"))?),
             _ => return Err(text::LINK_UNKNOWN_KIND),
         };
-        let mac = link.properties.mac.unwrap_or_else(|| self.look(random_mac));
+        let mac = link.properties.mac.unwrap_or_else(|| self.names().mac(name));
         let mut made = Interface::ethernet(index, name, &link.kind, mac);
-        made.vnl.clone_from(&link.vnl);
-        if let Some(transport) = &transport {
-            made.carrier = transport.carrier();
+        made.carrier = transport.as_ref().is_none_or(|transport| transport.carrier());
+        made.vnl = transport.is_some().then(|| vnl.to_owned());
+        Ok((made, transport))
+    }
+
+    fn plug(&self, index: IfIndex, device: Self::Device) -> Result<(), Failure> {
+        if let Some(transport) = &device {
             self.watch(index.0, transport)?;
         }
-        self.look(|inner| inner.add_link(index.0, mac, 1500, transport));
-        Ok(made)
+        self.with(|inner| inner.plug(index, device)).map_err(Failure::from)
     }
 
     fn own_neighbours(&self) -> Option<Vec<Neighbour>> {
@@ -130,10 +144,12 @@ impl ConfigHost for Shared {
     }
 }
 
-/// A random hardware address, locally administered.
-fn random_mac(inner: &mut Inner) -> [u8; 6] {
-    let [a, b, c, d, e, f, ..] = inner.rng.next().to_be_bytes();
-    [(a & 0xfc) | 2, b, c, d, e, f]
+/// The kind of an interface on a virtual Ethernet.
+const VDE: &str = "vde";
+
+/// Opens the network of a new interface, the default one when none is named.
+fn open(vnl: &str, about: &str) -> Result<Arc<dyn Transport>, Failure> {
+    vdeplug::open(vnl, about).map_err(|error| Failure::new(Errno(error.errno()), error.to_string()))
 }
 
 /// The state as netlink names it.

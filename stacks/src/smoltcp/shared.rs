@@ -15,6 +15,7 @@ use umvu_abi::Errno;
 use umvu_reactor::{Handle, Interest, Ready, Registration, Source};
 
 use super::{clock::Clock, inner::Inner, wire::Transport};
+use crate::names::Names;
 
 /// A stack, as its sockets hold it.
 pub(crate) struct Shared {
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     clock: Clock,
     hub: Arc<NetlinkHub>,
+    names: Names,
     handle: OnceLock<Handle>,
     /// The descriptors of transports that the reactor watches, by interface.
     watches: Mutex<Vec<(u32, Registration)>>,
@@ -38,12 +40,13 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// Makes a stack that nobody drives yet.
-    pub(crate) fn new(clock: Clock, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, seed: u64, names: Names) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             inner: Mutex::new(Inner::new(seed, clock.now())),
             this: Weak::clone(this),
             clock,
             hub: NetlinkHub::new(),
+            names,
             handle: OnceLock::new(),
             watches: Mutex::default(),
             armed: Mutex::new(None),
@@ -101,6 +104,11 @@ impl Shared {
     /// The netlink sockets of the stack.
     pub(crate) fn hub(&self) -> &Arc<NetlinkHub> {
         &self.hub
+    }
+
+    /// What the stack is called.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// The stack as its configuration interfaces see it.

@@ -51,7 +51,7 @@ impl SmolStack {
         transports: Vec<(InterfacePlan, Arc<dyn Transport>)>,
     ) -> Result<Self, MountError> {
         let seed = RandomState::new().hash_one(0u8);
-        let shared = Shared::new(Clock::real(), seed);
+        let shared = Shared::new(Clock::real(), seed, plan.names.clone());
         let source: Arc<dyn Source> = Arc::clone(&shared) as Arc<dyn Source>;
         shared.attach(reactor.handle(&source));
         let stack = Self { shared };

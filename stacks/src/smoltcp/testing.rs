@@ -30,6 +30,7 @@ use super::{
     tcp::{sock::Sock, socket::TcpSocket},
     wire::{Frame, Transport},
 };
+use crate::names::Names;
 
 pub(crate) type Queue = Arc<Mutex<VecDeque<Frame>>>;
 
@@ -99,7 +100,8 @@ impl Lab {
         let queues: [Queue; 2] = Default::default();
         let longest = Arc::new(AtomicI64::new(0));
         let stacks = [0u8, 1].map(|side| {
-            let shared = Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side));
+            let shared =
+                Shared::new(Clock::Manual(Arc::clone(&time)), u64::from(side), Names::default());
             let wire = Wire {
                 out: Arc::clone(&queues[usize::from(side)]),
                 inward: Arc::clone(&queues[usize::from(1 - side)]),

@@ -14,7 +14,7 @@ use super::body;
 use crate::{netlink::Body, values::Address};
 
 /// Encodes an address.
-pub(super) fn encode(kind: u16, address: &Address) -> Body {
+pub(crate) fn encode(kind: u16, address: &Address) -> Body {
     let mut message = AddressMessage::default();
     let flags = address.flags.bits();
     message.header.family =

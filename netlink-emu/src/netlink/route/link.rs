@@ -127,6 +127,14 @@ pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     Ok(Answer::Done)
 }
 
+/// Whether a request makes an interface whose device takes a while to open.
+pub(super) fn opens_slowly(host: &dyn HostNet, request: &Request<'_>) -> bool {
+    let attributes = Attributes::after(request.payload, FIXED);
+    let info = attributes.nested(libc::IFLA_LINKINFO);
+    let kind = info.as_ref().and_then(|info| info.text(libc::IFLA_INFO_KIND).ok().flatten());
+    request.has(libc::NLM_F_CREATE) && kind.is_some_and(|kind| host.opens_slowly(kind))
+}
+
 /// `ip link set group`: no name, no index, but the group of the interfaces to change.
 fn set_group(
     host: &dyn HostNet,

@@ -132,18 +132,21 @@ fn low(counter: u64) -> u32 {
 
 fn kind_info(link: &Interface) -> Option<LinkAttribute> {
     let mut info = vec![LinkInfo::Kind(InfoKind::from(link.kind.info_kind()?))];
-    if let Some(vnl) = &link.vnl {
-        let mut text = vnl.clone().into_bytes();
-        text.push(0);
-        let mut data = Vec::new();
-        let length = u16::try_from(text.len() + 4).ok()?;
-        data.extend_from_slice(&length.to_ne_bytes());
-        data.extend_from_slice(&VDE_VNL.to_ne_bytes());
-        data.extend_from_slice(&text);
-        data.resize(data.len().next_multiple_of(4), 0);
-        info.push(LinkInfo::Data(InfoData::Other(data)));
-    }
+    let data = link.vnl.as_deref().and_then(vde_data);
+    info.extend(data.map(|data| LinkInfo::Data(InfoData::Other(data))));
     Some(LinkAttribute::LinkInfo(info))
+}
+
+/// The `IFLA_INFO_DATA` of a "vde" interface; None when the locator is too long for it.
+pub(crate) fn vde_data(vnl: &str) -> Option<Vec<u8>> {
+    let length = u16::try_from(vnl.len() + 5).ok()?;
+    let mut data = Vec::new();
+    data.extend_from_slice(&length.to_ne_bytes());
+    data.extend_from_slice(&VDE_VNL.to_ne_bytes());
+    data.extend_from_slice(vnl.as_bytes());
+    data.push(0);
+    data.resize(data.len().next_multiple_of(4), 0);
+    Some(data)
 }
 
 fn families(link: &Interface, detail: Detail) -> LinkAttribute {

@@ -30,6 +30,14 @@ const DELLINKPROP: u16 = 109;
 /// The largest message type (`RTM_MAX`).
 const LAST: u16 = 123;
 
+pub(crate) use address_encode::encode as encode_address;
+pub(crate) use link_encode::vde_data;
+
+/// A route as a message.
+pub(crate) fn encode_route(kind: u16, route: &crate::values::Route) -> Body {
+    route_encode::encode(kind, route, &Vec::new())
+}
+
 /// The protocol `NETLINK_ROUTE`.
 pub(super) struct Route;
 
@@ -61,6 +69,10 @@ impl Service for Route {
             kind => unsupported(kind, request),
         }
     }
+
+    fn is_slow(&self, host: &dyn HostNet, request: &Request<'_>) -> bool {
+        request.header.kind == libc::RTM_NEWLINK && link::opens_slowly(host, request)
+    }
 }
 
 /// Every fourth type, from 18 on, is a GET.
@@ -70,7 +82,7 @@ fn unsupported(kind: u16, request: &Request<'_>) -> Result<Answer, Failure> {
 }
 
 /// Writes a message of `netlink-packet-route`.
-fn body(kind: u16, message: &impl Emitable) -> Body {
+pub(crate) fn body(kind: u16, message: &impl Emitable) -> Body {
     let mut payload = vec![0; message.buffer_len()];
     message.emit(&mut payload);
     Body { kind, payload }

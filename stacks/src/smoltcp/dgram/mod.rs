@@ -1,6 +1,7 @@
 //! Datagram sockets: UDP, ping, raw, packet. One record for all; what differs lies in a file each.
 
 pub(crate) mod bind;
+mod device;
 pub(crate) mod errors;
 pub(crate) mod groups;
 pub(crate) mod options;

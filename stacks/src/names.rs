@@ -1,0 +1,67 @@
+//! The names that make a stack what it is: its view and its mount point. Hardware addresses that
+//! nobody gives are derived from them, so that a lab looks the same tomorrow.
+
+use umvu_abi::module::MountRequest;
+
+/// The names of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Names {
+    view: Vec<u8>,
+    target: String,
+}
+
+impl Names {
+    /// Those of a mount. A view without a name is known by `chance`, a random number: two such views
+    /// may meet on one network.
+    pub(crate) fn of(request: &MountRequest, chance: u64) -> Self {
+        let view = if request.view.is_empty() {
+            chance.to_be_bytes().to_vec()
+        } else {
+            request.view.as_bytes().to_vec()
+        };
+        Self { view, target: request.target.clone() }
+    }
+
+    /// The hardware address of an interface of this name.
+    pub(crate) fn mac(&self, interface: &str) -> [u8; 6] {
+        derive_mac(&[&self.view, self.target.as_bytes(), interface.as_bytes()])
+    }
+}
+
+/// Derives a hardware address that stays the same for the same names: FNV-1a, locally administered.
+fn derive_mac(names: &[&[u8]]) -> [u8; 6] {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in names.iter().flat_map(|name| name.iter().chain([&0])) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^= hash >> 29;
+    let [a, b, c, d, e, f, ..] = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    [(a & 0xfc) | 2, b, c, d, e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(view: &str, chance: u64) -> Names {
+        let request = MountRequest {
+            source: String::new(),
+            target: "/dev/net/a".to_owned(),
+            fstype: "vunetioth".to_owned(),
+            flags: 0,
+            data: String::new(),
+            view: view.to_owned(),
+        };
+        Names::of(&request, chance)
+    }
+
+    #[test]
+    fn hardware_addresses_are_kept_in_named_views_and_differ_between_others() {
+        let mac = |view, chance| names(view, chance).mac("vde0");
+        assert_eq!(mac("v", 1), mac("v", 2));
+        assert_ne!(mac("v", 1), mac("w", 1));
+        assert_ne!(mac("", 1), mac("", 2));
+        assert_ne!(mac("v", 1), names("v", 1).mac("vde1"));
+        assert_eq!(mac("v", 1)[0] & 3, 2);
+    }
+}
