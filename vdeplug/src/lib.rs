@@ -11,6 +11,7 @@
 //! | `vxvde://group` | a distributed switch on an IP multicast group |
 //! | `vxlan://group`, `vxlan://host` | RFC 7348, as the kernel's vxlan devices speak it |
 //! | `tap://name` | a tap interface of the kernel |
+//! | `macvtap://name` | a macvtap interface of the kernel |
 //! | `udp://port->host:port` | a cable through UDP |
 //! | `ptp://path` | a cable between two processes |
 //! | `cmd://command` | behind the standard streams of a command, such as `ssh host vde_plug` |
@@ -51,6 +52,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod mac_table;
+mod macvtap;
 mod null;
 mod open;
 mod outlet;

@@ -5,7 +5,7 @@ use std::{env, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    cmd, error::OpenError, null, ptp, seqpacket, switch, tap, transport::Transport, udp, vde,
+    cmd, error::OpenError, macvtap, null, ptp, seqpacket, switch, tap, transport::Transport, udp, vde,
     vnl::Vnl, vxlan, vxvde,
 };
 
@@ -15,7 +15,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 13] = [
+const TRANSPORTS: [(&str, Open); 14] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -24,6 +24,7 @@ const TRANSPORTS: [(&str, Open); 13] = [
     ("vxvde", vxvde::open),
     ("vxlan", vxlan::open),
     ("tap", tap::open),
+    ("macvtap", macvtap::open),
     ("udp", udp::open),
     ("ptp", ptp::open),
     ("cmd", cmd::open),
@@ -86,7 +87,7 @@ mod tests {
     fn an_unknown_scheme_lists_the_known_ones() {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// bonding:// vxvde:// \
-                        vxlan:// tap:// udp:// ptp:// cmd:// seqpacket:// null://)";
+                        vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// seqpacket:// null://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

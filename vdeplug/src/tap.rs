@@ -46,7 +46,12 @@ pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, 
         "attaching the interface",
         attach_remedy,
     ))?;
-    Ok(Arc::new(Tap { device, drops: Drops::default() }))
+    Ok(plug(device))
+}
+
+/// Makes a plug of a device that is attached to its interface.
+pub(crate) fn plug(device: File) -> Arc<dyn Transport> {
+    Arc::new(Tap { device, drops: Drops::default() })
 }
 
 fn device_remedy(errno: i32) -> Option<&'static str> {
@@ -69,7 +74,7 @@ fn attach_remedy(errno: i32) -> Option<&'static str> {
 }
 
 /// Makes `device` the interface `name`, which must be shorter than `IFNAMSIZ`.
-fn attach(device: &File, name: &str) -> nix::Result<()> {
+pub(crate) fn attach(device: &File, name: &str) -> nix::Result<()> {
     let mut interface = [0; libc::IFNAMSIZ];
     for (to, from) in interface.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
         *to = libc::c_char::from_ne_bytes([from]);

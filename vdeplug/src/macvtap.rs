@@ -1,0 +1,80 @@
+//! `macvtap://`: a macvtap interface of the kernel, `/dev/tapN`.
+//!
+//! `macvtap://NAME` is the interface, `macvtap:///dev/tapN` its device (N is its index). Unlike a
+//! tap it exists before: `ip link add link eth0 name NAME type macvtap mode bridge`. Frames that are
+//! sent go out at `eth0`; the address of the stack that plugs in must be the interface's.
+
+use std::{fs, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
+
+use nix::net::if_::if_nametoindex;
+
+use crate::{error::OpenError, tap, transport::Transport, vnl::Vnl};
+
+/// Opens `macvtap://name` or `macvtap:///dev/tapN`.
+pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    vnl.parameters.resolve("macvtap", &[])?;
+    let place = vnl.to_string();
+    let path = device(&place, &vnl.path)?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(&path)
+        .map_err(OpenError::system_with(&place, &format!("opening {}", path.display()), remedy))?;
+    tap::attach(&device, "").map_err(OpenError::system_with(
+        &place,
+        "attaching the interface",
+        remedy,
+    ))?;
+    Ok(tap::plug(device))
+}
+
+fn remedy(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EACCES | libc::EPERM => Some("have root run `chown USER` on the device"),
+        libc::ENOENT => {
+            Some("the device is missing: mknod it with the numbers in /sys/class/net/NAME/tap*/dev")
+        }
+        libc::EBUSY => Some("another program has the interface open"),
+        libc::EINVAL | libc::ENOTTY | libc::EBADFD => Some("that is no macvtap device"),
+        _ => None,
+    }
+}
+
+/// Finds the device of an interface.
+fn device(place: &str, name: &str) -> Result<PathBuf, OpenError> {
+    if name.starts_with('/') {
+        return Ok(PathBuf::from(name));
+    }
+    let absent = |problem: String| OpenError::Absent {
+        place: place.to_owned(),
+        problem,
+        remedy: "ip link add link eth0 name NAME type macvtap mode bridge, and use that name"
+            .to_owned(),
+    };
+    if name.is_empty() {
+        return Err(absent("needs the name of a macvtap interface".to_owned()));
+    }
+    let index = if_nametoindex(name).map_err(|_| absent(format!("no interface {name}")))?;
+    // Other kinds of interfaces have no such entry.
+    let entry = format!("/sys/class/net/{name}/tap{index}");
+    let folder = format!("/sys/class/net/{name}/macvtap/tap{index}");
+    if fs::exists(&entry).unwrap_or(false) || fs::exists(&folder).unwrap_or(false) {
+        return Ok(PathBuf::from(format!("/dev/tap{index}")));
+    }
+    Err(absent(format!("{name} is no macvtap interface")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn errors_say_how_to_make_one() {
+        let error = |text: &str| crate::open(text, "test").expect_err(text).to_string();
+        assert!(error("macvtap://").contains("type macvtap mode bridge"));
+        assert!(error("macvtap://nosuch0").contains("no interface nosuch0 (ip link add link"));
+        assert!(error("macvtap://lo").contains("lo is no macvtap interface"));
+        let expected = "macvtap:///dev/null: attaching the interface: Not a typewriter (that \
+                        is no macvtap device)";
+        assert_eq!(error("macvtap:///dev/null"), expected);
+    }
+}
