@@ -11,12 +11,14 @@
 //! | `vxvde://group` | a distributed switch on an IP multicast group |
 //! | `vxlan://group`, `vxlan://host` | RFC 7348, as the kernel's vxlan devices speak it |
 //! | `tap://name` | a tap interface of the kernel |
-//! | `macvtap://name` | a macvtap interface of the kernel |
 //! | `udp://port->host:port` | a cable through UDP |
 //! | `ptp://path` | a cable between two processes |
 //! | `cmd://command` | behind the standard streams of a command, such as `ssh host vde_plug` |
 //! | `seqpacket://fd`, `seqpacket://path` | a cable that is a socket, inherited or called |
+//! | `macvtap://name` | a macvtap interface of the kernel |
 //! | `null://` | nothing |
+//! | `vlan://4{...}` | a VLAN of the network in braces |
+//! | `agno://{...}` | an encrypted network inside the one in braces |
 //!
 //! Two plugs of one switch exchange a frame:
 //!
@@ -38,16 +40,20 @@
 //! # Code map
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
-//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`, `null.rs`. They share `batch.rs` (many
+//! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`,
+//! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
+//! `library/` is libvdeplug, loaded at run time. They share `batch.rs` (many
 //! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
 //! [`Transport`] blocks.
 
+mod agno;
 mod batch;
 mod cmd;
 mod complete;
 mod error;
+mod filter;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
@@ -63,6 +69,7 @@ mod tap;
 mod transport;
 mod udp;
 mod vde;
+mod vlan;
 mod vnl;
 mod vxlan;
 mod vxvde;

@@ -5,8 +5,8 @@ use std::{env, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    cmd, error::OpenError, macvtap, null, ptp, seqpacket, switch, tap, transport::Transport, udp, vde,
-    vnl::Vnl, vxlan, vxvde,
+    agno, cmd, error::OpenError, macvtap, null, ptp, seqpacket, switch, tap, transport::Transport,
+    udp, vde, vlan, vnl::Vnl, vxlan, vxvde,
 };
 
 /// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
@@ -15,7 +15,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 14] = [
+const TRANSPORTS: [(&str, Open); 16] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -30,6 +30,8 @@ const TRANSPORTS: [(&str, Open); 14] = [
     ("cmd", cmd::open),
     ("seqpacket", seqpacket::open),
     ("null", null::open),
+    ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
+    ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
 ];
 
 /// Opens a plug in the network that the locator `vnl` names.
@@ -42,25 +44,42 @@ const TRANSPORTS: [(&str, Open); 14] = [
 /// # Errors
 /// [`OpenError`], whose message says what would be right.
 pub fn open(vnl: &str, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
-    let mut vnl: Vnl = vnl.parse()?;
+    open_parsed(&vnl.parse()?, description)
+}
+
+fn native(scheme: &str) -> Option<Open> {
+    TRANSPORTS.iter().find(|(name, _)| *name == scheme).map(|(_, open)| *open)
+}
+
+fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     if vnl.scheme == "vde" && vnl.path.is_empty() {
-        let found = vde::search::default_network().ok_or_else(|| OpenError::Absent {
-            place: vnl.to_string(),
-            problem: "no default network".to_owned(),
-            remedy: "write a locator into ~/.vdeplug/default or start `vde_switch -s /tmp/vde.ctl`"
-                .to_owned(),
-        })?;
-        let parameters = std::mem::take(&mut vnl.parameters);
-        vnl = found;
-        vnl.parameters.0.extend(parameters.0);
+        let mut found = default_network(vnl)?;
+        found.parameters.0.extend(vnl.parameters.0.iter().cloned());
+        return plug_into(&found, description);
     }
-    match TRANSPORTS.iter().find(|(scheme, _)| *scheme == vnl.scheme) {
-        Some((_, open)) => open(&vnl, &describe(description)),
-        None => {
+    plug_into(vnl, description)
+}
+
+fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    match (native(&vnl.scheme), vnl.scheme.as_str()) {
+        // What these open has a description of its own.
+        (Some(open), "vlan" | "agno") => open(vnl, description),
+        (Some(open), _) => open(vnl, &describe(description)),
+        (None, scheme) => {
             let known: Vec<_> = TRANSPORTS.iter().map(|(s, _)| format!("{s}://")).collect();
-            Err(OpenError::UnknownScheme { scheme: vnl.scheme, known: known.join(" ") })
+            let scheme = scheme.to_owned();
+            Err(OpenError::UnknownScheme { scheme, known: known.join(" ") })
         }
     }
+}
+
+fn default_network(vnl: &Vnl) -> Result<Vnl, OpenError> {
+    vde::search::default_network().ok_or_else(|| OpenError::Absent {
+        place: vnl.to_string(),
+        problem: "no default network".to_owned(),
+        remedy: "write a locator into ~/.vdeplug/default or start `vde_switch -s /tmp/vde.ctl`"
+            .to_owned(),
+    })
 }
 
 /// Appends who we are.
@@ -86,8 +105,9 @@ mod tests {
     #[test]
     fn an_unknown_scheme_lists_the_known_ones() {
         let error = open("nosuch://x", "test").expect_err("no such transport");
-        let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// bonding:// vxvde:// \
-                        vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// seqpacket:// null://)";
+        let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
+                        bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
+                        seqpacket:// null:// vlan:// agno://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

@@ -12,6 +12,8 @@ use thiserror::Error;
 
 /// Schemes whose parameters follow the address as `/key=value`.
 const IP_TYPE: [&str; 4] = ["vxvde", "vxlan", "udp", "slirp"];
+/// Schemes that have been seen with both kinds of parameters.
+const EITHER_TYPE: [&str; 1] = ["vlan"];
 /// Schemes that take all of the text as it is.
 const VERBATIM: [&str; 1] = ["cmd"];
 /// Locators nested deeper than this are a mistake or an attack.
@@ -147,10 +149,14 @@ fn parse(text: &str, depth: usize) -> Result<Vnl, VnlError> {
         return Ok(Vnl { scheme, path, parameters: Parameters::default(), nested: None });
     }
     let mut scanner = Scanner { text, rest: rest.as_bytes() };
-    let (delimiter, opening) = if IP_TYPE.contains(&scheme) { (b'/', "/{") } else { (b'[', "[{") };
+    let opening = match scheme {
+        scheme if IP_TYPE.contains(&scheme) => "/{",
+        scheme if EITHER_TYPE.contains(&scheme) => "/[{",
+        _ => "[{",
+    };
     let (path, mut stop) = scanner.word(opening.as_bytes())?;
     let mut parameters = Parameters::default();
-    if stop == Some(delimiter) {
+    if let Some(delimiter @ (b'/' | b'[')) = stop {
         let closing: &[u8] = if delimiter == b'[' { b"/]" } else { b"/{" };
         loop {
             let (word, next) = scanner.word(closing)?;
@@ -386,7 +392,7 @@ impl fmt::Display for Vnl {
         if VERBATIM.contains(&self.scheme.as_str()) {
             return write!(f, "{}://{}", self.scheme, self.path);
         }
-        let ip_type = IP_TYPE.contains(&self.scheme.as_str());
+        let ip_type = [&IP_TYPE[..], &EITHER_TYPE].concat().contains(&self.scheme.as_str());
         write!(f, "{}://{}", self.scheme, Escaped(&self.path, if ip_type { "/" } else { "" }))?;
         for (index, Parameter { name, value }) in self.parameters.0.iter().enumerate() {
             f.write_str(if index == 0 && !ip_type { "[" } else { "/" })?;

@@ -56,6 +56,17 @@ fn commands_stay_as_they_are() {
 }
 
 #[test]
+fn vlans_take_parameters_of_both_kinds() {
+    for text in ["vlan://4/untag=5/trunk{vde://a}", "vlan://4[untag=5/trunk]{vde://a}"] {
+        let vlan = vnl(text);
+        assert_eq!((vlan.path.as_str(), vlan.nested.is_some()), ("4", true));
+        assert_eq!(pairs(&vlan), [("untag", Some("5")), ("trunk", None)]);
+        // The form that libvdeplug's plugin reads.
+        assert_eq!(vlan.to_string(), "vlan://4/untag=5/trunk{vde://a}");
+    }
+}
+
+#[test]
 fn braces_nest() {
     let outer = vnl("agno:///key[ethtype=1]{vlan://3{vxvde://239.1.1.1/vni=2}}");
     let vlan = outer.nested.as_deref().expect("a locator");
