@@ -42,7 +42,7 @@ type Check = fn() -> Finding;
 
 /// Prints a line for each thing; the exit status is 1 when umvu does not work on this host.
 pub(super) fn run() -> u8 {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 11] = [
         ("kernel", kernel),
         ("ptrace", ptrace),
         ("seccomp", || trial(&["-N", "-m", "vunet"], "needed unless umvu -S is used")),
@@ -50,6 +50,8 @@ pub(super) fn run() -> u8 {
         ("namespaces", namespaces),
         ("/dev/net/tun", tun),
         ("multicast", multicast),
+        ("libvdeplug", library),
+        ("its plugins", plugins),
         ("limits", limits),
         ("private folder", private_folder),
     ];
@@ -165,6 +167,34 @@ fn multicast() -> Finding {
             format!("{}, needed by vxvde://", output::describe(&error)),
             "as root: ip route add 224.0.0.0/4 dev INTERFACE",
         ),
+    }
+}
+
+fn library() -> Finding {
+    if vdeplug::libvdeplug::is_installed() {
+        Good("can be loaded: it joins networks that umvu has no transport for".to_owned())
+    } else {
+        Missing(
+            "not installed, needed by slirp://, pcap:// and schemes of others".to_owned(),
+            "as root: apt-get install libvdeplug2 libvdeplug-slirp",
+        )
+    }
+}
+
+fn plugins() -> Finding {
+    let plugins = vdeplug::libvdeplug::PLUGINS.map(|(scheme, _)| scheme);
+    let (here, absent): (Vec<_>, Vec<_>) =
+        plugins.iter().partition(|scheme| vdeplug::libvdeplug::has_plugin(scheme));
+    let list = |schemes: &[&str]| match schemes {
+        [] => "none".to_owned(),
+        schemes => schemes.join(" "),
+    };
+    // vlan:// and agno:// are umvu's own.
+    if absent.iter().any(|scheme| ["slirp", "pcap"].contains(scheme)) {
+        let text = format!("installed: {}; not installed: {}", list(&here), list(&absent));
+        Missing(text, "as root: apt-get install libvdeplug-NAME, for example libvdeplug-slirp")
+    } else {
+        Good(format!("installed: {}; not installed: {}", list(&here), list(&absent)))
     }
 }
 

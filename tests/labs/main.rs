@@ -6,6 +6,7 @@ mod examples;
 mod harness;
 mod interfaces;
 mod interop;
+mod library;
 mod network;
 mod programs;
 mod terminal;

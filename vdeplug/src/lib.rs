@@ -19,6 +19,8 @@
 //! | `null://` | nothing |
 //! | `vlan://4{...}` | a VLAN of the network in braces |
 //! | `agno://{...}` | an encrypted network inside the one in braces |
+//! | `libvdeplug://{...}` | whatever it is, joined by the C library |
+//! | any other, as `slirp://`, `pcap://eth0` | joined by a plugin of the C library, if that is installed |
 //!
 //! Two plugs of one switch exchange a frame:
 //!
@@ -57,6 +59,7 @@ mod filter;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
+mod library;
 mod mac_table;
 mod macvtap;
 mod null;
@@ -76,6 +79,7 @@ mod vxvde;
 
 pub use error::OpenError;
 pub use frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload};
+pub use library::plugins as libvdeplug;
 pub use open::open;
 pub use transport::{Transport, Waker};
 pub use vnl::{Parameter, Parameters, Resolved, Vnl, VnlError};

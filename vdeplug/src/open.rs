@@ -5,8 +5,13 @@ use std::{env, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    agno, cmd, error::OpenError, macvtap, null, ptp, seqpacket, switch, tap, transport::Transport,
-    udp, vde, vlan, vnl::Vnl, vxlan, vxvde,
+    agno, cmd,
+    error::OpenError,
+    library, macvtap, null, ptp, seqpacket, switch, tap,
+    transport::Transport,
+    udp, vde, vlan,
+    vnl::{self, Vnl},
+    vxlan, vxvde,
 };
 
 /// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
@@ -15,7 +20,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 16] = [
+const TRANSPORTS: [(&str, Open); 17] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -32,6 +37,7 @@ const TRANSPORTS: [(&str, Open); 16] = [
     ("null", null::open),
     ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
     ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
+    ("libvdeplug", library::open_forced),
 ];
 
 /// Opens a plug in the network that the locator `vnl` names.
@@ -41,10 +47,15 @@ const TRANSPORTS: [(&str, Open); 16] = [
 /// `/tmp/vde.ctl`. The `description` is what the other side shows to people; ` user=.. pid=..` is
 /// appended.
 ///
+/// A scheme without a transport here is libvdeplug's affair, if that library is installed.
+///
 /// # Errors
 /// [`OpenError`], whose message says what would be right.
 pub fn open(vnl: &str, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
-    open_parsed(&vnl.parse()?, description)
+    match native(vnl::scheme(vnl)) {
+        Some(_) => open_parsed(&vnl.parse()?, description),
+        None => open_foreign(vnl, description),
+    }
 }
 
 fn native(scheme: &str) -> Option<Open> {
@@ -63,13 +74,9 @@ fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenE
 fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     match (native(&vnl.scheme), vnl.scheme.as_str()) {
         // What these open has a description of its own.
-        (Some(open), "vlan" | "agno") => open(vnl, description),
+        (Some(open), "vlan" | "agno" | "libvdeplug") => open(vnl, description),
         (Some(open), _) => open(vnl, &describe(description)),
-        (None, scheme) => {
-            let known: Vec<_> = TRANSPORTS.iter().map(|(s, _)| format!("{s}://")).collect();
-            let scheme = scheme.to_owned();
-            Err(OpenError::UnknownScheme { scheme, known: known.join(" ") })
-        }
+        (None, _) => open_foreign(&vnl.to_string(), description),
     }
 }
 
@@ -80,6 +87,13 @@ fn default_network(vnl: &Vnl) -> Result<Vnl, OpenError> {
         remedy: "write a locator into ~/.vdeplug/default or start `vde_switch -s /tmp/vde.ctl`"
             .to_owned(),
     })
+}
+
+/// Opens a locator by the C library, except for a network inside it that is one of ours.
+fn open_foreign(text: &str, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    let known: Vec<_> = TRANSPORTS.iter().map(|(scheme, _)| format!("{scheme}://")).collect();
+    let nested = |inner: &Vnl| native(&inner.scheme).map(|_| open_parsed(inner, description));
+    library::open_foreign(text, description, &known.join(" "), nested)
 }
 
 /// Appends who we are.
@@ -107,7 +121,8 @@ mod tests {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
                         bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
-                        seqpacket:// null:// vlan:// agno://)";
+                        seqpacket:// null:// vlan:// agno:// libvdeplug://; by plugins of \
+                        libvdeplug: slirp:// pcap:// vdesl://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

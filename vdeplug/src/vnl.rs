@@ -15,7 +15,7 @@ const IP_TYPE: [&str; 4] = ["vxvde", "vxlan", "udp", "slirp"];
 /// Schemes that have been seen with both kinds of parameters.
 const EITHER_TYPE: [&str; 1] = ["vlan"];
 /// Schemes that take all of the text as it is.
-const VERBATIM: [&str; 1] = ["cmd"];
+const VERBATIM: [&str; 2] = ["cmd", "libvdeplug"];
 /// Locators nested deeper than this are a mistake or an attack.
 const DEEPEST: usize = 8;
 
@@ -178,6 +178,11 @@ fn parse(text: &str, depth: usize) -> Result<Vnl, VnlError> {
         None => None,
     };
     Ok(Vnl { scheme: scheme.to_owned(), path, parameters, nested })
+}
+
+/// Returns the scheme of a locator.
+pub(crate) fn scheme(text: &str) -> &str {
+    text.split_once("://").map(|(scheme, _)| scheme).filter(|s| is_scheme(s)).unwrap_or("vde")
 }
 
 fn is_scheme(text: &str) -> bool {

@@ -67,6 +67,14 @@ fn vlans_take_parameters_of_both_kinds() {
 }
 
 #[test]
+fn what_the_library_gets_stays_as_it_is() {
+    let inner = "vlan://4{slirp:///tcpfwd=8080:10.0.2.15:80/cmdfwd=10.0.2.5:6000:'a \"b\"'}";
+    assert_eq!(vnl(&format!("libvdeplug://{{{inner}}}")).path, format!("{{{inner}}}"));
+    assert_eq!(super::scheme(inner), "vlan");
+    assert_eq!(super::scheme("/odd/a://b"), "vde");
+}
+
+#[test]
 fn braces_nest() {
     let outer = vnl("agno:///key[ethtype=1]{vlan://3{vxvde://239.1.1.1/vni=2}}");
     let vlan = outer.nested.as_deref().expect("a locator");
