@@ -39,6 +39,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`cable`] carries frames between two plugs, or between a plug and a stream of bytes.
+//!
 //! # Code map
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
@@ -52,6 +54,7 @@
 
 mod agno;
 mod batch;
+pub mod cable;
 mod cmd;
 mod complete;
 mod error;

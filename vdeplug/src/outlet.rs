@@ -45,6 +45,11 @@ impl Outlet {
         self.socket.as_fd()
     }
 
+    /// How many frames wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.lock().len()
+    }
+
     /// Whether the other end of the socket is gone.
     pub(crate) fn has_hung_up(&self) -> bool {
         let mut descriptors = [PollFd::new(self.socket(), PollFlags::empty())];

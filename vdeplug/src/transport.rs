@@ -58,6 +58,12 @@ pub trait Transport: Send + Sync + fmt::Debug {
         None
     }
 
+    /// How many frames wait in this plug for a far end that is slow: the longer the queue, the
+    /// sooner frames are dropped. Each call of [`Self::send`] and [`Self::receive`] tries again.
+    fn backlog(&self) -> usize {
+        0
+    }
+
     /// How many frames this plug has dropped, in both directions.
     fn drops(&self) -> u64 {
         0

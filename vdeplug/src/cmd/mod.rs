@@ -191,6 +191,10 @@ impl Transport for Command {
         !self.ended.load(Ordering::SeqCst)
     }
 
+    fn backlog(&self) -> usize {
+        self.sink.lock().backlog()
+    }
+
     fn drops(&self) -> u64 {
         self.drops.get()
     }

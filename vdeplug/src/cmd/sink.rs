@@ -60,6 +60,11 @@ impl Sink {
         self.flush(drops);
     }
 
+    /// How many frames wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Writes what waits, as far as the pipe takes it.
     pub(crate) fn flush(&mut self, drops: &Drops) {
         while let Some(pipe) = self.pipe.as_ref().filter(|_| !self.backlog.is_empty()) {

@@ -251,6 +251,13 @@ impl Transport for VdePlug {
         })
     }
 
+    fn backlog(&self) -> usize {
+        match &*self.state.read() {
+            State::Connected(link) => link.outlet.backlog(),
+            State::Asking { .. } | State::Lost { .. } => 0,
+        }
+    }
+
     fn drops(&self) -> u64 {
         self.drops.get()
     }
