@@ -19,7 +19,8 @@ use umvu_tracer::Mode;
 
 use super::{doctor, logging, output, pages, vucalls};
 
-/// The one word that is not a program to run; a program of this name runs as `./doctor`.
+/// A word that is not a program to run; a program of this name runs as `./doctor`. So are those of
+/// the commands `umvu-WORD`, as the first word.
 const DOCTOR: &str = "doctor";
 /// The init file of all users.
 const SYSTEM_RC: &str = "/etc/vurc";
@@ -95,7 +96,9 @@ pub(super) fn command() -> Command {
         )
         .after_help(
             "The exit status is that of the command; 128+N when signal N ended it.\n\
-             `umvu doctor` tells what this host allows, and how to get what is missing.",
+             `umvu doctor` tells what this host allows, and how to get what is missing.\n\
+             `umvu plug` and `umvu dpipe` are the commands umvu-plug and umvu-dpipe. A program that has \
+             such a name runs as `umvu ./plug` or `umvu -- plug`.",
         )
 }
 

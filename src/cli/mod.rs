@@ -1,10 +1,14 @@
 //! The commands: one clap definition each, used for parsing, help, manual pages and completions.
 //!
-//! [`main`] dispatches by the name the program was called by. Architecture invariant: commands
+//! [`main`] dispatches by the name the program was called by, or by the first word (`umvu plug`).
+//! Architecture invariant: commands
 //! other than `umvu` speak to the hypervisor only by [`vucalls`].
 
+mod background;
 mod debug;
 mod doctor;
+mod dpipe;
+mod failure;
 mod families;
 mod launch;
 mod link;
@@ -14,6 +18,7 @@ mod mounts;
 mod name;
 mod output;
 mod pages;
+mod plug;
 mod stack;
 mod user;
 pub mod vucalls;
@@ -46,6 +51,8 @@ const COMMANDS: &[Entry] = &[
     Entry { define: name::command, run: name::run, usage: 1 },
     Entry { define: user::command, run: user::run, usage: 1 },
     Entry { define: debug::command, run: debug::run, usage: 1 },
+    Entry { define: plug::command, run: plug::run, usage: 1 },
+    Entry { define: dpipe::command, run: dpipe::run, usage: 1 },
 ];
 
 /// The definitions of all commands.
@@ -64,17 +71,31 @@ fn complete(command: Command) -> Command {
 
 /// Runs the command that `arguments` name; the first one is the program's name.
 #[must_use]
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let called = arguments.first().map(Path::new).and_then(Path::file_name);
-    let called = called.and_then(|name| name.to_str()).unwrap_or("umvu");
-    let entry = COMMANDS.iter().find(|entry| (entry.define)().get_name() == called);
-    let entry = entry.unwrap_or(&COMMANDS[0]);
+pub fn main(mut arguments: Vec<OsString>) -> ExitCode {
+    let entry = chosen(&mut arguments);
     match complete((entry.define)()).try_get_matches_from(arguments) {
         Ok(matches) => ExitCode::from((entry.run)(&matches)),
         Err(error) => {
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(entry.usage) } else { ExitCode::SUCCESS }
         }
+    }
+}
+
+/// Finds the command by the program's name; `umvu WORD` is `umvu-WORD`, and the word is removed.
+fn chosen(arguments: &mut Vec<OsString>) -> &'static Entry {
+    let named = |name: &str| COMMANDS[1..].iter().find(|entry| (entry.define)().get_name() == name);
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    if let Some(entry) = called.and_then(|name| named(name.to_str()?)) {
+        return entry;
+    }
+    let word = arguments.get(1).and_then(|word| word.to_str());
+    match word.and_then(|word| named(&format!("umvu-{word}"))) {
+        Some(entry) => {
+            arguments.remove(0);
+            entry
+        }
+        None => &COMMANDS[0],
     }
 }
 

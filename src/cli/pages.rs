@@ -54,6 +54,20 @@ const SECTIONS: &[(&str, &[Section])] = &[
             ("EXAMPLES", ".nf\nvudebug ?\nvudebug +sN:r\nvudebug +p -- ls /dev/net\n.fi"),
         ],
     ),
+    (
+        "umvu-plug",
+        &[
+            ("EXIT STATUS", include_str!("pages/umvu-plug-status.roff")),
+            ("EXAMPLES", include_str!("pages/umvu-plug-examples.roff")),
+        ],
+    ),
+    (
+        "umvu-dpipe",
+        &[
+            ("EXIT STATUS", include_str!("pages/umvu-dpipe-status.roff")),
+            ("EXAMPLES", include_str!("pages/umvu-dpipe-examples.roff")),
+        ],
+    ),
 ];
 
 /// Writes a manual page of section 1 for each command. Errors: those of writing the files.
