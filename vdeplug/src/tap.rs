@@ -92,6 +92,19 @@ pub(crate) fn attach(device: &File, name: &str) -> nix::Result<()> {
         .map(drop)
 }
 
+/// Returns the name of the interface that `device` is.
+pub(crate) fn name_of(device: &File) -> nix::Result<String> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call; the descriptor is open.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    let name = request.ifr_name.map(|c| c.to_ne_bytes()[0]);
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
 #[derive(Debug)]
 struct Tap {
     device: File,

@@ -1,4 +1,4 @@
-//! `udp://`, `ptp://`, `seqpacket://` and `tap://`.
+//! `udp://`, `ptp://`, `seqpacket://`, `tap://` and `macvtap://`.
 
 mod common;
 
@@ -6,6 +6,7 @@ use std::{
     collections::VecDeque,
     fs,
     os::{fd::AsRawFd, unix::net::UnixDatagram},
+    sync::Arc,
 };
 
 use nix::sys::socket::{
@@ -17,6 +18,7 @@ use common::{
     VdePlug, beside, directory, frame, in_private_network, installed, open, path_text, receive,
     send, wait_for,
 };
+use vdeplug::Transport;
 
 #[test]
 fn udp_cables_join_two_hosts() {
@@ -169,23 +171,59 @@ fn tap_frames_reach_the_kernel_and_come_back() {
             return;
         }
     };
-    let ip = |arguments: &str| {
-        let done = std::process::Command::new("ip").args(arguments.split(' ')).status();
-        assert!(done.expect("ip").success(), "ip {arguments}");
-    };
     ip("address add 10.9.9.1/24 dev test0");
     ip("link set test0 up");
-    // Who has 10.9.9.1? Tell 10.9.9.2.
+    send(&plug, &arp_question());
+    expect_arp_answer(&plug);
+    let error = vdeplug::open("tap://test0", "test").expect_err("a second owner");
+    assert_eq!(error.errno(), libc::EBUSY);
+}
+
+#[test]
+fn macvtap_frames_go_out_at_the_interface_below() {
+    let setup = "ip link add left type veth peer name right && ip link set left up && \
+                 ip link set right up && ip address add 10.9.9.1/24 dev right";
+    if !in_private_network("macvtap_frames_go_out_at_the_interface_below", setup) {
+        return;
+    }
+    let made = std::process::Command::new("ip")
+        .args("link add link left name mv0 address 02:00:00:00:00:09 type macvtap".split(' '))
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: the kernel has no macvtap");
+    }
+    ip("link set mv0 up");
+    let plug = match vdeplug::open("macvtap://mv0", "test") {
+        Ok(plug) => plug,
+        // In a container the device may belong to another one, or not be there.
+        Err(error) if [libc::ENOENT, libc::EACCES, libc::EPERM].contains(&error.errno()) => {
+            return eprintln!("skipped: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    // Unlike a tap's, its other end is the kernel's: `right`.
+    send(&plug, &arp_question());
+    expect_arp_answer(&plug);
+}
+
+fn ip(arguments: &str) {
+    let done = std::process::Command::new("ip").args(arguments.split(' ')).status();
+    assert!(done.expect("ip").success(), "ip {arguments}");
+}
+
+/// Who has 10.9.9.1? Tell 10.9.9.2.
+fn arp_question() -> Vec<u8> {
     let mut question = vec![0xff; 6];
     question
         .extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2]);
     question.extend([0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
-    send(&plug, &question);
-    let answer = wait_for(&plug, "an ARP reply", || {
-        let bytes = receive(&plug);
+    question
+}
+
+fn expect_arp_answer(plug: &Arc<dyn Transport>) {
+    let answer = wait_for(plug, "an ARP reply", || {
+        let bytes = receive(plug);
         (bytes[..6] == [2, 0, 0, 0, 0, 9] && bytes[12..14] == [8, 6]).then_some(bytes)
     });
     assert_eq!((answer[21], &answer[28..32]), (2, &[10, 9, 9, 1][..]));
-    let error = vdeplug::open("tap://test0", "test").expect_err("a second owner");
-    assert_eq!(error.errno(), libc::EBUSY);
 }
