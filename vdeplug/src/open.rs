@@ -1,6 +1,6 @@
 //! [`open`]: from a locator to its transport.
 
-use std::{env, process, sync::Arc};
+use std::{env, path::Path, process, sync::Arc};
 
 use nix::unistd::{User, geteuid};
 
@@ -42,9 +42,9 @@ const TRANSPORTS: [(&str, Open); 17] = [
 
 /// Opens a plug in the network that the locator `vnl` names.
 ///
-/// A locator without `://` is the path of a switch; the empty one is the default network: what
-/// `~/.vdeplug/default` says, or a switch at `~/.vde2/default.switch`, `/var/run/vde.ctl` or
-/// `/tmp/vde.ctl`. The `description` is what the other side shows to people; ` user=.. pid=..` is
+/// A locator without `://` is the path of a switch, or of a file whose first line is a locator; the
+/// empty one is the default network: what `~/.vdeplug/default` says, or a switch at
+/// `~/.vde2/default.switch`, `/var/run/vde.ctl` or `/tmp/vde.ctl`. The `description` is what the other side shows to people; ` user=.. pid=..` is
 /// appended.
 ///
 /// A scheme without a transport here is libvdeplug's affair, if that library is installed.
@@ -63,12 +63,18 @@ fn native(scheme: &str) -> Option<Open> {
 }
 
 fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
-    if vnl.scheme == "vde" && vnl.path.is_empty() {
-        let mut found = default_network(vnl)?;
-        found.parameters.0.extend(vnl.parameters.0.iter().cloned());
-        return plug_into(&found, description);
+    let found = match vnl.scheme.as_str() {
+        "vde" if vnl.path.is_empty() => Some(default_network(vnl)?),
+        "vde" => vde::search::locator_in(Path::new(&vnl.path)),
+        _ => None,
+    };
+    match found {
+        Some(mut found) => {
+            found.parameters.0.extend(vnl.parameters.0.iter().cloned());
+            plug_into(&found, description)
+        }
+        None => plug_into(vnl, description),
     }
-    plug_into(vnl, description)
 }
 
 fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
@@ -134,6 +140,15 @@ mod tests {
                         /nonexistent/sw` or use switch:///nonexistent/sw)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::ENOENT);
+    }
+
+    #[test]
+    fn a_file_may_hold_the_locator() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("net");
+        std::fs::write(&file, "hub://[mode=abc]\nanything").expect("a file");
+        let error = open(&file.to_string_lossy(), "test").expect_err("a bad mode");
+        assert!(error.to_string().contains("permissions in octal"), "{error}");
     }
 
     #[test]

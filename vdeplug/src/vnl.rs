@@ -340,7 +340,7 @@ impl<'a> Resolved<'a> {
         self.values.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
-    /// Returns the number of a parameter: decimal, `0x` hexadecimal, and with a suffix k, M or G.
+    /// Returns the number of a parameter: decimal, `0x` hexadecimal, and with a suffix k, M, G or T.
     ///
     /// # Errors
     /// [`VnlError::BadValue`] if it is no number in `range`.
@@ -387,6 +387,7 @@ fn parse_number(text: &str) -> Option<u64> {
         b'k' | b'K' => (&text[..text.len() - 1], 10),
         b'm' | b'M' => (&text[..text.len() - 1], 20),
         b'g' | b'G' => (&text[..text.len() - 1], 30),
+        b't' | b'T' => (&text[..text.len() - 1], 40),
         _ => (text, 0),
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)

@@ -116,7 +116,7 @@ fn open(vnl: &Vnl, kind: Kind, description: &str) -> Result<Arc<dyn Transport>, 
 
 fn default_path() -> PathBuf {
     let uid = geteuid();
-    let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name);
+    let user = User::from_uid(uid).ok().flatten().map_or_else(|| format!("u{uid}"), |u| u.name);
     PathBuf::from(format!("/tmp/vdenode_{user}"))
 }
 

@@ -235,11 +235,18 @@ fn bind_in(directory: &Path, prefix: &str) -> io::Result<(UnixDatagram, BoundPat
 }
 
 /// Lets the switch send to our socket, as far as we may.
+///
+/// If it is another user's and shares no group with us, that is everybody: until the handshake is
+/// done, when the socket's name disappears.
 fn open_to_switch(path: &Path, target: &Target) {
     let switch = fs::metadata(target.control()).ok();
     let foreign = switch.filter(|m| m.uid() != geteuid().as_raw() && m.uid() != 0);
     let group = target.group.or_else(|| foreign.as_ref().map(|m| Gid::from_raw(m.gid())));
     let owned = group.is_some_and(|group| chown(path, None, Some(group)).is_ok());
-    let mode = target.mode.unwrap_or(if owned { 0o770 } else { 0o700 });
+    let mode = target.mode.unwrap_or(match (owned, foreign, target.group) {
+        (true, _, _) => 0o770,
+        (false, Some(_), None) => 0o777,
+        (false, _, _) => 0o700,
+    });
     let _ = fs::set_permissions(path, Permissions::from_mode(mode));
 }

@@ -46,14 +46,15 @@ pub(crate) fn absolute(path: &str) -> PathBuf {
 }
 
 fn port_of(parameters: &Resolved<'_>) -> Result<(Option<u8>, Option<String>), OpenError> {
-    let number = parameters.number("port", 1..=255)?;
+    let number = parameters.number("port", 0..=255)?;
     let bare = parameters.get("");
     let bare_number = bare.and_then(|word| word.parse::<u64>().ok());
     let group = parameters.get("portgroup").or(bare.filter(|_| bare_number.is_none()));
     if let Some(group) = group.filter(|g| g.contains('/') || *g == "." || *g == "..") {
         return Err(parameters.bad_value("portgroup", group, "a name without slashes").into());
     }
-    let port = number.or(bare_number).map(|port| {
+    // Port 0 is any.
+    let port = number.or(bare_number).filter(|port| *port > 0).map(|port| {
         u8::try_from(port)
             .map_err(|_| parameters.bad_value("port", &port.to_string(), "a number from 1 to 255"))
     });

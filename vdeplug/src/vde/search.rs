@@ -24,13 +24,23 @@ pub(crate) fn default_network() -> Option<Vnl> {
     places(home.as_deref()).iter().find_map(|place| network_at(place))
 }
 
+/// Reads the locator in the first line of a file; None if the path is no such file.
+///
+/// A file that points back to the default would be searched for ever, and is none.
+pub(crate) fn locator_in(place: &Path) -> Option<Vnl> {
+    let metadata = fs::metadata(place).ok()?;
+    if !metadata.is_file() || metadata.len() > LONGEST_LOCATOR {
+        return None;
+    }
+    let text = fs::read_to_string(place).ok()?;
+    let vnl: Vnl = text.lines().next()?.trim().parse().ok()?;
+    (vnl.scheme != "vde" || !vnl.path.is_empty()).then_some(vnl)
+}
+
 fn network_at(place: &Path) -> Option<Vnl> {
     let metadata = fs::metadata(place).ok()?;
-    if metadata.is_file() && metadata.len() <= LONGEST_LOCATOR {
-        let text = fs::read_to_string(place).ok()?;
-        let vnl: Vnl = text.trim().parse().ok()?;
-        // A file that points back to the default would be searched for ever.
-        return (vnl.scheme != "vde" || !vnl.path.is_empty()).then_some(vnl);
+    if metadata.is_file() {
+        return locator_in(place);
     }
     let directory = if metadata.file_type().is_socket() { place.parent()? } else { place };
     directory.join("ctl").exists().then(|| Vnl {
@@ -59,8 +69,12 @@ mod tests {
         let file = directory.path().join("default");
         fs::write(&file, "vxvde://239.1.2.3/vni=4\n").expect("a file");
         assert_eq!(network_at(&file).map(|v| v.scheme), Some("vxvde".to_owned()));
-        fs::write(&file, "").expect("a file");
-        assert_eq!(network_at(&file), None);
+        fs::write(&file, "/tmp/sw\n# a remark").expect("a file");
+        assert_eq!(network_at(&file).map(|v| v.path), Some("/tmp/sw".to_owned()));
+        for useless in ["", "vde://\n", "a[b\n"] {
+            fs::write(&file, useless).expect("a file");
+            assert_eq!(network_at(&file), None);
+        }
         assert_eq!(network_at(directory.path()), None);
         fs::write(directory.path().join("ctl"), "").expect("a file");
         let found = network_at(directory.path()).map(|v| PathBuf::from(v.path));

@@ -168,13 +168,12 @@ fn interface(parameters: &Resolved<'_>, name: &str) -> Result<Interface, VnlErro
 }
 
 fn bind(parameters: &Resolved<'_>, text: &str, group: SocketAddr) -> Result<IpAddr, VnlError> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if address.is_ipv4() == group.is_ipv4() => Ok(address),
-        _ => {
-            let expected = "an address of this host, of the family of the group";
-            Err(parameters.bad_value("bind", text, expected))
-        }
-    }
+    let host = text.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(text);
+    let found = (host, 0).to_socket_addrs().into_iter().flatten();
+    found.map(|address| address.ip()).find(|ip| ip.is_ipv4() == group.is_ipv4()).ok_or_else(|| {
+        let expected = "an address of this host, of the family of the group";
+        parameters.bad_value("bind", text, expected)
+    })
 }
 
 #[cfg(test)]
