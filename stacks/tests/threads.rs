@@ -8,7 +8,7 @@ use std::{
 };
 
 use umvu_stacks::net::{
-    Interest, SendControl, SockAddr, Socket, Stack, TcpListener, TcpStream, UdpSocket,
+    Interest, Route, SendControl, SockAddr, Socket, Stack, TcpListener, TcpStream, UdpSocket,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -319,4 +319,44 @@ fn unknown_stacks_and_options_are_named() {
     }
     let null = Stack::open("null", "").expect("it needs nothing");
     assert_eq!(errno(UdpSocket::bind(&null, "0.0.0.0:0")), libc::EAFNOSUPPORT);
+}
+
+#[test]
+fn a_stack_is_configured_by_calls() -> Result<()> {
+    let lab = Lab::new()?;
+    let wire = format!("switch://{}", lab.directory.path().join("sw").display());
+    let mut stacks = vec![Stack::open("smoltcp", &wire)?];
+    stacks.extend(lab.vdestack(3));
+    let ip = "10.9.1.1".parse()?;
+    let gateway = Route::default_by("10.9.1.254".parse()?);
+    for stack in &stacks {
+        let mut config = stack.config()?;
+        assert_eq!(errno(config.set_up("nosuch", true)), libc::ENODEV);
+        config.set_up("vde0", false)?;
+        config.set_mac("vde0", [2, 0, 0, 0, 9, 9])?;
+        config.rename("vde0", "lan")?;
+        config.set_mtu("lan", 1400)?;
+        config.set_up("lan", true)?;
+        config.add_address("lan", ip, 24)?;
+        assert_eq!(errno(config.add_address("lan", ip, 24)), libc::EEXIST);
+        config.add_route(&gateway)?;
+        let lan = config.link("lan")?;
+        assert_eq!((lan.mac, lan.mtu, lan.up), (Some([2, 0, 0, 0, 9, 9]), 1400, true));
+        let own = config.addresses()?.into_iter().find(|own| own.ip == ip).expect("it was added");
+        assert_eq!((own.interface, own.prefix), (lan.index, 24));
+        let routes = config.routes()?;
+        let default = routes.iter().find(|route| route.destination == gateway.destination);
+        let default = default.expect("it was added");
+        assert_eq!((default.gateway, default.interface), (gateway.gateway, Some(lan.index)));
+        assert!(
+            routes.iter().any(|route| route.destination == ("10.9.1.0".parse().expect("ip"), 24))
+        );
+        config.remove_route(&gateway)?;
+        assert_eq!(errno(config.remove_route(&gateway)), libc::ESRCH);
+        config.remove_address("lan", ip, 24)?;
+        assert_eq!(errno(config.remove_address("lan", ip, 24)), libc::EADDRNOTAVAIL);
+        config.set_forwarding(true)?;
+        assert_eq!(config.sysctl("ipv4/ip_forward")?, "1");
+    }
+    Ok(())
 }

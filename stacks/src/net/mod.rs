@@ -13,10 +13,13 @@
 
 mod address;
 mod bell;
+mod config;
 mod datagram;
 mod endpoint;
 mod halt;
 mod kernel;
+mod poll;
+mod rtnetlink;
 mod socket;
 mod stack;
 mod stream;
@@ -32,8 +35,10 @@ pub use umvu_abi::{
 pub use self::{
     address::Address,
     bell::Watcher,
+    config::{Config, InterfaceAddress, Link, Route},
     endpoint::{Interest, Readiness, Received},
     halt::Halt,
+    poll::poll,
     socket::Socket,
     stack::{Builder, Stack},
     tcp::{TcpListener, TcpStream},

@@ -113,6 +113,10 @@ impl Socket {
         Self { core: Arc::new(core) }
     }
 
+    pub(super) fn halt(&self) -> &Halt {
+        &self.core.halt
+    }
+
     fn end(&self) -> &dyn Endpoint {
         &*self.core.end
     }

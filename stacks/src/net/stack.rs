@@ -15,7 +15,7 @@ use umvu_abi::{
 };
 use umvu_reactor::Reactor;
 
-use super::halt::Halt;
+use super::{config::Config, halt::Halt};
 use crate::Vunet;
 
 /// How long dropping a stack waits for connections to say goodbye.
@@ -119,6 +119,11 @@ impl Stack {
             self.inner.halt.stop();
             self.inner.stack.stop();
         }
+    }
+
+    /// Opens the configuration of the stack. Errors: `EAFNOSUPPORT` when it has no netlink.
+    pub fn config(&self) -> io::Result<Config> {
+        Config::open(self)
     }
 
     /// The stack behind it.
