@@ -71,7 +71,15 @@ impl Inner {
 
     /// Sends what may be sent, up to a bound; tells whether there was anything.
     pub(crate) fn flow_send(&mut self, id: FlowId) -> bool {
-        let now = self.now;
+        self.flow_send_at(id, self.now)
+    }
+
+    /// Sends what may be sent, the acknowledgement that waits for company too: there will be none.
+    pub(crate) fn flow_send_last(&mut self, id: FlowId) {
+        self.flow_send_at(id, self.now + ACK_DELAY);
+    }
+
+    fn flow_send_at(&mut self, id: FlowId, now: Instant) -> bool {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return false };
         let Some(link) = self.links.get_mut(flow.path.link) else { return false };
         if link.congested() {

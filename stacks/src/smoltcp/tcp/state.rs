@@ -31,7 +31,7 @@ impl Inner {
         match state {
             State::Established | State::CloseWait if opening => self.flow_opened(id),
             State::TimeWait => {
-                self.flow_send(id);
+                self.flow_send_last(id);
                 self.flow_rest(id);
             }
             State::Closed if opening => self.flow_fail(id, Errno::ECONNREFUSED),

@@ -1,6 +1,6 @@
 //! TCP between two stacks.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use umvu_abi::{
     Errno,
@@ -69,6 +69,23 @@ fn both_sides_close_in_order_and_the_first_rests_in_time_wait() {
     lab.pass(61_000);
     assert_eq!(counts(0), (0, 0));
     assert_eq!(lab.stacks[0].with(|inner| (inner.tcp.flows.len(), inner.tcp.usage.len())), (0, 0));
+}
+
+#[test]
+fn the_last_data_and_the_fin_with_it_are_acknowledged_at_once() {
+    let lab = Lab::new(true);
+    let (client, server) = connected(&lab, libc::AF_INET, "10.0.0.2:80");
+    assert_eq!(send_all(&lab, &client, &*server, b"request"), b"request");
+    client.finish().expect("connected");
+    lab.pass(20);
+    let mut left = b"answer".as_slice();
+    let sent = server.transmit(&mut |room| io::Read::read(&mut left, room));
+    assert_eq!(sent.expect("open"), 6);
+    server.finish().expect("open");
+    // No time passes.
+    lab.run();
+    assert_eq!(server.state(), StreamState::Closed);
+    assert_eq!(lab.stacks[0].with(|inner| inner.tcp.waits.iter().count()), 1);
 }
 
 #[test]
