@@ -133,7 +133,11 @@ impl Socket {
                 return Err(Errno::ENETDOWN.into());
             }
             let mark = self.end().mark();
-            match (call(self.end()), patience) {
+            let result = match &self.core.stack {
+                Some(stack) => stack.on_behalf(|| call(self.end())),
+                None => call(self.end()),
+            };
+            match (result, patience) {
                 (Err(Errno::EAGAIN), Patience::Until(deadline)) => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Err(Errno::EAGAIN.into());

@@ -66,7 +66,7 @@ struct Inner {
     stack: Arc<dyn NetStack>,
     halt: Halt,
     /// Runs the stack; the last stack ends it.
-    _reactor: Arc<Reactor>,
+    reactor: Arc<Reactor>,
 }
 
 impl Drop for Inner {
@@ -130,6 +130,12 @@ impl Stack {
     #[must_use]
     pub fn net_stack(&self) -> &dyn NetStack {
         &*self.inner.stack
+    }
+
+    /// Calls a socket, and runs what follows in this and in other stacks of the loop on this
+    /// thread, if the loop sleeps: waking it costs more.
+    pub(super) fn on_behalf<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.inner.reactor.on_behalf(call)
     }
 
     pub(super) fn halt(&self) -> &Halt {
@@ -239,7 +245,7 @@ impl Builder {
         let halt = Halt::new()?;
         let Mounted::Stack(stack) =
             Vunet::new(Reactor::clone(&reactor)).mount(&request).map_err(failure)?;
-        Ok(Stack { inner: Arc::new(Inner { stack, halt, _reactor: reactor }) })
+        Ok(Stack { inner: Arc::new(Inner { stack, halt, reactor }) })
     }
 }
 
