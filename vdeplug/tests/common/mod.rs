@@ -69,6 +69,26 @@ pub(crate) fn receive_until(plug: &Arc<dyn Transport>, last: &[u8]) -> Vec<Vec<u
     }
 }
 
+/// Sends a frame now and then at `from` until a frame that fits comes to `to`: for networks of
+/// which parts may not have started yet.
+pub(crate) fn send_until<T>(
+    from: &Arc<dyn Transport>,
+    to: &Arc<dyn Transport>,
+    bytes: &[u8],
+    mut fits: impl FnMut(&[u8]) -> Option<T>,
+) -> T {
+    let mut frames = VecDeque::new();
+    let mut next = Instant::now();
+    wait_for(to, "an answer", || {
+        if Instant::now() >= next {
+            send(from, bytes);
+            next = Instant::now() + Duration::from_millis(50);
+        }
+        to.receive(&mut frames, 64).expect("a live plug");
+        frames.drain(..).find_map(|frame| fits(&frame.bytes))
+    })
+}
+
 pub(crate) fn send(plug: &Arc<dyn Transport>, bytes: &[u8]) {
     plug.send(&mut vec![Frame::from(bytes.to_vec())]);
 }
