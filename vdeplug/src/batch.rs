@@ -106,7 +106,16 @@ pub(crate) fn receive_frames(
     }
 }
 
-/// Sends datagrams until the socket takes no more; returns how many are done with.
+/// What came of [`send`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sent {
+    /// How many datagrams are done with.
+    pub(crate) done: usize,
+    /// Why the socket refused the last of those that it refused for good.
+    pub(crate) refusal: Option<Errno>,
+}
+
+/// Sends datagrams until the socket takes no more.
 ///
 /// A datagram that the socket refuses for good is counted in `drops` and done with.
 pub(crate) fn send<const PARTS: usize, S: SockaddrLike + Copy>(
@@ -114,26 +123,27 @@ pub(crate) fn send<const PARTS: usize, S: SockaddrLike + Copy>(
     packets: &[[IoSlice<'_>; PARTS]],
     addresses: &[Option<S>],
     drops: &Drops,
-) -> usize {
-    let mut done = 0;
-    while done < packets.len() {
-        let end = packets.len().min(done + BATCH);
-        let mut headers = MultiHeaders::<S>::preallocate(end - done, None);
+) -> Sent {
+    let mut sent = Sent::default();
+    while sent.done < packets.len() {
+        let end = packets.len().min(sent.done + BATCH);
+        let mut headers = MultiHeaders::<S>::preallocate(end - sent.done, None);
         let descriptor = socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let none: [ControlMessage<'_>; 0] = [];
-        let to = &addresses[done..end];
-        match sendmmsg(descriptor, &mut headers, &packets[done..end], to, none, flags) {
-            Ok(sent) => done += sent.count().max(1),
+        let to = &addresses[sent.done..end];
+        match sendmmsg(descriptor, &mut headers, &packets[sent.done..end], to, none, flags) {
+            Ok(messages) => sent.done += messages.count().max(1),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::ENOBUFS) => break,
-            Err(_) => {
+            Err(error) => {
                 drops.add(1);
-                done += 1;
+                sent.done += 1;
+                sent.refusal = Some(error);
             }
         }
     }
-    done
+    sent
 }
 
 /// Completes the frames of a batch, dropping those of a length that no wire carries.
@@ -155,12 +165,12 @@ pub(crate) fn wire_ready(frames: &mut Vec<Frame>, drops: &Drops) -> Vec<Vec<u8>>
     ready
 }
 
-/// Sends whole frames through a connected socket; returns how many are done with.
+/// Sends whole frames through a connected socket.
 pub(crate) fn send_all<'a>(
     socket: BorrowedFd<'_>,
     packets: impl Iterator<Item = &'a Vec<u8>>,
     drops: &Drops,
-) -> usize {
+) -> Sent {
     let slices: Vec<_> = packets.map(|bytes| [IoSlice::new(bytes)]).collect();
     let to: Vec<Option<()>> = vec![None; slices.len()];
     send(socket, &slices, &to, drops)

@@ -95,6 +95,10 @@ impl<C: Codec> Transport for Filter<C> {
         self.inner.set_waker(waker);
     }
 
+    fn set_strict(&self) {
+        self.inner.set_strict();
+    }
+
     fn carrier(&self) -> bool {
         self.inner.carrier()
     }

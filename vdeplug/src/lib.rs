@@ -19,8 +19,11 @@
 //! | `null://` | nothing |
 //! | `vlan://4{...}` | a VLAN of the network in braces |
 //! | `agno://{...}` | an encrypted network inside the one in braces |
+//! | `strict://{...}` | the network in braces, whose loss is final |
 //! | `libvdeplug://{...}` | whatever it is, joined by the C library |
 //! | any other, as `slirp://`, `pcap://eth0` | joined by a plugin of the C library, if that is installed |
+//!
+//! A plug whose connection is lost has no carrier, and connects again by itself (`reconnect/`).
 //!
 //! Two plugs of one switch exchange a frame:
 //!
@@ -46,7 +49,8 @@
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
 //! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`,
 //! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
-//! `library/` is libvdeplug, loaded at run time. They share `batch.rs` (many
+//! `library/` is libvdeplug, loaded at run time. They share `reconnect/` (a
+//! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
 //! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
@@ -62,6 +66,7 @@ mod filter;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
+mod hostnet;
 mod library;
 mod mac_table;
 mod macvtap;
@@ -69,6 +74,7 @@ mod null;
 mod open;
 mod outlet;
 mod ptp;
+mod reconnect;
 mod seqpacket;
 mod switch;
 mod tap;

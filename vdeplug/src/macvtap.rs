@@ -8,31 +8,60 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Ar
 
 use nix::net::if_::if_nametoindex;
 
-use crate::{error::OpenError, tap, transport::Transport, vnl::Vnl};
+use crate::{
+    error::OpenError,
+    reconnect::{Desk, Dial, Plug, Progress},
+    tap,
+    transport::Transport,
+    vnl::Vnl,
+};
 
 /// Opens `macvtap://name` or `macvtap:///dev/tapN`.
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     vnl.parameters.resolve("macvtap", &[])?;
     let place = vnl.to_string();
-    let path = device(&place, &vnl.path)?;
-    let device = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(&path)
-        .map_err(OpenError::system_with(&place, &format!("opening {}", path.display()), remedy))?;
-    tap::attach(&device, "").map_err(OpenError::system_with(
-        &place,
-        "attaching the interface",
-        remedy,
-    ))?;
-    let name = tap::name_of(&device).map_err(OpenError::system(&place, "asking for its name"))?;
-    if !vnl.path.starts_with('/') && name != vnl.path {
-        // Numbers of interfaces are those of a network namespace; names of devices are for all.
-        let problem = format!("{} is {name}, in another network namespace", path.display());
-        return Err(OpenError::Refused { place, problem, errno: libc::ENODEV });
+    let interface = Interface { place: place.clone(), name: vnl.path.clone() };
+    Ok(Arc::new(Plug::open(&place, interface)?))
+}
+
+/// The interface, or the path of its device.
+#[derive(Debug)]
+struct Interface {
+    place: String,
+    name: String,
+}
+
+impl Dial for Interface {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let place = &self.place;
+        let path = device(place, &self.name)?;
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(&path)
+            .map_err(OpenError::system_with(
+                place,
+                &format!("opening {}", path.display()),
+                remedy,
+            ))?;
+        tap::attach(&device, "").map_err(OpenError::system_with(
+            place,
+            "attaching the interface",
+            remedy,
+        ))?;
+        let name =
+            tap::name_of(&device).map_err(OpenError::system(place, "asking for its name"))?;
+        if !self.name.starts_with('/') && name != self.name {
+            // Numbers of interfaces are those of a network namespace; names of devices are for all.
+            let problem = format!("{} is {name}, in another network namespace", path.display());
+            let place = place.clone();
+            return Err(OpenError::Refused { place, problem, errno: libc::ENODEV });
+        }
+        let tap = tap::Tap::new(device, desk)
+            .map_err(OpenError::system(place, "watching the interfaces of this host"))?;
+        Ok(Progress::Connected(Box::new(tap)))
     }
-    Ok(tap::plug(device))
 }
 
 fn remedy(errno: i32) -> Option<&'static str> {

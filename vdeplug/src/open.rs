@@ -20,7 +20,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 17] = [
+const TRANSPORTS: [(&str, Open); 18] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -37,6 +37,7 @@ const TRANSPORTS: [(&str, Open); 17] = [
     ("null", null::open),
     ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
     ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
+    ("strict", open_strict),
     ("libvdeplug", library::open_forced),
 ];
 
@@ -62,6 +63,20 @@ fn native(scheme: &str) -> Option<Open> {
     TRANSPORTS.iter().find(|(name, _)| *name == scheme).map(|(_, open)| *open)
 }
 
+/// Opens `strict://{locator}`: a network whose loss is final.
+fn open_strict(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    vnl.parameters.resolve("strict", &[])?;
+    let nested = vnl.nested.as_deref().filter(|_| vnl.path.is_empty());
+    let nested = nested.ok_or_else(|| OpenError::Refused {
+        place: vnl.to_string(),
+        problem: "needs a network in braces, for example strict://{vde:///tmp/sw}".to_owned(),
+        errno: libc::EINVAL,
+    })?;
+    let transport = open_parsed(nested, description)?;
+    transport.set_strict();
+    Ok(transport)
+}
+
 fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     let found = match vnl.scheme.as_str() {
         "vde" if vnl.path.is_empty() => Some(default_network(vnl)?),
@@ -80,7 +95,7 @@ fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenE
 fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     match (native(&vnl.scheme), vnl.scheme.as_str()) {
         // What these open has a description of its own.
-        (Some(open), "vlan" | "agno" | "libvdeplug") => open(vnl, description),
+        (Some(open), "vlan" | "agno" | "strict" | "libvdeplug") => open(vnl, description),
         (Some(open), _) => open(vnl, &describe(description)),
         (None, _) => open_foreign(&vnl.to_string(), description),
     }
@@ -127,7 +142,7 @@ mod tests {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
                         bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
-                        seqpacket:// null:// vlan:// agno:// libvdeplug://; by plugins of \
+                        seqpacket:// null:// vlan:// agno:// strict:// libvdeplug://; by plugins of \
                         libvdeplug: slirp:// pcap:// vdesl://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
@@ -149,6 +164,17 @@ mod tests {
         std::fs::write(&file, "hub://[mode=abc]\nanything").expect("a file");
         let error = open(&file.to_string_lossy(), "test").expect_err("a bad mode");
         assert!(error.to_string().contains("permissions in octal"), "{error}");
+    }
+
+    #[test]
+    fn a_strict_network_is_another_one_in_braces() {
+        assert!(open("strict://{null://}", "test").is_ok_and(|plug| plug.carrier()));
+        for place in ["strict://", "strict://x", "strict://x{null://}"] {
+            let error = open(place, "test").expect_err(place);
+            assert!(error.to_string().contains("example strict://{vde:///tmp/sw}"), "{error}");
+        }
+        let error = open("strict://{nosuch://}", "test").expect_err("no such transport");
+        assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }
 
     #[test]

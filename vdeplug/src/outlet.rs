@@ -20,7 +20,7 @@ use nix::{
 };
 use parking_lot::Mutex;
 
-use crate::{batch, transport::Drops};
+use crate::{batch, frame::Frame, transport::Drops};
 
 /// How many frames may wait for a slow peer.
 const LONGEST_BACKLOG: usize = 1024;
@@ -74,6 +74,17 @@ impl Outlet {
         backlog.extend(packets.into_iter().take(room));
     }
 
+    /// Receives up to `budget` frames; sends what waits, since room may be what woke the owner.
+    pub(crate) fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> nix::Result<usize> {
+        self.flush(drops);
+        batch::receive_frames(self.socket(), budget, drops, &mut |frame| into.push_back(frame))
+    }
+
     /// Sends what waits, as far as the socket takes it.
     pub(crate) fn flush(&self, drops: &Drops) {
         self.drain(&mut self.backlog.lock(), drops);
@@ -90,7 +101,7 @@ impl Outlet {
     }
 
     fn transmit<'a>(&self, packets: impl Iterator<Item = &'a Vec<u8>>, drops: &Drops) -> usize {
-        batch::send_all(self.socket(), packets, drops)
+        batch::send_all(self.socket(), packets, drops).done
     }
 
     fn watch(&self, interest: EpollFlags) {

@@ -1,39 +1,34 @@
 //! `seqpacket://`: a cable that is a `SOCK_SEQPACKET` socket, one message a frame.
 //!
 //! `seqpacket://FD` is a socket that was inherited from the program that started this one;
-//! `seqpacket://PATH` connects to one that listens at a path. When the other end goes away the
-//! plug is dead.
-//!
-//! Lock: the outlet, which is given up when the other end is gone. The waker is called with no
-//! lock held.
+//! `seqpacket://PATH` connects to one that listens at a path, and again when the other end went
+//! away. An inherited socket cannot be had again: without its other end the plug is dead.
 #![expect(unsafe_code, reason = "the number of a descriptor comes from the locator")]
 
 use std::{
     collections::VecDeque,
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use nix::{
     errno::Errno,
     fcntl::FdFlag,
-    sys::{
-        epoll::{Epoll, EpollCreateFlags},
-        socket::{
-            AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getpeername,
-            getsockopt, shutdown, socket, sockopt,
-        },
+    sys::socket::{
+        AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getpeername, getsockopt,
+        shutdown, socket, sockopt,
     },
 };
-use parking_lot::RwLock;
 
 use crate::{
     batch,
     error::OpenError,
     frame::Frame,
     outlet::Outlet,
-    transport::{Drops, Transport, Waker, WakerSlot},
+    reconnect::{Desk, Dial, Link, Lost, Plug, Progress},
+    transport::{Drops, Transport},
     vde::absolute,
     vnl::Vnl,
 };
@@ -42,39 +37,59 @@ use crate::{
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     vnl.parameters.resolve("seqpacket", &[])?;
     let place = vnl.to_string();
-    let socket = match vnl.path.parse::<u16>() {
+    let far_end = match vnl.path.parse::<u16>() {
         _ if vnl.path.is_empty() => {
             let problem = "needs the number of an inherited socket, or the path of one".to_owned();
             return Err(OpenError::Refused { place, problem, errno: libc::EINVAL });
         }
-        Ok(number) => inherited(number.into()).map_err(|errno| OpenError::Refused {
-            place: place.clone(),
-            problem: format!("{number} is no connected SOCK_SEQPACKET that was inherited"),
-            errno: errno as i32,
-        })?,
-        Err(_) => call(&vnl.path).map_err(OpenError::system_with(
-            &place,
-            "connecting to the socket",
-            |errno| match errno {
-                libc::ENOENT | libc::ECONNREFUSED => Some("start the program that listens there"),
-                libc::EPROTOTYPE => Some("the socket there is not a SOCK_SEQPACKET"),
-                _ => None,
-            },
-        ))?,
+        Ok(number) => FarEnd::Inherited(number.into()),
+        Err(_) => FarEnd::Listening(absolute(&vnl.path)),
     };
-    let watch = || {
-        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
-        let outlet = Outlet::new(socket, Arc::clone(&epoll), 0)?;
-        Ok::<_, Errno>((epoll, outlet))
-    };
-    let (epoll, outlet) = watch().map_err(OpenError::system(&place, "watching the socket"))?;
-    Ok(Arc::new(Cable {
-        place,
-        epoll,
-        outlet: RwLock::new(Some(outlet)),
-        waker: WakerSlot::default(),
-        drops: Drops::default(),
-    }))
+    let plug = Plug::open(&place, Socket { place: place.clone(), far_end })?;
+    Ok(Arc::new(plug))
+}
+
+/// Where the cable comes from.
+#[derive(Debug)]
+struct Socket {
+    place: String,
+    far_end: FarEnd,
+}
+
+#[derive(Debug)]
+enum FarEnd {
+    Inherited(RawFd),
+    Listening(PathBuf),
+}
+
+impl Dial for Socket {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let place = &self.place;
+        let socket = match &self.far_end {
+            FarEnd::Inherited(number) => inherited(*number).map_err(|errno| {
+                let problem = format!("{number} is no connected SOCK_SEQPACKET that was inherited");
+                OpenError::Refused { place: place.clone(), problem, errno: errno as i32 }
+            }),
+            FarEnd::Listening(path) => call(path).map_err(OpenError::system_with(
+                place,
+                "connecting to the socket",
+                |errno| match errno {
+                    libc::ENOENT | libc::ECONNREFUSED => {
+                        Some("start the program that listens there")
+                    }
+                    libc::EPROTOTYPE => Some("the socket there is not a SOCK_SEQPACKET"),
+                    _ => None,
+                },
+            )),
+        };
+        let outlet = Outlet::new(socket?, Arc::clone(&desk.epoll), 0)
+            .map_err(OpenError::system(place, "watching the socket"))?;
+        Ok(Progress::Connected(Box::new(Cable(outlet))))
+    }
+
+    fn can_redial(&self) -> bool {
+        matches!(self.far_end, FarEnd::Listening(_))
+    }
 }
 
 /// Duplicates a socket of this process's first day.
@@ -96,91 +111,46 @@ fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     }
 }
 
-fn call(path: &str) -> nix::Result<OwnedFd> {
+fn call(path: &Path) -> nix::Result<OwnedFd> {
     // Only the call itself must not wait; sending and receiving never does.
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(&absolute(path))?)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)
 }
 
-/// A plug that is one end of a socket.
+/// One end of a connected socket.
 #[derive(Debug)]
-struct Cable {
-    place: String,
-    epoll: Arc<Epoll>,
-    /// None: the other end is gone.
-    outlet: RwLock<Option<Outlet>>,
-    waker: WakerSlot,
-    drops: Drops,
-}
+struct Cable(Outlet);
 
-impl Cable {
-    /// Lets go of a socket whose other end is gone; returns whether there is one still.
-    fn settle(&self) -> bool {
-        let mut outlet = self.outlet.write();
-        let before = outlet.is_some();
-        *outlet = outlet.take().filter(|outlet| !outlet.has_hung_up());
-        let after = outlet.is_some();
-        drop(outlet);
-        if before != after {
-            tracing::info!(place = %self.place, "the other end is gone");
-            self.waker.wake();
-        }
-        after
-    }
-}
-
-impl Transport for Cable {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        let packets = batch::wire_ready(frames, &self.drops);
-        match &*self.outlet.read() {
-            Some(outlet) => outlet.send(packets, &self.drops),
-            None => self.drops.add(packets.len()),
-        }
+impl Link for Cable {
+    fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
+        self.0.send(batch::wire_ready(frames, drops), drops);
     }
 
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
-        if let Some(outlet) = &*self.outlet.read() {
-            outlet.flush(&self.drops);
-            let mut push = |frame| into.push_back(frame);
-            let received = batch::receive_frames(outlet.socket(), budget, &self.drops, &mut push);
-            // An error means that the other end is gone, as `settle` will find.
-            let count = received.unwrap_or(0);
-            if count > 0 || budget == 0 {
-                return Ok(count);
-            }
-        }
-        if self.settle() {
-            return Ok(0);
-        }
-        let text = format!("{}: the other end is gone", self.place);
-        Err(io::Error::new(io::ErrorKind::BrokenPipe, text))
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> Result<usize, Lost> {
+        // An error means that the other end is gone, as the check will find.
+        Ok(self.0.receive(into, budget, drops).unwrap_or(0))
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.0.as_fd())
+    fn backlog(&self) -> usize {
+        self.0.backlog()
     }
 
-    fn set_waker(&self, waker: Waker) {
-        self.waker.set(waker);
-    }
-
-    fn carrier(&self) -> bool {
-        self.outlet.read().is_some()
-    }
-
-    fn drops(&self) -> u64 {
-        self.drops.get()
+    fn check(&self, _now: Instant) -> Result<(), Lost> {
+        if self.0.has_hung_up() { Err("the other end is gone".into()) } else { Ok(()) }
     }
 }
 
 impl Drop for Cable {
     /// Tells the other end, which an inherited descriptor would otherwise keep from noticing.
     fn drop(&mut self) {
-        if let Some(outlet) = self.outlet.get_mut() {
-            let _ = shutdown(outlet.socket().as_raw_fd(), Shutdown::Both);
-        }
+        let _ = shutdown(self.0.socket().as_raw_fd(), Shutdown::Both);
     }
 }
 
@@ -211,6 +181,8 @@ mod tests {
         assert_eq!(frames, [Frame::from(vec![8; 70])]);
         assert_eq!(plug.receive(&mut frames, 9).ok(), Some(0));
         drop(theirs);
+        // First the loss of the carrier, then the error.
+        assert_eq!(plug.receive(&mut frames, 9).ok(), Some(0));
         let error = plug.receive(&mut frames, 9).expect_err("nobody is there");
         assert_eq!(error.to_string(), format!("{}: the other end is gone", of(&ours)));
         assert!(!plug.carrier());

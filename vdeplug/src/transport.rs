@@ -32,13 +32,14 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// The plug is dead: the far end is gone and will not come back.
     fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize>;
 
-    /// The descriptor that polls readable when frames wait; None: the waker tells.
+    /// The descriptor that polls readable when frames wait; None: the waker tells. A plug may use
+    /// both, if its network moves into this process.
     ///
     /// It stays the same for the life of the plug, also when the plug reconnects.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Installs the waker. It is called (from any thread) when the receive queue goes from empty
-    /// to non-empty, for transports without a descriptor, and when the carrier changes, for all.
+    /// to non-empty, where no descriptor tells, and when the carrier changes.
     fn set_waker(&self, waker: Waker);
 
     /// Whether the far end accepts [`Offload`](crate::Offload)ed frames as they are (in-process
@@ -46,6 +47,11 @@ pub trait Transport: Send + Sync + fmt::Debug {
     fn accepts_offload(&self) -> bool {
         false
     }
+
+    /// Makes the loss of the connection final: from then on there is no carrier, and receiving
+    /// fails. Otherwise a plug whose connection is lost tries to connect again, less and less
+    /// often.
+    fn set_strict(&self) {}
 
     /// The link state (`IFF_LOWER_UP`).
     fn carrier(&self) -> bool {

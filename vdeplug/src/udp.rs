@@ -3,24 +3,37 @@
 //! The address is `[host:]port->host:port`, as `udp://2000->b.example.org:3000` on one side and
 //! `udp://3000->a.example.org:2000` on the other. Nothing is encrypted, and datagrams from other
 //! senders are ignored.
+//!
+//! When the other host, or a router, says that nobody is there, the carrier is lost, and the plug
+//! asks from time to time; it is lost too while no way leads there. A host that is silent because
+//! nothing is sent to it cannot be told from one that is gone.
+//!
+//! Lock: the peer, held while nothing else happens.
 
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, ToSocketAddrs, UdpSocket},
-    os::fd::{AsFd, BorrowedFd},
+    net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket},
+    os::fd::AsFd,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
+use parking_lot::Mutex;
 
 use crate::{
     batch,
     error::OpenError,
     frame::Frame,
-    transport::{Drops, Transport, Waker},
+    hostnet::{Road, Way},
+    reconnect::{Backoff, Desk, Dial, HEARTBEAT, LOCAL, Link, Lost, Plug, Progress, Watched},
+    transport::{Drops, Transport},
     vnl::Vnl,
 };
+
+/// How soon somebody would say that nobody is there.
+const VERDICT: Duration = Duration::from_millis(500);
 
 /// Opens `udp://[host:]port->host:port`.
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
@@ -31,11 +44,35 @@ pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, 
     };
     let destination = resolve(&place, destination, None)?;
     let source = resolve(&place, source, Some(destination))?;
-    let socket = UdpSocket::bind(source)
-        .map_err(OpenError::system(&place, &format!("binding to {source}")))?;
-    let prepared = socket.connect(destination).and_then(|()| socket.set_nonblocking(true));
-    prepared.map_err(OpenError::system(&place, &format!("connecting to {destination}")))?;
-    Ok(Arc::new(UdpCable { socket, drops: Drops::default() }))
+    let ends = Ends { place: place.clone(), source, destination };
+    Ok(Arc::new(Plug::open(&place, ends)?))
+}
+
+/// The addresses of the cable.
+#[derive(Debug)]
+struct Ends {
+    place: String,
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+impl Dial for Ends {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let Self { place, source, destination } = self;
+        let socket = UdpSocket::bind(source)
+            .map_err(OpenError::system(place, &format!("binding to {source}")))?;
+        let prepared = socket.connect(destination).and_then(|()| socket.set_nonblocking(true));
+        let way = prepared
+            .and_then(|()| Way::of(socket.local_addr()?))
+            .map_err(OpenError::system(place, &format!("connecting to {destination}")))?;
+        let watched = Watched::new(socket, &desk.epoll)
+            .and_then(|socket| Ok((socket, Road::new(way, desk)?)));
+        let (socket, road) =
+            watched.map_err(OpenError::system(place, "watching the network of this host"))?;
+        let (source, destination) = (source.ip(), *destination);
+        let peer = Mutex::new(Peer::There);
+        Ok(Progress::Connected(Box::new(UdpCable { socket, road, source, destination, peer })))
+    }
 }
 
 /// Resolves `host:port`; for the near end the host may be missing, the family is the peer's.
@@ -70,38 +107,132 @@ fn unknown_host(place: &str, host: &str) -> OpenError {
     OpenError::Refused { place: place.to_owned(), problem, errno: libc::EADDRNOTAVAIL }
 }
 
+/// What is known of the other end. UDP has no connection that would end.
 #[derive(Debug)]
-struct UdpCable {
-    socket: UdpSocket,
-    drops: Drops,
+enum Peer {
+    /// Nothing speaks against it.
+    There,
+    /// Its host, or a router, says no. At `next` it is asked again, or, if it `was_asked` and
+    /// nobody says no any more, believed to be there.
+    Gone { backoff: Backoff, next: Instant, was_asked: bool },
 }
 
-impl Transport for UdpCable {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        let packets = batch::wire_ready(frames, &self.drops);
-        let done = batch::send_all(self.socket.as_fd(), packets.iter(), &self.drops);
-        self.drops.add(packets.len() - done);
-    }
-
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
-        let mut push = |frame| into.push_back(frame);
-        let received = batch::receive_frames(self.socket.as_fd(), budget, &self.drops, &mut push);
-        match received {
-            Ok(count) => Ok(count),
-            // An ICMP error for a frame sent earlier: the peer may yet start.
-            Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Ok(0),
-            Err(error) => Err(error.into()),
+impl Peer {
+    fn refused(&mut self, now: Instant) {
+        match self {
+            Self::There => {
+                let mut backoff = Backoff::new(LOCAL);
+                *self = Self::Gone { next: now + backoff.failed(), backoff, was_asked: false };
+            }
+            Self::Gone { backoff, next, was_asked } if *was_asked => {
+                *was_asked = false;
+                *next = now + backoff.failed();
+            }
+            Self::Gone { .. } => {}
         }
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+    /// Returns whether to ask now.
+    fn turn(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Gone { next, .. } if now < *next => false,
+            Self::Gone { was_asked: true, .. } => {
+                *self = Self::There;
+                false
+            }
+            Self::Gone { next, was_asked, .. } => {
+                *was_asked = true;
+                *next = now + VERDICT;
+                true
+            }
+            Self::There => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct UdpCable {
+    socket: Watched<UdpSocket>,
+    road: Road,
+    source: IpAddr,
+    destination: SocketAddr,
+    peer: Mutex<Peer>,
+}
+
+impl UdpCable {
+    fn transmit(&self, packets: &[Vec<u8>], drops: &Drops) {
+        let sent = batch::send_all(self.socket.as_fd(), packets.iter(), drops);
+        drops.add(packets.len() - sent.done);
+        if sent.refusal.is_some_and(is_from_afar) {
+            self.peer.lock().refused(Instant::now());
+        }
     }
 
-    fn set_waker(&self, _waker: Waker) {}
+    fn way(&self) -> io::Result<Way> {
+        let probe = UdpSocket::bind((self.source, 0))?;
+        probe.connect(self.destination)?;
+        Way::of(probe.local_addr()?)
+    }
+}
 
-    fn drops(&self) -> u64 {
-        self.drops.get()
+/// Whether an error is what an ICMP message said of a datagram sent earlier.
+fn is_from_afar(error: Errno) -> bool {
+    use Errno::{ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETUNREACH};
+    matches!(error, ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | EHOSTDOWN)
+}
+
+/// A frame that nobody minds: for the next bridge only, of a protocol that tests links (ECTP).
+fn question() -> Vec<u8> {
+    let mut frame = vec![0x01, 0x80, 0xc2, 0, 0, 0x03, 0x02, 0, 0, 0, 0, 0x01, 0x90, 0x00];
+    frame.resize(60, 0);
+    frame
+}
+
+impl Link for UdpCable {
+    fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
+        // Also to one who is gone: it may be back, and this is how to learn it.
+        self.transmit(&batch::wire_ready(frames, drops), drops);
+    }
+
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> Result<usize, Lost> {
+        let mut push = |frame| into.push_back(frame);
+        match batch::receive_frames(self.socket.as_fd(), budget, drops, &mut push) {
+            Ok(0) => Ok(0),
+            Ok(count) => {
+                *self.peer.lock() = Peer::There;
+                Ok(count)
+            }
+            Err(error) if is_from_afar(error) => {
+                self.peer.lock().refused(Instant::now());
+                Ok(0)
+            }
+            Err(error) => Err(error.desc().into()),
+        }
+    }
+
+    fn check(&self, now: Instant) -> Result<(), Lost> {
+        self.road.check(|| self.way())?;
+        let asks = self.peer.lock().turn(now);
+        if asks {
+            self.transmit(&[question()], &Drops::default());
+        }
+        Ok(())
+    }
+
+    fn carrier(&self) -> bool {
+        matches!(*self.peer.lock(), Peer::There) && self.road.is_open()
+    }
+
+    fn due(&self, now: Instant) -> Instant {
+        match &*self.peer.lock() {
+            Peer::There => now + HEARTBEAT,
+            Peer::Gone { next, .. } => *next,
+        }
     }
 }
 
@@ -117,6 +248,23 @@ mod tests {
         let peer = resolve("udp", "[::1]:3000", None).expect("an address");
         assert_eq!(resolve("udp", "2000", Some(peer)).ok(), "[::]:2000".parse().ok());
         assert!(resolve("udp", "127.0.0.1:2000", Some(peer)).is_err());
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_asked_less_and_less_until_nobody_says_no() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut peer = Peer::There;
+        assert!(!peer.turn(at(0)));
+        peer.refused(at(0));
+        // Several frames were refused, one after the other.
+        peer.refused(at(1));
+        assert!(!peer.turn(at(99)) && peer.turn(at(100)) && !peer.turn(at(100)));
+        peer.refused(at(110));
+        assert!(!peer.turn(at(309)) && peer.turn(at(310)));
+        assert!(!peer.turn(at(809)) && matches!(peer, Peer::Gone { .. }));
+        assert!(!peer.turn(at(810)) && matches!(peer, Peer::There));
+        assert_eq!(question().len(), 60);
     }
 
     #[test]

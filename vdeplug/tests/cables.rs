@@ -50,6 +50,39 @@ fn udp_cables_join_two_hosts() {
 }
 
 #[test]
+fn a_udp_cable_knows_when_the_other_end_says_no() {
+    if !in_private_network("a_udp_cable_knows_when_the_other_end_says_no", "true") {
+        return;
+    }
+    let left = open("udp://2000->127.0.0.1:3000");
+    assert!(left.carrier());
+    let mut frames = VecDeque::new();
+    let mut carrier_is = |wanted: bool| {
+        wait_for(&left, "the carrier", || {
+            left.receive(&mut frames, 9).expect("a live plug");
+            (left.carrier() == wanted).then_some(())
+        });
+    };
+    send(&left, &frame(255, 1, b"early"));
+    carrier_is(false);
+    // It asks by itself, and sees who is there although nobody sends.
+    let right = open("udp://3000->127.0.0.1:2000");
+    carrier_is(true);
+    drop(right);
+    send(&left, &frame(255, 1, b"late"));
+    carrier_is(false);
+    // Who is heard is there.
+    let right = open("udp://3000->127.0.0.1:2000");
+    send(&right, &frame(255, 2, b"hello"));
+    carrier_is(true);
+    // No way leads there while the interface is down.
+    ip("link set lo down");
+    carrier_is(false);
+    ip("link set lo up");
+    carrier_is(true);
+}
+
+#[test]
 fn ptp_cables_have_two_ends() {
     let directory = directory();
     let path = beside(&directory, "cable");
@@ -88,7 +121,10 @@ fn ptp_cables_have_two_ends() {
         second.receive(&mut frames, 1).expect("a live plug");
         (!second.carrier()).then_some(())
     });
-    assert!(path.exists());
+    wait_for(&second, "a place to meet", || {
+        second.receive(&mut frames, 1).expect("a live plug");
+        path.exists().then_some(())
+    });
     drop(second);
     assert!(!path.exists());
 }
@@ -157,6 +193,21 @@ fn a_listening_socket_is_called() {
     let mut bytes = [0; 100];
     assert_eq!(recv(other, &mut bytes, MsgFlags::empty()), Ok(60));
     assert_eq!(bytes[..60], frame(255, 1, b"hello"));
+    // When the other end is closed, it is called again.
+    nix::unistd::close(other).expect("a socket");
+    let mut frames = VecDeque::new();
+    wait_for(&plug, "the loss of the carrier", || {
+        plug.receive(&mut frames, 9).expect("a plug that reconnects");
+        (!plug.carrier()).then_some(())
+    });
+    wait_for(&plug, "the carrier", || {
+        plug.receive(&mut frames, 9).expect("a plug that reconnects");
+        plug.carrier().then_some(())
+    });
+    let other = accept(listener.as_raw_fd()).expect("a caller");
+    send(&plug, &frame(255, 1, b"again"));
+    assert_eq!(recv(other, &mut bytes, MsgFlags::empty()), Ok(60));
+    assert_eq!(bytes[..60], frame(255, 1, b"again"));
 }
 
 #[test]
@@ -177,6 +228,49 @@ fn tap_frames_reach_the_kernel_and_come_back() {
     expect_arp_answer(&plug);
     let error = vdeplug::open("tap://test0", "test").expect_err("a second owner");
     assert_eq!(error.errno(), libc::EBUSY);
+
+    // The carrier is what the host does with its end.
+    let mut frames = VecDeque::new();
+    let mut carrier_is = |wanted: bool| {
+        wait_for(&plug, "the carrier", || {
+            plug.receive(&mut frames, 9).expect("a live plug");
+            (plug.carrier() == wanted).then_some(())
+        });
+    };
+    carrier_is(true);
+    ip("link set test0 down");
+    carrier_is(false);
+    ip("link set test0 up");
+    carrier_is(true);
+    // What the plug made it makes again.
+    ip("link delete test0");
+    wait_for(&plug, "a new interface", || {
+        plug.receive(&mut frames, 9).expect("a live plug");
+        std::path::Path::new("/proc/sys/net/ipv4/conf/test0").exists().then_some(())
+    });
+    ip("link set test0 up");
+    wait_for(&plug, "the carrier", || {
+        plug.receive(&mut frames, 9).expect("a live plug");
+        plug.carrier().then_some(())
+    });
+    drop(plug);
+    // What others made they may make again.
+    ip("tuntap add dev theirs mode tap");
+    let plug = open("tap://theirs");
+    ip("link delete theirs");
+    wait_for(&plug, "the loss", || {
+        plug.receive(&mut frames, 9).expect("a live plug");
+        plug.tick(std::time::Instant::now());
+        plug.send(&mut vec![vdeplug::Frame::from(vec![0; 60])]);
+        (plug.drops() > 3).then_some(())
+    });
+    assert!(!std::path::Path::new("/proc/sys/net/ipv4/conf/theirs").exists());
+    ip("tuntap add dev theirs mode tap");
+    ip("link set theirs up");
+    wait_for(&plug, "the carrier", || {
+        plug.receive(&mut frames, 9).expect("a live plug");
+        plug.carrier().then_some(())
+    });
 }
 
 #[test]

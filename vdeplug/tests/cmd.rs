@@ -8,13 +8,17 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use common::{
     beside, directory, frame, installed, open, path_text, receive, send, vde_switch, wait_for,
     wait_for_path,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use vdeplug::Transport;
 
@@ -70,27 +74,60 @@ fn a_burst_longer_than_the_pipe_does_not_block_and_arrives_in_order() {
 }
 
 #[test]
-fn the_end_of_the_command_is_the_end_of_the_plug() {
+fn a_command_that_ended_is_started_again() {
+    let directory = directory();
+    let file = beside(&directory, "pid");
+    let plug = open(&format!("cmd://sh -c 'echo $$ >{}; exec cat'", path_text(&file)));
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = Arc::clone(&told);
+    plug.set_waker(Arc::new(move || {
+        tell.fetch_add(1, Ordering::SeqCst);
+    }));
+    assert!(plug.carrier());
+    let first = number_in(&file);
+    fs::remove_file(&file).expect("a file");
+    kill(Pid::from_raw(first.parse().expect("a number")), Signal::SIGKILL).expect("a process");
+    let mut frames = VecDeque::new();
+    wait_for(&plug, "the loss of the carrier", || {
+        plug.receive(&mut frames, 64).expect("a plug that reconnects");
+        (!plug.carrier()).then_some(())
+    });
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    // It is believed when the first frame comes.
+    wait_for(&plug, "an echo", || {
+        send(&plug, &frame(255, 1, b"hello"));
+        (plug.receive(&mut frames, 64).expect("a plug that reconnects") > 0).then_some(())
+    });
+    assert!(plug.carrier());
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+    assert_ne!(number_in(&file), first);
+}
+
+#[test]
+fn a_strict_plug_ends_with_its_command() {
     let directory = directory();
     let gate = beside(&directory, "gate");
     nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a pipe with a name");
-    let plug = open(&format!("cmd://sh -c 'read line <{}'", path_text(&gate)));
-    let told = Arc::new(AtomicBool::new(false));
+    let plug = open(&format!("strict://{{cmd://sh -c 'read line <{}'}}", path_text(&gate)));
+    let told = Arc::new(AtomicUsize::new(0));
     let tell = Arc::clone(&told);
-    plug.set_waker(Arc::new(move || tell.store(true, Ordering::SeqCst)));
+    plug.set_waker(Arc::new(move || {
+        tell.fetch_add(1, Ordering::SeqCst);
+    }));
     assert!(plug.carrier());
     fs::write(&gate, "go\n").expect("the command waits");
     let error = receive_end(&plug);
     assert!(error.to_string().ends_with("': the command has ended"), "{error}");
-    assert!(told.load(Ordering::SeqCst) && !plug.carrier());
+    assert!(told.load(Ordering::SeqCst) == 1 && !plug.carrier());
     send(&plug, &frame(255, 1, b"lost"));
     assert_eq!(plug.drops(), 1);
+    assert_eq!(plug.tick(std::time::Instant::now()), None);
     assert!(plug.receive(&mut VecDeque::new(), 1).is_err(), "it stays dead");
 }
 
 #[test]
 fn a_command_that_prints_text_is_no_network() {
-    let error = receive_end(&open("cmd://echo hello"));
+    let error = receive_end(&open("strict://{cmd://echo hello}"));
     let expected = "cmd://echo hello: the command writes something else than frames (it should \
                     end in `vde_plug`)";
     assert_eq!(error.to_string(), expected);

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, os::unix::net::UnixListener, process::Command, 
 
 use common::{
     Running, VdePlug, beside, directory, frame, installed, open, path_text, receive, receive_until,
-    send, vde_switch, wait_for, wait_for_removal,
+    send, vde_switch, wait_for,
 };
 use vdeplug::{Frame, Transport};
 
@@ -207,16 +207,55 @@ fn another_process_joins_and_takes_over() {
     let taken = open(&format!("switch://{}", path_text(&path)));
     assert!(taken.poll_fd().is_none(), "the new maker");
     let mut frames = VecDeque::new();
-    let mut lost = false;
-    wait_for(&joined, "the new carrier", || {
-        joined.receive(&mut frames, 1).expect("a plug that reconnects");
-        lost |= !joined.carrier();
-        (lost && joined.carrier()).then_some(())
+    wait_for(&joined, "frames of the new maker", || {
+        send(&taken, &frame(255, 1, b"hello"));
+        joined.receive(&mut frames, 64).expect("a plug that reconnects");
+        frames.iter().any(|got| got.bytes == frame(255, 1, b"hello")).then_some(())
     });
-    send(&taken, &frame(255, 1, b"hello"));
-    assert_eq!(receive(&joined), frame(255, 1, b"hello"));
     drop(taken);
-    wait_for_removal(&path);
+    assert!(path.exists(), "whoever is left keeps it");
+    drop(joined);
+    assert!(!path.exists());
+}
+
+#[test]
+fn who_joined_takes_over_a_switch_whose_maker_leaves() {
+    let directory = directory();
+    let path = beside(&directory, "sw");
+    let place = format!("switch://{}", path_text(&path));
+    let (made, joined) = (open(&place), open(&format!("vde://{}", path_text(&path))));
+    let mut command = Command::new(std::env::current_exe().expect("the test program"));
+    command.args(["--exact", "helper_that_keeps_a_switch", "--nocapture"]);
+    command.env("VDEPLUG_TEST_SWITCH", &path).stdout(std::process::Stdio::null());
+    let other = Running::start(&mut command);
+    let echoes = |plug: &Arc<dyn Transport>| {
+        let mut frames = VecDeque::new();
+        wait_for(plug, "an echo", || {
+            send(plug, &frame(255, 1, b"echo"));
+            plug.receive(&mut frames, 64).expect("a plug that reconnects");
+            frames.drain(..).any(|got| got.bytes == frame(255, 2, b"echo")).then_some(())
+        });
+    };
+    echoes(&made);
+    drop(made);
+    // By its path only it is joined, never made.
+    echoes(&joined);
+    let again = open(&place);
+    assert!(again.poll_fd().is_some(), "a client of the new maker");
+    echoes(&again);
+    drop(other);
+    // Now it is our turn again, and the one who joined by the path comes along.
+    let mut frames = VecDeque::new();
+    wait_for(&joined, "frames from the new maker", || {
+        again.tick(std::time::Instant::now());
+        again.receive(&mut frames, 64).expect("a plug that reconnects");
+        frames.clear();
+        send(&again, &frame(255, 1, b"hello"));
+        joined.receive(&mut frames, 64).expect("a plug that reconnects");
+        frames.iter().any(|got| got.bytes == frame(255, 1, b"hello")).then_some(())
+    });
+    drop((joined, again));
+    assert!(!path.exists());
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! `cmd://`: a network behind a command, whose standard streams carry frames.
 //!
 //! Usually that is `vde_plug` on another host: `cmd://ssh host vde_plug`. The command gets a
-//! session of its own, without a terminal, and is ended with the plug; when it ends by itself the
-//! plug is dead. Errors that it prints go to our standard error.
+//! session of its own, without a terminal, and is ended with the plug; when it ends by itself it is
+//! started again. Errors that it prints go to our standard error.
 //!
 //! `words.rs` reads the command, `process.rs` starts it, `stream.rs` has the framing, `sink.rs`
 //! writes without blocking.
 //!
-//! Locks: the source, then the sink. The waker is called with no lock held.
+//! Locks: the source and the sink, never together.
 
 mod process;
 mod sink;
@@ -16,18 +16,18 @@ mod words;
 
 use std::{
     collections::VecDeque,
-    env, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    env,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
-    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
     unistd::{AccessFlags, access, read},
 };
 use parking_lot::Mutex;
@@ -41,10 +41,13 @@ use crate::{
     batch,
     error::OpenError,
     frame::Frame,
-    transport::{Drops, Transport, Waker, WakerSlot},
+    reconnect::{COMMAND, Desk, Dial, Link, Lost, Pace, Plug, Progress, Watched},
+    transport::{Drops, Transport},
     vnl::Vnl,
 };
 
+/// How long a command that was started again must run before it is believed to be connected.
+const PROBATION: Duration = Duration::from_secs(2);
 /// As much as a pipe holds.
 const CHUNK: usize = 1 << 16;
 
@@ -64,20 +67,39 @@ pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, 
         problem: format!("no program `{program}`"),
         remedy: "install it, or give its path".to_owned(),
     })?;
-    let Started { process, input, output } = process::start(&path, &words)
-        .map_err(OpenError::system(&place, &format!("starting {}", path.display())))?;
-    let epoll = watch(&output).map_err(OpenError::system(&place, "watching the command"))?;
-    let epoll = Arc::new(epoll);
-    Ok(Arc::new(Command {
-        source: Mutex::new(Source { pipe: output, decoder: Decoder::default() }),
-        sink: Mutex::new(Sink::new(input, Arc::clone(&epoll))),
-        place,
-        epoll,
-        ended: AtomicBool::new(false),
-        waker: WakerSlot::default(),
-        drops: Drops::default(),
-        _process: process,
-    }))
+    let program = Program { place: place.clone(), path, words, ran_before: AtomicBool::new(false) };
+    Ok(Arc::new(Plug::open(&place, program)?))
+}
+
+/// The command to run.
+#[derive(Debug)]
+struct Program {
+    place: String,
+    path: PathBuf,
+    words: Vec<String>,
+    ran_before: AtomicBool,
+}
+
+impl Dial for Program {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let Started { process, input, output } = process::start(&self.path, &self.words).map_err(
+            OpenError::system(&self.place, &format!("starting {}", self.path.display())),
+        )?;
+        let output = Watched::new(output, &desk.epoll)
+            .map_err(OpenError::system(&self.place, "watching the command"))?;
+        let again = self.ran_before.swap(true, Ordering::SeqCst);
+        Ok(Progress::Connected(Box::new(Command {
+            source: Mutex::new(Source { pipe: output, decoder: Decoder::default() }),
+            sink: Mutex::new(Sink::new(input, Arc::clone(&desk.epoll))),
+            started: Instant::now(),
+            proven: AtomicBool::new(!again),
+            _process: process,
+        })))
+    }
+
+    fn pace(&self) -> Pace {
+        COMMAND
+    }
 }
 
 /// Finds a program as a shell does.
@@ -91,22 +113,14 @@ fn find(program: &str) -> Option<PathBuf> {
     found.filter(|_| !program.is_empty())
 }
 
-fn watch(output: &OwnedFd) -> nix::Result<Epoll> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(output, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    Ok(epoll)
-}
-
-/// A plug in the network behind a command.
+/// A command that runs.
 #[derive(Debug)]
 struct Command {
-    place: String,
     source: Mutex<Source>,
     sink: Mutex<Sink>,
-    epoll: Arc<Epoll>,
-    ended: AtomicBool,
-    waker: WakerSlot,
-    drops: Drops,
+    started: Instant,
+    /// Whether it may be believed to carry frames: one that ended before has to show it.
+    proven: AtomicBool,
     /// Ended with this value.
     _process: Process,
 }
@@ -114,23 +128,22 @@ struct Command {
 /// What the command writes.
 #[derive(Debug)]
 struct Source {
-    pipe: OwnedFd,
+    pipe: Watched<OwnedFd>,
     decoder: Decoder,
 }
 
 impl Command {
     /// Reads and decodes until the pipe is empty or `budget` frames are there.
-    fn drain(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<()> {
+    fn drain(&self, into: &mut VecDeque<Frame>, budget: usize, drops: &Drops) -> Result<(), Lost> {
         let mut source = self.source.lock();
         let Source { pipe, decoder } = &mut *source;
         let full = into.len() + budget;
         let mut bytes = Vec::new();
         loop {
             while into.len() < full {
-                match decoder.next_frame(&self.drops) {
-                    Ok(Some(frame)) => into.push_back(Frame::from(frame)),
-                    Ok(None) => break,
-                    Err(garbage) => return Err(self.end(pipe, &garbage.to_string())),
+                match decoder.next_frame(drops).map_err(|garbage| Lost(garbage.to_string()))? {
+                    Some(frame) => into.push_back(Frame::from(frame)),
+                    None => break,
                 }
             }
             if into.len() == full {
@@ -138,65 +151,53 @@ impl Command {
             }
             bytes.resize(CHUNK, 0);
             match read(pipe.as_fd(), &mut bytes) {
-                Ok(0) => return Err(self.end(pipe, "the command has ended")),
+                Ok(0) => return Err("the command has ended".into()),
                 Ok(length) => decoder.push(&bytes[..length]),
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(error) => return Err(self.end(pipe, error.desc())),
+                Err(error) => return Err(error.desc().into()),
             }
         }
     }
-
-    /// Builds the error of a dead plug; the first time, stops watching the command.
-    fn end(&self, pipe: &OwnedFd, why: &str) -> io::Error {
-        if !self.ended.swap(true, Ordering::SeqCst) {
-            tracing::info!(place = %self.place, why, "the network is gone");
-            let _ = self.epoll.delete(pipe);
-            self.sink.lock().close();
-        }
-        io::Error::new(io::ErrorKind::BrokenPipe, format!("{}: {why}", self.place))
-    }
 }
 
-impl Transport for Command {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        let packets = batch::wire_ready(frames, &self.drops);
-        self.sink.lock().send(packets, &self.drops);
+impl Link for Command {
+    fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
+        let packets = batch::wire_ready(frames, drops);
+        self.sink.lock().send(packets, drops);
     }
 
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
-        self.sink.lock().flush(&self.drops);
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> Result<usize, Lost> {
+        self.sink.lock().flush(drops);
         let before = into.len();
-        let alive = self.carrier();
-        let drained = self.drain(into, budget);
-        if alive && drained.is_err() {
-            self.waker.wake();
+        let drained = self.drain(into, budget, drops);
+        let count = into.len() - before;
+        if count > 0 {
+            self.proven.store(true, Ordering::SeqCst);
+            // What was read must not be lost; the end shows again at the next call.
+            return Ok(count);
         }
-        match drained {
-            // What was read must not be lost; the error shows again at the next call.
-            Err(error) if into.len() == before => Err(error),
-            _ => Ok(into.len() - before),
+        drained.map(|()| 0)
+    }
+
+    fn check(&self, now: Instant) -> Result<(), Lost> {
+        if now.saturating_duration_since(self.started) >= PROBATION {
+            self.proven.store(true, Ordering::SeqCst);
         }
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.0.as_fd())
-    }
-
-    fn set_waker(&self, waker: Waker) {
-        self.waker.set(waker);
-    }
-
-    fn carrier(&self) -> bool {
-        !self.ended.load(Ordering::SeqCst)
+        Ok(())
     }
 
     fn backlog(&self) -> usize {
         self.sink.lock().backlog()
     }
 
-    fn drops(&self) -> u64 {
-        self.drops.get()
+    fn carrier(&self) -> bool {
+        self.proven.load(Ordering::SeqCst)
     }
 }
 

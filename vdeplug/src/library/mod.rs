@@ -183,6 +183,8 @@ fn open(source: Source, natives: &str) -> Result<Arc<dyn Transport>, OpenError> 
 #[derive(Debug, Default)]
 struct Shared {
     carrier: AtomicBool,
+    /// Whether a loss is final.
+    strict: AtomicBool,
     waker: WakerSlot,
     drops: Drops,
 }
@@ -216,6 +218,10 @@ impl Worker {
             drop(connection);
             tracing::info!(place = %self.source.text, "the connection is lost");
             self.shared.set_carrier(false);
+            if self.shared.strict.load(Ordering::Acquire) {
+                tracing::warn!(place = %self.source.text, "the connection is lost for good (strict)");
+                return;
+            }
             connection = match self.reconnect(natives) {
                 Some(connection) => connection,
                 None => return,
@@ -302,6 +308,10 @@ impl Transport for LibraryPlug {
 
     fn set_waker(&self, waker: Waker) {
         self.shared.waker.set(waker);
+    }
+
+    fn set_strict(&self) {
+        self.shared.strict.store(true, Ordering::Release);
     }
 
     fn carrier(&self) -> bool {

@@ -76,8 +76,8 @@ pub(super) fn carry(socket: &OwnedFd, far: &mut dyn Far, drops: &Drops) -> Ended
                 Err(Gone) => return Ended::Far,
             };
         }
-        let done = batch::send_all(socket.as_fd(), waiting.iter(), drops);
-        waiting.drain(..done);
+        let sent = batch::send_all(socket.as_fd(), waiting.iter(), drops);
+        waiting.drain(..sent.done);
     }
 }
 

@@ -7,14 +7,21 @@
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io,
-    os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixDatagram, UnixListener, UnixStream},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixDatagram, UnixListener},
+        },
     },
     path::{Path, PathBuf},
 };
 
-use nix::{errno::Errno, unistd::chown};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+    unistd::chown,
+};
 
 use crate::switch::server::Access;
 
@@ -55,9 +62,14 @@ impl Directory {
 }
 
 impl Drop for Directory {
+    /// The listener is closed by now, so that one who listens there is somebody else, who was
+    /// quick to take over.
     fn drop(&mut self) {
         let lock = lock(&self.path);
-        let _ = fs::remove_file(self.path.join(CONTROL));
+        let control = self.path.join(CONTROL);
+        if refuses(call(&control)) {
+            let _ = fs::remove_file(&control);
+        }
         // Fails if somebody keeps something there, and then it should stay.
         let _ = fs::remove_dir(&self.path);
         drop(lock);
@@ -100,14 +112,24 @@ fn bind(control: &Path) -> io::Result<Option<UnixListener>> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         Err(error) => return Err(error),
     }
-    match UnixStream::connect(control) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(control)?;
-            UnixListener::bind(control).map(Some)
-        }
-        // Also if we may not connect: joining will say so.
-        Ok(_) | Err(_) => Ok(None),
+    // Taken too if we may not connect: joining will say so.
+    if !refuses(call(control)) {
+        return Ok(None);
     }
+    fs::remove_file(control)?;
+    UnixListener::bind(control).map(Some)
+}
+
+/// Connects to a control socket without waiting for an owner that is slow to accept.
+fn call(control: &Path) -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let caller = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(connect(caller.as_raw_fd(), &UnixAddr::new(control)?)?)
+}
+
+/// Whether nobody is behind a socket any more.
+fn refuses(connected: io::Result<()>) -> bool {
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Removes the data sockets that a process which died left behind: they refuse connections.
@@ -115,8 +137,7 @@ fn remove_stale(path: &Path) {
     let Ok(probe) = UnixDatagram::unbound() else { return };
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-        let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-        if is_socket && probe.connect(entry.path()).is_err_and(refuses) {
+        if is_socket && refuses(probe.connect(entry.path())) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -128,6 +149,26 @@ mod tests {
 
     const ACCESS: Access = Access { mode: 0o600, group: None };
 
+    /// Ends a switch as its owner does: first it no longer listens.
+    fn end(claimed: Option<(Directory, UnixListener)>) {
+        let (directory, listener) = claimed.expect("nobody else was there");
+        drop(listener);
+        drop(directory);
+    }
+
+    #[test]
+    fn who_takes_over_early_stays() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (old, listener) =
+            Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim").expect("the first");
+        drop(listener);
+        let new = Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim");
+        drop(old);
+        assert!(root.path().join(CONTROL).exists());
+        end(new);
+        assert!(!root.path().exists());
+    }
+
     #[test]
     fn the_first_claims_and_the_second_does_not() {
         let root = tempfile::tempdir().expect("a directory");
@@ -136,7 +177,7 @@ mod tests {
         assert!(first.is_some());
         assert!(Directory::claim(&path, 0o2700, ACCESS).expect("a claim").is_none());
         assert_eq!(fs::metadata(&path).expect("a directory").mode() & 0o7777, 0o2700);
-        drop(first);
+        end(first);
         assert!(!path.exists());
     }
 
@@ -164,7 +205,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let kept = root.path().join("kept");
         fs::write(&kept, "").expect("a file");
-        drop(Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim"));
+        end(Directory::claim(root.path(), 0o2700, ACCESS).expect("a claim"));
         assert!(kept.exists());
         assert!(!root.path().join(CONTROL).exists());
     }

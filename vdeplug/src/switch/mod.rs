@@ -6,8 +6,9 @@
 //! the control directory ([`server`]), as to any VDE switch, with `vde://path`. A `switch://`
 //! whose path is already served by another process is a `vde://` to it.
 //!
-//! The switch lives as long as a plug of this process; then its clients lose the carrier and its
-//! directory disappears. What a process left behind that died is found out by connecting to it.
+//! The switch lives as long as a plug of this process; then its directory disappears, and of the
+//! others that opened it by the same locator the first makes it again ([`Seat`]). What a process
+//! left behind that died is found out by connecting to it.
 //!
 //! Locks: the registry, held while a switch is made or taken down, comes first; the directory's
 //! `flock(2)`, held while deciding who makes the switch, comes second.
@@ -23,6 +24,7 @@ use std::{
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use nix::unistd::{User, geteuid};
@@ -38,8 +40,9 @@ use crate::{
     error::OpenError,
     frame::Frame,
     mac_table::MacTable,
-    transport::{Transport, Waker},
-    vde::{VdePlug, group_id, handshake::Target},
+    reconnect::{Desk, Dial, Link, Lost, Plug, Progress},
+    transport::{Drops, Transport, Waker},
+    vde::{group_id, handshake::Target},
     vnl::Vnl,
 };
 
@@ -103,13 +106,36 @@ fn open(vnl: &Vnl, kind: Kind, description: &str) -> Result<Arc<dyn Transport>, 
             mode: None,
             description: description.to_owned(),
         };
-        match VdePlug::connect(target) {
+        match Plug::open(&place, Seat { target, options }) {
             Ok(plug) => return Ok(Arc::new(plug)),
             // The process that made it has just gone: perhaps it is our turn.
             Err(OpenError::Absent { .. } | OpenError::Refused { .. }) if attempt < ATTEMPTS => {
                 attempt += 1;
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A place at a switch, whichever process makes it at the time.
+#[derive(Debug)]
+struct Seat {
+    target: Target,
+    options: Options,
+}
+
+impl Dial for Seat {
+    /// Makes the switch in this process if nobody else serves it, or else joins it.
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let Target { place, directory, .. } = &self.target;
+        match Switch::find_or_make(place, directory, &self.options)? {
+            Some(switch) => {
+                tracing::info!(place, "the switch is now in this process");
+                let plug = SwitchPlug::new(switch);
+                plug.set_waker(desk.waker());
+                Ok(Progress::Connected(Box::new(plug)))
+            }
+            None => self.target.dial(desk),
         }
     }
 }
@@ -130,7 +156,7 @@ fn canonical(path: &str) -> PathBuf {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Options {
     kind: Kind,
     access: Access,
@@ -280,6 +306,25 @@ impl Transport for SwitchPlug {
 
     fn drops(&self) -> u64 {
         self.port.drops.get()
+    }
+}
+
+impl Link for SwitchPlug {
+    fn send(&self, frames: &mut Vec<Frame>, _drops: &Drops) {
+        Transport::send(self, frames);
+    }
+
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        _drops: &Drops,
+    ) -> Result<usize, Lost> {
+        Ok(self.inbox().map_or(0, |inbox| inbox.take(into, budget)))
+    }
+
+    fn check(&self, _now: Instant) -> Result<(), Lost> {
+        Ok(())
     }
 }
 

@@ -122,6 +122,11 @@ impl Handshake {
         self.stream.as_fd()
     }
 
+    /// The locator, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Reads what has come of the reply.
     pub(crate) fn advance(mut self) -> Result<Progress, OpenError> {
         let mut bytes = [0; ADDRESS];

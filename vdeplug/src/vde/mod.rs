@@ -1,7 +1,7 @@
 //! `vde://`: a port of a switch in another process, as the clients of `vde_switch` use it.
 //!
 //! This file reads the locator; `search.rs` finds the default switch, `handshake.rs` connects,
-//! `wire.rs` has the bytes of the handshake, and [`VdePlug`] (`plug.rs`) is the connected plug.
+//! `wire.rs` has the bytes of the handshake, and `plug.rs` is the connection.
 
 pub(crate) mod handshake;
 mod plug;
@@ -12,9 +12,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use nix::unistd::{Gid, Group};
 
-pub(crate) use self::plug::VdePlug;
 use crate::{
     error::OpenError,
+    reconnect::Plug,
     transport::Transport,
     vde::handshake::Target,
     vnl::{Resolved, Vnl},
@@ -34,9 +34,9 @@ pub(crate) fn open(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, O
         group: parameters.get("group").map(|name| group_id(&parameters, name)).transpose()?,
         mode: parameters.mode("mode")?,
         description: description.to_owned(),
-        place,
+        place: place.clone(),
     };
-    Ok(Arc::new(VdePlug::connect(target)?))
+    Ok(Arc::new(Plug::open(&place, target)?))
 }
 
 /// Makes a path independent of the working directory: the switch has another one.

@@ -15,8 +15,9 @@ use std::{
     collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     sync::Arc,
+    time::Instant,
 };
 
 use nix::sys::socket::SockaddrStorage;
@@ -31,7 +32,9 @@ use crate::{
     batch,
     error::OpenError,
     frame::{Frame, is_wire_length},
-    transport::{Transport, Waker},
+    hostnet::{Road, Way},
+    reconnect::{Desk, Dial, Link, Lost, Plug, Progress, Watched},
+    transport::{Drops, Transport},
     vnl::Vnl,
 };
 
@@ -46,20 +49,39 @@ const DIALECT: Dialect = Dialect {
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     let place = vnl.to_string();
     let options = Options::of(vnl, &DIALECT)?;
-    let socket = endpoint(&place, &options)?;
-    Ok(Arc::new(Endpoint { tunnel: Tunnel::new(&options), socket }))
+    Ok(Arc::new(Plug::open(&place, Network { place: place.clone(), options })?))
+}
+
+/// What the locator says.
+#[derive(Debug)]
+struct Network {
+    place: String,
+    options: Options,
+}
+
+impl Dial for Network {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let place = &self.place;
+        let options = self.options.refreshed(place)?;
+        let (socket, way) = endpoint(place, &options)?;
+        let watched = Watched::new(socket, &desk.epoll)
+            .and_then(|socket| Ok((socket, Road::new(way, desk)?)));
+        let (socket, road) =
+            watched.map_err(OpenError::system(place, "watching the network of this host"))?;
+        let tunnel = Tunnel::new(&options);
+        Ok(Progress::Connected(Box::new(Endpoint { tunnel, socket, road, options })))
+    }
 }
 
 /// Makes the socket that sends and receives everything.
-fn endpoint(place: &str, options: &Options) -> Result<UdpSocket, OpenError> {
+fn endpoint(place: &str, options: &Options) -> Result<(UdpSocket, Way), OpenError> {
     let port = options.group.port();
     let socket = prepare(options).map_err(OpenError::system(place, "making a socket"))?;
     socket.bind(&SocketAddr::new(any(options.group), port).into()).map_err(
         OpenError::system_with(place, &format!("binding to UDP port {port}"), bind_remedy),
     )?;
-    let routed = || prepare(options)?.connect(&options.group.into());
-    match join(&socket, options).and_then(|()| routed()) {
-        Ok(()) => Ok(socket.into()),
+    match join(&socket, options).and_then(|()| way(options)) {
+        Ok(way) => Ok((socket.into(), way)),
         Err(error) => Err(match error.raw_os_error() {
             Some(libc::ENETUNREACH | libc::ENODEV | libc::EHOSTUNREACH) => {
                 unreachable(place, options)
@@ -67,6 +89,16 @@ fn endpoint(place: &str, options: &Options) -> Result<UdpSocket, OpenError> {
             _ => OpenError::system(place, "reaching the network")(error),
         }),
     }
+}
+
+/// Finds the way to the group or host.
+fn way(options: &Options) -> io::Result<Way> {
+    if options.is_nameless() {
+        return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+    }
+    let probe = prepare(options)?;
+    probe.connect(&options.group.into())?;
+    Way::of(UdpSocket::from(probe).local_addr()?)
 }
 
 fn any(peer: SocketAddr) -> IpAddr {
@@ -89,9 +121,8 @@ fn bind_remedy(errno: i32) -> Option<&'static str> {
 
 fn unreachable(place: &str, options: &Options) -> OpenError {
     let group = options.group;
-    let nameless = options.interface.is_some_and(|interface| interface.v4.is_unspecified());
     let remedy = match (group.ip().is_multicast(), group.is_ipv4()) {
-        (true, true) if nameless => "give the interface an IPv4 address",
+        (true, true) if options.is_nameless() => "give the interface an IPv4 address",
         (true, true) => "name the interface as /if=NAME, or ip route add 239.0.0.0/8 dev NAME",
         (true, false) => "name the interface as /if=NAME",
         (false, _) => "ip route add ADDRESS via ROUTER, or name another host",
@@ -114,7 +145,7 @@ fn prepare(options: &Options) -> io::Result<Socket> {
         SocketAddr::V4(_) => {
             socket.set_multicast_ttl_v4(options.ttl)?;
             socket.set_multicast_loop_v4(false)?;
-            if let Some(interface) = options.interface {
+            if let Some(interface) = &options.interface {
                 socket.set_multicast_if_v4(&interface.v4)?;
             }
         }
@@ -123,14 +154,14 @@ fn prepare(options: &Options) -> io::Result<Socket> {
             socket.set_only_v6(true)?;
             socket.set_multicast_hops_v6(options.ttl)?;
             socket.set_multicast_loop_v6(false)?;
-            socket.set_multicast_if_v6(options.interface.map_or(0, |i| i.index))?;
+            socket.set_multicast_if_v6(options.interface_index())?;
         }
     }
     Ok(socket)
 }
 
 fn join(socket: &Socket, options: &Options) -> io::Result<()> {
-    let index = options.interface.map_or(0, |interface| interface.index);
+    let index = options.interface_index();
     match options.group {
         SocketAddr::V4(group) if group.ip().is_multicast() => {
             socket.join_multicast_v4_n(group.ip(), &InterfaceIndexOrAddress::Index(index))
@@ -146,7 +177,9 @@ fn join(socket: &Socket, options: &Options) -> io::Result<()> {
 #[derive(Debug)]
 struct Endpoint {
     tunnel: Tunnel,
-    socket: UdpSocket,
+    socket: Watched<UdpSocket>,
+    road: Road,
+    options: Options,
 }
 
 /// Whether a datagram is an own multicast: only the loopback interface echoes them.
@@ -172,13 +205,18 @@ pub(crate) fn hear<'a>(
     Some(frame)
 }
 
-impl Transport for Endpoint {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        self.tunnel.send(&self.socket, frames);
+impl Link for Endpoint {
+    fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
+        self.tunnel.send(&self.socket, frames, drops);
     }
 
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
-        let Tunnel { group, header, drops, .. } = &self.tunnel;
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> Result<usize, Lost> {
+        let Tunnel { group, header, .. } = &self.tunnel;
         let now = self.tunnel.now();
         let before = into.len();
         loop {
@@ -196,22 +234,23 @@ impl Transport for Endpoint {
                     None => drops.add(1),
                 }
             };
-            let more = batch::receive(self.socket.as_fd(), left, &mut handle)?.more;
+            let received = batch::receive(self.socket.as_fd(), left, &mut handle);
             let count = into.len() - before;
-            if !more || count == budget {
-                return Ok(count);
+            match received {
+                Ok(received) if received.more && count < budget => {}
+                // What was read must not be lost; the error shows again at the next call.
+                Err(error) if count == 0 => return Err(error.desc().into()),
+                _ => return Ok(count),
             }
         }
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+    fn check(&self, _now: Instant) -> Result<(), Lost> {
+        self.road.check(|| way(&self.options))
     }
 
-    fn set_waker(&self, _waker: Waker) {}
-
-    fn drops(&self) -> u64 {
-        self.tunnel.drops.get()
+    fn carrier(&self) -> bool {
+        self.road.is_open()
     }
 }
 

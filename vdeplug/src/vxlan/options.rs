@@ -58,8 +58,9 @@ pub(crate) struct Options {
 }
 
 /// An interface, as the two families name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Interface {
+    pub(crate) name: String,
     pub(crate) index: u32,
     /// Unspecified if it has no address of this family.
     pub(crate) v4: Ipv4Addr,
@@ -92,6 +93,35 @@ impl Options {
             expiry: expiry.and_then(|e| u32::try_from(e).ok()).unwrap_or(EXPIRY),
             receive_buffer: buffer.and_then(|b| usize::try_from(b).ok()),
         })
+    }
+}
+
+impl Options {
+    /// Looks the interface up again, which may be another one of the same name by now.
+    pub(crate) fn refreshed(&self, place: &str) -> Result<Self, OpenError> {
+        let mut options = self.clone();
+        if let Some(Interface { name, .. }) = &self.interface {
+            let found = Interface::find(name).ok_or_else(|| OpenError::Absent {
+                place: place.to_owned(),
+                problem: format!("no interface {name}"),
+                remedy: "make it again".to_owned(),
+            });
+            options.interface = Some(found?);
+        }
+        Ok(options)
+    }
+
+    /// The index of the interface; 0: as the routes say.
+    pub(crate) fn interface_index(&self) -> u32 {
+        self.interface.as_ref().map_or(0, |interface| interface.index)
+    }
+
+    /// Whether the interface has no address to multicast from.
+    pub(crate) fn is_nameless(&self) -> bool {
+        let nameless = |interface: &Interface| interface.v4.is_unspecified();
+        self.group.is_ipv4()
+            && self.group.ip().is_multicast()
+            && self.interface.as_ref().is_some_and(nameless)
     }
 }
 
@@ -160,11 +190,17 @@ fn group(parameters: &Resolved<'_>, name: &str, value: &str) -> Result<u32, VnlE
 }
 
 fn interface(parameters: &Resolved<'_>, name: &str) -> Result<Interface, VnlError> {
-    let index = if_nametoindex(name)
-        .map_err(|_| parameters.bad_value("if", name, "an interface of this host"))?;
-    let addresses = getifaddrs().into_iter().flatten().filter(|a| a.interface_name == name);
-    let v4 = addresses.filter_map(|a| Some(a.address?.as_sockaddr_in()?.ip())).next();
-    Ok(Interface { index, v4: v4.unwrap_or(Ipv4Addr::UNSPECIFIED) })
+    Interface::find(name)
+        .ok_or_else(|| parameters.bad_value("if", name, "an interface of this host"))
+}
+
+impl Interface {
+    fn find(name: &str) -> Option<Self> {
+        let index = if_nametoindex(name).ok()?;
+        let addresses = getifaddrs().into_iter().flatten().filter(|a| a.interface_name == name);
+        let v4 = addresses.filter_map(|a| Some(a.address?.as_sockaddr_in()?.ip())).next();
+        Some(Self { name: name.to_owned(), index, v4: v4.unwrap_or(Ipv4Addr::UNSPECIFIED) })
+    }
 }
 
 fn bind(parameters: &Resolved<'_>, text: &str, group: SocketAddr) -> Result<IpAddr, VnlError> {

@@ -32,7 +32,6 @@ pub(crate) struct Tunnel {
     /// Where frames for unknown addresses go.
     pub(crate) group: SocketAddr,
     pub(crate) header: [u8; HEADER],
-    pub(crate) drops: Drops,
     peers: Mutex<Peers>,
     started: Instant,
 }
@@ -42,7 +41,6 @@ impl Tunnel {
         Self {
             group: options.group,
             header: wire::header(options.vni),
-            drops: Drops::default(),
             peers: Mutex::new(Peers(MacTable::new(options.table_size, options.expiry, None))),
             started: Instant::now(),
         }
@@ -58,8 +56,8 @@ impl Tunnel {
     }
 
     /// Sends all frames, draining the vector; what the socket does not take is dropped.
-    pub(crate) fn send(&self, socket: &UdpSocket, frames: &mut Vec<Frame>) {
-        let packets = batch::wire_ready(frames, &self.drops);
+    pub(crate) fn send(&self, socket: &UdpSocket, frames: &mut Vec<Frame>, drops: &Drops) {
+        let packets = batch::wire_ready(frames, drops);
         let now = self.now();
         let mut peers = self.peers();
         let addresses: Vec<_> = packets
@@ -71,8 +69,8 @@ impl Tunnel {
             .iter()
             .map(|packet| [IoSlice::new(&self.header), IoSlice::new(packet)])
             .collect();
-        let done = batch::send(socket.as_fd(), &slices, &addresses, &self.drops);
-        self.drops.add(packets.len() - done);
+        let sent = batch::send(socket.as_fd(), &slices, &addresses, drops);
+        drops.add(packets.len() - sent.done);
     }
 }
 

@@ -12,16 +12,13 @@ mod wire;
 
 use std::{
     collections::VecDeque,
-    io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     sync::Arc,
+    time::Instant,
 };
 
-use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
-    socket::SockaddrStorage,
-};
+use nix::{errno::Errno, sys::socket::SockaddrStorage};
 use parking_lot::Mutex;
 
 use self::{sockets::Sockets, wire::Message};
@@ -29,7 +26,9 @@ use crate::{
     batch,
     error::OpenError,
     frame::{Frame, is_wire_length},
-    transport::{Transport, Waker},
+    hostnet::Road,
+    reconnect::{Desk, Dial, Link, Lost, Plug, Progress, Watched},
+    transport::{Drops, Transport},
     vnl::Vnl,
     vxlan::{
         options::{Dialect, Options, Reach},
@@ -61,25 +60,42 @@ const DIALECT: Dialect = Dialect {
 pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     let place = vnl.to_string();
     let options = Options::of(vnl, &DIALECT)?;
-    let sockets = Sockets::open(&place, &options)?;
-    let epoll = watch(&sockets).map_err(OpenError::system(&place, "watching the sockets"))?;
-    let tunnel = Tunnel::new(&options);
-    Ok(Arc::new(Member { tunnel, sockets, epoll, own_address: Mutex::new(None) }))
+    Ok(Arc::new(Plug::open(&place, Network { place: place.clone(), options })?))
 }
 
-fn watch(sockets: &Sockets) -> nix::Result<Epoll> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(&sockets.group, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    epoll.add(&sockets.own, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-    Ok(epoll)
+/// What the locator says.
+#[derive(Debug)]
+struct Network {
+    place: String,
+    options: Options,
+}
+
+impl Dial for Network {
+    fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
+        let place = &self.place;
+        let options = self.options.refreshed(place)?;
+        let (Sockets { group, own, own_port }, way) = Sockets::open(place, &options)?;
+        let watch = || {
+            let (group, own) = (Watched::new(group, &desk.epoll)?, Watched::new(own, &desk.epoll)?);
+            Ok::<_, Errno>((group, own, Road::new(way, desk)?))
+        };
+        let (group, own, road) =
+            watch().map_err(OpenError::system(place, "watching the network of this host"))?;
+        let (tunnel, own_address) = (Tunnel::new(&options), Mutex::new(None));
+        let member = Member { tunnel, group, own, own_port, road, options, own_address };
+        Ok(Progress::Connected(Box::new(member)))
+    }
 }
 
 /// A member of a distributed switch.
 #[derive(Debug)]
 struct Member {
     tunnel: Tunnel,
-    sockets: Sockets,
-    epoll: Epoll,
+    group: Watched<UdpSocket>,
+    own: Watched<UdpSocket>,
+    own_port: u16,
+    road: Road,
+    options: Options,
     /// An address of this host from which own multicasts were seen to come.
     own_address: Mutex<Option<IpAddr>>,
 }
@@ -91,12 +107,13 @@ impl Member {
         socket: &UdpSocket,
         into: &mut VecDeque<Frame>,
         budget: usize,
-    ) -> io::Result<bool> {
+        drops: &Drops,
+    ) -> nix::Result<bool> {
         let now = self.tunnel.now();
         let mut peers = self.tunnel.peers();
         let mut handle = |bytes: &[u8], sender: Option<SockaddrStorage>| {
             let Some(sender) = sender.as_ref().and_then(socket_address) else {
-                return self.tunnel.drops.add(1);
+                return drops.add(1);
             };
             if self.is_own(sender) {
                 return;
@@ -104,7 +121,7 @@ impl Member {
             match hear(&mut peers, &self.tunnel.header, bytes, sender, now) {
                 Heard::Frame(frame) => into.push_back(Frame::from(frame.to_vec())),
                 Heard::Farewell => {}
-                Heard::Garbage => self.tunnel.drops.add(1),
+                Heard::Garbage => drops.add(1),
             }
         };
         Ok(batch::receive(socket.as_fd(), budget, &mut handle)?.more)
@@ -112,7 +129,7 @@ impl Member {
 
     /// Whether a datagram is one that we multicast ourselves.
     fn is_own(&self, sender: SocketAddr) -> bool {
-        if sender.port() != self.sockets.own_port {
+        if sender.port() != self.own_port {
             return false;
         }
         let mut known = self.own_address.lock();
@@ -157,42 +174,47 @@ pub(crate) fn hear<'a>(
     }
 }
 
-impl Transport for Member {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        self.tunnel.send(&self.sockets.own, frames);
+impl Link for Member {
+    fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
+        self.tunnel.send(&self.own, frames, drops);
     }
 
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
+    fn receive(
+        &self,
+        into: &mut VecDeque<Frame>,
+        budget: usize,
+        drops: &Drops,
+    ) -> Result<usize, Lost> {
         let before = into.len();
         // Half for each, so that neither socket starves the other.
-        let mut sockets = [Some(&self.sockets.own), Some(&self.sockets.group)];
+        let mut sockets = [Some(&*self.own), Some(&*self.group)];
         while sockets.iter().any(Option::is_some) && into.len() - before < budget {
             for slot in &mut sockets {
                 let left = budget - (into.len() - before);
                 let Some(socket) = *slot else { continue };
-                let more = self.receive_from(socket, into, left.div_ceil(2))?;
-                if !more {
-                    *slot = None;
+                match self.receive_from(socket, into, left.div_ceil(2), drops) {
+                    Ok(true) => {}
+                    // What was read must not be lost; the error shows again at the next call.
+                    Err(error) if into.len() == before => return Err(error.desc().into()),
+                    Ok(false) | Err(_) => *slot = None,
                 }
             }
         }
         Ok(into.len() - before)
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.0.as_fd())
+    fn check(&self, _now: Instant) -> Result<(), Lost> {
+        self.road.check(|| sockets::way(&self.options))
     }
 
-    fn set_waker(&self, _waker: Waker) {}
-
-    fn drops(&self) -> u64 {
-        self.tunnel.drops.get()
+    fn carrier(&self) -> bool {
+        self.road.is_open()
     }
 }
 
 impl Drop for Member {
     /// Tells the others to forget us.
     fn drop(&mut self) {
-        let _ = self.sockets.own.send_to(&self.tunnel.header, self.tunnel.group);
+        let _ = self.own.send_to(&self.tunnel.header, self.tunnel.group);
     }
 }

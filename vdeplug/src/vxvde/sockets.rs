@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::{error::OpenError, vxlan::options::Options};
+use crate::{error::OpenError, hostnet::Way, vxlan::options::Options};
 
 /// The sockets, non-blocking.
 #[derive(Debug)]
@@ -21,10 +21,10 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Joins the group.
-    pub(crate) fn open(place: &str, options: &Options) -> Result<Self, OpenError> {
+    /// Joins the group; returns the way to it too.
+    pub(crate) fn open(place: &str, options: &Options) -> Result<(Self, Way), OpenError> {
         let failed = |action| {
-            let no_route = absent(place, options.group);
+            let no_route = absent(place, options);
             move |error: io::Error| match error.raw_os_error() {
                 Some(libc::ENETUNREACH | libc::ENODEV | libc::EHOSTUNREACH) => no_route,
                 _ => OpenError::system(place, action)(error),
@@ -32,15 +32,26 @@ impl Sockets {
         };
         let group = listen(options).map_err(failed("joining the multicast group"))?;
         let own = speak(options).map_err(failed("making a socket to send with"))?;
-        let probe = speak(options).and_then(|probe| probe.connect(options.group));
-        probe.map_err(failed("finding a route to the group"))?;
+        let way = way(options).map_err(failed("finding a route to the group"))?;
         let address = own.local_addr().map_err(failed("reading the own address"))?;
-        Ok(Self { group, own, own_port: address.port() })
+        Ok((Self { group, own, own_port: address.port() }, way))
     }
 }
 
-fn absent(place: &str, group: SocketAddr) -> OpenError {
-    let route = if group.is_ipv4() {
+/// Finds the way to the group.
+pub(crate) fn way(options: &Options) -> io::Result<Way> {
+    if options.is_nameless() {
+        return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+    }
+    let probe = speak(options)?;
+    probe.connect(options.group)?;
+    Way::of(probe.local_addr()?)
+}
+
+fn absent(place: &str, options: &Options) -> OpenError {
+    let route = if options.is_nameless() {
+        "give the interface an IPv4 address"
+    } else if options.group.is_ipv4() {
         "ip route add 239.0.0.0/8 dev lo"
     } else {
         "ip -6 route add local ff05::/16 dev lo"
@@ -65,7 +76,7 @@ fn listen(options: &Options) -> io::Result<UdpSocket> {
     let socket = socket(options)?;
     socket.set_reuse_address(true)?;
     socket.bind(&options.group.into())?;
-    let index = options.interface.map_or(0, |interface| interface.index);
+    let index = options.interface_index();
     match options.group {
         SocketAddr::V4(group) => {
             socket.join_multicast_v4_n(group.ip(), &InterfaceIndexOrAddress::Index(index))?;
@@ -86,13 +97,13 @@ fn speak(options: &Options) -> io::Result<UdpSocket> {
             // Zero is not a TTL that unicast datagrams can have.
             socket.set_ttl_v4(options.ttl.max(1))?;
             socket.set_multicast_ttl_v4(options.ttl)?;
-            if let Some(interface) = options.interface {
+            if let Some(interface) = &options.interface {
                 socket.set_multicast_if_v4(&interface.v4)?;
             }
         }
         SocketAddr::V6(_) => {
             socket.set_multicast_hops_v6(options.ttl)?;
-            socket.set_multicast_if_v6(options.interface.map_or(0, |i| i.index))?;
+            socket.set_multicast_if_v6(options.interface_index())?;
         }
     }
     socket.bind(&SocketAddr::new(options.bind.unwrap_or(any), 0).into())?;
