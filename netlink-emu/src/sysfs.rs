@@ -36,9 +36,12 @@ const ATTRIBUTES: &[(&str, bool, Maker)] = &[
         // As in the kernel: nobody knows while it is down.
         if link.is_up() { Ok(u8::from(link.carrier).to_string()) } else { Err(Errno::EINVAL) }
     }),
-    ("carrier_changes", false, |_| Ok("0".to_owned())),
-    ("carrier_down_count", false, |_| Ok("0".to_owned())),
-    ("carrier_up_count", false, |_| Ok("0".to_owned())),
+    ("carrier_changes", false, |link| {
+        let changes = link.carrier_changes;
+        Ok(changes.up.wrapping_add(changes.down).to_string())
+    }),
+    ("carrier_down_count", false, |link| Ok(link.carrier_changes.down.to_string())),
+    ("carrier_up_count", false, |link| Ok(link.carrier_changes.up.to_string())),
     ("dev_id", false, |_| Ok("0x0".to_owned())),
     ("dev_port", false, |_| Ok("0".to_owned())),
     ("dormant", false, |link| if link.is_up() { Ok("0".to_owned()) } else { Err(Errno::EINVAL) }),

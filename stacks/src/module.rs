@@ -54,7 +54,7 @@ impl Vunet {
     fn smoltcp(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
         let mut transports = Vec::new();
         for link in &plan.interfaces {
-            transports.push((link.clone(), open(link, about)?));
+            transports.push((link.clone(), open(link, plan, about)?));
         }
         let stack = SmolStack::start(&self.reactor, plan, transports)?;
         Ok(Arc::new(stack))
@@ -67,15 +67,23 @@ impl Vunet {
                 "vdestack: one network is needed, and no more (name a VNL)",
             ));
         };
-        let transport = open(link, about)?;
+        let transport = open(link, plan, about)?;
         Ok(Arc::new(VdeStack::start(&self.reactor, plan, link, transport)?))
     }
 }
 
 /// Opens the network of an interface.
-fn open(link: &InterfacePlan, about: &str) -> Result<Arc<dyn Transport>, MountError> {
-    vdeplug::open(&link.vnl, about)
-        .map_err(|error| MountError::new(Errno(error.errno()), error.to_string()))
+fn open(
+    link: &InterfacePlan,
+    plan: &StackPlan,
+    about: &str,
+) -> Result<Arc<dyn Transport>, MountError> {
+    let transport = vdeplug::open(&link.vnl, about)
+        .map_err(|error| MountError::new(Errno(error.errno()), error.to_string()))?;
+    if plan.strict {
+        transport.set_strict();
+    }
+    Ok(transport)
 }
 
 /// What a type and a source ask for: the stack, and the locator that the source names.

@@ -10,7 +10,7 @@ use umvu_abi::{
 use crate::names::Names;
 
 /// What the data argument may hold, for error messages.
-const VALID: &str = "VNL, NAME:VNL, if=VNL, ip=A/P, gw=A, mac=M, mtu=N, eth";
+const VALID: &str = "VNL, NAME:VNL, if=VNL, ip=A/P, gw=A, mac=M, mtu=N, eth, strict";
 
 /// An interface to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(crate) struct StackPlan {
     pub(crate) mtu: Option<u32>,
     /// Whether the links and `lo` are brought up.
     pub(crate) up: bool,
+    /// Whether a network that is lost is lost for good.
+    pub(crate) strict: bool,
 }
 
 fn invalid(reason: String) -> MountError {
@@ -68,6 +70,7 @@ impl StackPlan {
             }
             match option.split_once('=') {
                 None if option == "eth" => plan.up = true,
+                None if option == "strict" => plan.strict = true,
                 Some(("ip", value)) => {
                     plan.addresses.push(address(value)?);
                     plan.up = true;
@@ -195,7 +198,8 @@ mod tests {
             names,
             [("vde0", "vxvde://239.0.0.1"), ("vde1", "switch://x/port=3"), ("lan", "ptp:///tmp/a")]
         );
-        assert!(!plan.up);
+        assert!(!plan.up && !plan.strict);
+        assert!(parse("strict,vde://").expect("valid").strict);
         assert_ne!(plan.interfaces[0].mac, plan.interfaces[1].mac);
         assert_eq!(plan.interfaces[0].mac[0] & 3, 2);
     }

@@ -129,6 +129,9 @@ impl NetConfig {
         let Some(link) = self.link_mut(index) else { return };
         if link.carrier != carrier {
             link.carrier = carrier;
+            link.carrier_changes.count(carrier);
+            // Once a driver has told, the kernel no longer says UNKNOWN.
+            link.reports_state = true;
             let link = link.clone();
             self.note(Change::Link(link));
         }
@@ -281,7 +284,10 @@ fn apply(link: &mut Interface, change: &LinkChange) {
     link.broadcast = change.broadcast.unwrap_or(link.broadcast);
     link.txqlen = change.txqlen.unwrap_or(link.txqlen);
     link.group = change.group.unwrap_or(link.group);
-    link.carrier = change.carrier.unwrap_or(link.carrier);
+    if let Some(carrier) = change.carrier.filter(|carrier| *carrier != link.carrier) {
+        link.carrier = carrier;
+        link.carrier_changes.count(carrier);
+    }
     if let Some(alias) = &change.alias {
         link.alias = (!alias.is_empty()).then(|| alias.clone());
     }

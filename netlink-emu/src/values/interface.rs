@@ -158,6 +158,8 @@ pub struct Interface {
     pub flags: LinkFlags,
     /// Whether the driver has carrier.
     pub carrier: bool,
+    /// How often the carrier came and went.
+    pub carrier_changes: CarrierChanges,
     /// Whether the driver reports its operational state: `state UP` instead of `UNKNOWN`.
     pub reports_state: bool,
     /// The length of the transmit queue, in packets.
@@ -178,6 +180,23 @@ pub struct Interface {
     pub vnl: Option<String>,
 }
 
+/// How often a carrier came and went (`carrier_up_count` and `carrier_down_count`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CarrierChanges {
+    /// It came.
+    pub up: u32,
+    /// It went.
+    pub down: u32,
+}
+
+impl CarrierChanges {
+    /// Notes a change.
+    pub fn count(&mut self, carrier: bool) {
+        let counter = if carrier { &mut self.up } else { &mut self.down };
+        *counter = counter.wrapping_add(1);
+    }
+}
+
 impl Interface {
     /// Makes `lo` as a new network namespace has it: index 1, down, without addresses.
     #[must_use]
@@ -192,6 +211,7 @@ impl Interface {
             mtu_range: (0, 0),
             flags: LinkFlags::LOOPBACK,
             carrier: true,
+            carrier_changes: CarrierChanges::default(),
             reports_state: false,
             txqlen: 1000,
             qdisc: "noqueue".to_owned(),

@@ -13,7 +13,7 @@ pub mod socket;
 pub use address::{Address, AddressFlags, FOREVER, Scope};
 pub use change::Change;
 pub use interface::{
-    Counters, Interface, InterfaceKind, LinkChange, LinkFlags, NewLink, OperState,
+    CarrierChanges, Counters, Interface, InterfaceKind, LinkChange, LinkFlags, NewLink, OperState,
 };
 pub use neighbour::{Neighbour, NeighbourFlags, NeighbourState};
 pub use prefix::Prefix;

@@ -127,6 +127,12 @@ pub(crate) fn set_up(socket: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     request(socket, libc::SIOCSIFFLAGS, &mut argument)
 }
 
+/// Gives a tap a carrier, or takes it away.
+pub(crate) fn set_carrier(tap: BorrowedFd<'_>, carrier: bool) -> Result<(), Errno> {
+    let mut argument = libc::c_int::from(carrier);
+    request(tap, libc::TUNSETCARRIER, &mut argument)
+}
+
 fn index(socket: BorrowedFd<'_>, name: &str) -> Result<i32, Errno> {
     let mut argument = named(name);
     request(socket, libc::SIOCGIFINDEX, &mut argument)?;

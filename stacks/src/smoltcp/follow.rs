@@ -47,13 +47,14 @@ impl Inner {
         if link.mtu != mtu {
             link.set_mtu(mtu, seed, now);
         }
-        let rises = interface.is_up() && !link.up;
+        let rises = interface.is_running() && !link.running;
         let falls = !interface.is_up() && link.up;
         if link.mac != interface.mac || link.up != interface.is_up() {
             link.neighbours.clear();
         }
         link.mac = interface.mac;
         link.up = interface.is_up();
+        link.running = interface.is_running();
         if falls {
             self.device_down(interface.index.0);
         }

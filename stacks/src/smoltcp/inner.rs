@@ -110,6 +110,25 @@ impl Inner {
             self.frame_input(index, frame);
         }
         self.arrived = arrived;
+        if self.note_carrier(index) {
+            // A connection that was lost has its own times.
+            self.ticks = None;
+        }
+    }
+
+    /// Tells the configuration whether a transport has a carrier; returns whether that was news.
+    fn note_carrier(&mut self, index: usize) -> bool {
+        let Some(link) = self.links.get_mut(index) else { return false };
+        let Some(carrier) = link.transport.as_ref().map(|transport| transport.carrier()) else {
+            return false;
+        };
+        let changed = link.carrier != carrier;
+        if changed {
+            link.carrier = carrier;
+            let index = umvu_abi::IfIndex(link.index);
+            self.net.config.set_carrier(index, carrier);
+        }
+        changed
     }
 
     fn expire(&mut self) {
@@ -143,13 +162,8 @@ impl Inner {
             let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
             self.now + Duration::from_micros(micros.max(1000))
         });
-        let carriers: Vec<(u32, bool)> = self
-            .links
-            .iter()
-            .filter_map(|link| Some((link.index, link.transport.as_ref()?.carrier())))
-            .collect();
-        for (index, carrier) in carriers {
-            self.net.config.set_carrier(umvu_abi::IfIndex(index), carrier);
+        for index in 0..self.links.len() {
+            self.note_carrier(index);
         }
     }
 

@@ -45,6 +45,10 @@ pub(crate) struct Link {
     pub(crate) mtu: usize,
     /// Whether it is up (`IFF_UP`).
     pub(crate) up: bool,
+    /// Whether it was up and had a carrier when last looked at.
+    pub(crate) running: bool,
+    /// Whether somebody is at the far end, as the configuration was told.
+    pub(crate) carrier: bool,
     /// Where frames go.
     pub(crate) transport: Option<Arc<dyn Transport>>,
     /// Whether the transport takes frames with pending checksums and long segments.
@@ -114,6 +118,8 @@ impl Link {
             mac,
             mtu,
             up: false,
+            running: false,
+            carrier: transport.as_ref().is_none_or(|transport| transport.carrier()),
             transport,
             offload,
             caps,

@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 use umvu_reactor::{Handle, Interest, Ready, Registration, Source};
 
 use super::vnet;
-use crate::smoltcp::wire::{Frame, Transport};
+use crate::{
+    ffi::interface,
+    smoltcp::wire::{Frame, Transport},
+};
 
 /// Frames taken from each side in one turn.
 const BURST: usize = 64;
@@ -33,6 +36,8 @@ struct State {
     to_tap: VecDeque<Frame>,
     to_net: Vec<Frame>,
     buffer: Vec<u8>,
+    /// Whether the tap has been told that it has no carrier.
+    silent: bool,
     stopped: bool,
 }
 
@@ -108,6 +113,16 @@ impl Pump {
     }
 }
 
+impl Pump {
+    /// Tells the kernel whether somebody is at the far end.
+    fn pass_the_carrier_on(&self, state: &mut State) {
+        let carrier = self.transport.carrier();
+        if state.silent == carrier && interface::set_carrier(self.tap.as_fd(), carrier).is_ok() {
+            state.silent = !carrier;
+        }
+    }
+}
+
 impl Source for Pump {
     fn run(&self, _ready: Ready) {
         let mut state = self.state.lock();
@@ -119,8 +134,11 @@ impl Source for Pump {
             self.transport.send(&mut state.to_net);
         }
         drop(state);
+        // May lose or find the far end.
+        let due = self.transport.tick(std::time::Instant::now());
+        self.pass_the_carrier_on(&mut self.state.lock());
         let Some(handle) = self.handle.get() else { return };
-        if let Some(at) = self.transport.tick(std::time::Instant::now()) {
+        if let Some(at) = due {
             handle.wake_at(Some(at));
         }
         if more {

@@ -14,7 +14,7 @@ use netlink_packet_route::{
 use super::body;
 use crate::{
     netlink::Body,
-    values::{Counters, Interface},
+    values::{CarrierChanges, Counters, Interface},
 };
 
 /// `IFLA_VDE_VNL`, in the data of a "vde" interface: its locator.
@@ -79,10 +79,11 @@ fn properties(link: &Interface) -> Vec<LinkAttribute> {
     if let Some(alias) = &link.alias {
         attributes.push(A::IfAlias(alias.clone()));
     }
+    let CarrierChanges { up, down } = link.carrier_changes;
     attributes.extend([
-        A::CarrierChanges(0),
-        A::CarrierUpCount(0),
-        A::CarrierDownCount(0),
+        A::CarrierChanges(up.wrapping_add(down)),
+        A::CarrierUpCount(up),
+        A::CarrierDownCount(down),
         A::ProtoDown(0),
         A::Map(Map::default()),
     ]);
