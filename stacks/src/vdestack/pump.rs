@@ -24,7 +24,6 @@ const LONGEST: usize = 65_550;
 /// The two sides.
 #[derive(Debug)]
 pub(crate) struct Pump {
-    transport: Arc<dyn Transport>,
     tap: OwnedFd,
     handle: OnceLock<Handle>,
     state: Mutex<State>,
@@ -32,32 +31,35 @@ pub(crate) struct Pump {
 
 #[derive(Debug, Default)]
 struct State {
+    /// None: stopped.
+    transport: Option<Arc<dyn Transport>>,
     watches: Vec<Registration>,
     to_tap: VecDeque<Frame>,
     to_net: Vec<Frame>,
     buffer: Vec<u8>,
     /// Whether the tap has been told that it has no carrier.
     silent: bool,
-    stopped: bool,
 }
 
 impl Pump {
     /// Joins a tap, which does not block, to a transport.
     pub(crate) fn new(transport: Arc<dyn Transport>, tap: OwnedFd) -> Self {
-        let state = State { buffer: vec![0; LONGEST], ..State::default() };
-        Self { transport, tap, handle: OnceLock::new(), state: Mutex::new(state) }
+        let buffer = vec![0; LONGEST];
+        let state = State { buffer, transport: Some(transport), ..State::default() };
+        Self { tap, handle: OnceLock::new(), state: Mutex::new(state) }
     }
 
     /// Has the reactor drive it. Errors: those of epoll_ctl(2).
     pub(crate) fn attach(self: &Arc<Self>, handle: Handle) -> io::Result<()> {
         let mut watches = vec![handle.watch(self.tap.as_fd(), Interest::ReadWrite)?];
-        if let Some(fd) = self.transport.poll_fd() {
+        let Some(transport) = self.state.lock().transport.clone() else { return Ok(()) };
+        if let Some(fd) = transport.poll_fd() {
             watches.push(handle.watch(fd, Interest::Read)?);
         }
         self.state.lock().watches = watches;
         let _ = self.handle.set(handle.clone());
         let pump: Weak<Self> = Arc::downgrade(self);
-        self.transport.set_waker(Arc::new(move || {
+        transport.set_waker(Arc::new(move || {
             if let Some(handle) = pump.upgrade().and_then(|pump| pump.handle.get().cloned()) {
                 handle.wake();
             }
@@ -66,11 +68,13 @@ impl Pump {
         Ok(())
     }
 
-    /// Stops pumping.
+    /// Stops pumping and leaves the network.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
-        state.stopped = true;
         state.watches.clear();
+        let transport = state.transport.take();
+        drop(state);
+        drop(transport);
     }
 
     fn take_from_tap(&self, state: &mut State) -> bool {
@@ -90,8 +94,8 @@ impl Pump {
         true
     }
 
-    fn give_to_tap(&self, state: &mut State) -> bool {
-        let more = match self.transport.receive(&mut state.to_tap, BURST) {
+    fn give_to_tap(&self, transport: &dyn Transport, state: &mut State) -> bool {
+        let more = match transport.receive(&mut state.to_tap, BURST) {
             Ok(count) => count >= BURST,
             Err(error) => {
                 tracing::debug!(%error, "the network of a namespace is gone");
@@ -115,8 +119,7 @@ impl Pump {
 
 impl Pump {
     /// Tells the kernel whether somebody is at the far end.
-    fn pass_the_carrier_on(&self, state: &mut State) {
-        let carrier = self.transport.carrier();
+    fn pass_the_carrier_on(&self, carrier: bool, state: &mut State) {
         if state.silent == carrier && interface::set_carrier(self.tap.as_fd(), carrier).is_ok() {
             state.silent = !carrier;
         }
@@ -126,17 +129,15 @@ impl Pump {
 impl Source for Pump {
     fn run(&self, _ready: Ready) {
         let mut state = self.state.lock();
-        if state.stopped {
-            return;
-        }
-        let more = self.take_from_tap(&mut state) | self.give_to_tap(&mut state);
+        let Some(transport) = state.transport.clone() else { return };
+        let more = self.take_from_tap(&mut state) | self.give_to_tap(&*transport, &mut state);
         if !state.to_net.is_empty() {
-            self.transport.send(&mut state.to_net);
+            transport.send(&mut state.to_net);
         }
-        drop(state);
         // May lose or find the far end.
-        let due = self.transport.tick(std::time::Instant::now());
-        self.pass_the_carrier_on(&mut self.state.lock());
+        let due = transport.tick(std::time::Instant::now());
+        self.pass_the_carrier_on(transport.carrier(), &mut state);
+        drop(state);
         let Some(handle) = self.handle.get() else { return };
         if let Some(at) = due {
             handle.wake_at(Some(at));
