@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use common::{
     beside, directory, frame, installed, open, path_text, receive, receive_until, send, vde_switch,
-    wait_for,
+    vde_switch_with, wait_for,
 };
 
 #[test]
@@ -64,16 +64,18 @@ fn a_fixed_port_can_be_asked_for() {
     }
     let directory = directory();
     let path = beside(&directory, "sw");
-    let _switch = vde_switch(&path);
-    let _plug = open(&format!("{}[7]", path_text(&path)));
-    let names = std::fs::read_dir(&path).expect("a directory").flatten();
-    let ports: Vec<_> = names
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name != "ctl")
-        .collect();
-    assert_eq!(ports.len(), 1, "our own socket is gone: {ports:?}");
-    assert!(ports[0].starts_with("007."), "{ports:?}");
+    let _switch = vde_switch_with(&path, &["-n", "400"]);
+    for (locator, name) in [("[7]", "007."), ("[port=300]", "300.")] {
+        let _plug = open(&format!("{}{locator}", path_text(&path)));
+        let names = std::fs::read_dir(&path).expect("a directory").flatten();
+        let ports: Vec<_> = names
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "ctl")
+            .collect();
+        assert!(ports.iter().any(|port| port.starts_with(name)), "{ports:?}");
+        assert!(ports.iter().all(|port| !port.starts_with('.')), "ours is gone: {ports:?}");
+    }
 }
 
 #[test]

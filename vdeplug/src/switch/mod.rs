@@ -46,9 +46,8 @@ use crate::{
     vnl::Vnl,
 };
 
-const SWITCH_PARAMETERS: [&str; 6] =
-    ["mode", "dirmode", "grp", "hashsize", "hashseed", "expiretime"];
-const HUB_PARAMETERS: [&str; 3] = ["mode", "dirmode", "grp"];
+/// All kinds have them, although only a switch has a table, as in the reference.
+const PARAMETERS: [&str; 6] = ["mode", "dirmode", "grp", "hashsize", "hashseed", "expiretime"];
 /// The reference has 256; that many stations would already keep a large lab flooding.
 const TABLE_SIZE: u64 = 16_384;
 const EXPIRY: u32 = 120;
@@ -168,13 +167,13 @@ struct Options {
 
 impl Options {
     fn of(vnl: &Vnl, kind: Kind) -> Result<Self, OpenError> {
-        let (scheme, known): (_, &[_]) = match kind {
-            Kind::Switch => ("switch", &SWITCH_PARAMETERS),
-            Kind::Hub => ("hub", &HUB_PARAMETERS),
-            Kind::Multi => ("multi", &HUB_PARAMETERS),
-            Kind::Bonding => ("bonding", &HUB_PARAMETERS),
+        let scheme = match kind {
+            Kind::Switch => "switch",
+            Kind::Hub => "hub",
+            Kind::Multi => "multi",
+            Kind::Bonding => "bonding",
         };
-        let parameters = vnl.parameters.resolve(scheme, known)?;
+        let parameters = vnl.parameters.resolve(scheme, &PARAMETERS)?;
         let mode = parameters.mode("mode")?.unwrap_or(MODE);
         let size = parameters.number("hashsize", 1..=1 << 24)?.unwrap_or(TABLE_SIZE);
         let expiry = parameters.number("expiretime", 1..=u64::from(u32::MAX))?;

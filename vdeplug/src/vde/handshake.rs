@@ -49,7 +49,7 @@ pub(crate) struct Target {
     /// The directory of the switch.
     pub(crate) directory: PathBuf,
     /// The port; None for any.
-    pub(crate) port: Option<u8>,
+    pub(crate) port: Option<u16>,
     /// The name of a group of ports that has its own control socket.
     pub(crate) port_group: Option<String>,
     /// The group that owns the data socket.

@@ -45,8 +45,8 @@ pub(crate) fn absolute(path: &str) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
 
-fn port_of(parameters: &Resolved<'_>) -> Result<(Option<u8>, Option<String>), OpenError> {
-    let number = parameters.number("port", 0..=255)?;
+fn port_of(parameters: &Resolved<'_>) -> Result<(Option<u16>, Option<String>), OpenError> {
+    let number = parameters.number("port", 0..=65_535)?;
     let bare = parameters.get("");
     let bare_number = bare.and_then(|word| word.parse::<u64>().ok());
     let group = parameters.get("portgroup").or(bare.filter(|_| bare_number.is_none()));
@@ -55,8 +55,9 @@ fn port_of(parameters: &Resolved<'_>) -> Result<(Option<u8>, Option<String>), Op
     }
     // Port 0 is any.
     let port = number.or(bare_number).filter(|port| *port > 0).map(|port| {
-        u8::try_from(port)
-            .map_err(|_| parameters.bad_value("port", &port.to_string(), "a number from 1 to 255"))
+        u16::try_from(port).map_err(|_| {
+            parameters.bad_value("port", &port.to_string(), "a number from 0 to 65535")
+        })
     });
     Ok((port.transpose()?, group.map(str::to_owned)))
 }

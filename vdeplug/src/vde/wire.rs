@@ -23,7 +23,7 @@ pub(crate) const LONGEST_REQUEST: usize = REQUEST + 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     /// The port of the switch; None for any.
-    pub(crate) port: Option<u8>,
+    pub(crate) port: Option<u16>,
     /// Where the client's datagram socket is bound.
     pub(crate) address: PathBuf,
     /// Who the client is, for people.
@@ -62,7 +62,8 @@ impl Request {
         if (word(0)?, word(4)?) != (MAGIC, VERSION) {
             return Err(Malformed::Foreign);
         }
-        let [kind, port, ..] = word(8)?.to_le_bytes();
+        let (kind, port) = (word(8)? & 0xff, word(8)? >> 8);
+        let port = u16::try_from(port).map_err(|_| Malformed::Foreign)?;
         let address = bytes.get(12..REQUEST).ok_or(Malformed::Short)?;
         let address = decode_address(address).ok_or(Malformed::Foreign)?;
         // Types 0 and 1 are new connections; the distinction is historic.
@@ -112,6 +113,8 @@ mod tests {
         assert_eq!(&bytes[14..34], b"/tmp/sw/.00042-00000");
         assert_eq!(&bytes[122..], b"lab: user=a pid=42");
         assert_eq!(Request::decode(&bytes), Ok(request()));
+        let large = Request { port: Some(300), ..request() };
+        assert_eq!(Request::decode(&large.encode().expect("a short path")), Ok(large));
     }
 
     #[test]

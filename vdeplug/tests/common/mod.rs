@@ -156,7 +156,13 @@ pub(crate) fn directory() -> tempfile::TempDir {
 
 /// `vde_switch` on a directory of its own.
 pub(crate) fn vde_switch(path: &Path) -> Running {
+    vde_switch_with(path, &[])
+}
+
+/// The same, with options.
+pub(crate) fn vde_switch_with(path: &Path, options: &[&str]) -> Running {
     let mut command = Command::new("vde_switch");
+    command.args(options);
     // With a daemon's input it would end at once: it reads commands there.
     command.args(["-s".as_ref(), path.as_os_str()]).stdin(Stdio::piped()).stdout(Stdio::null());
     let running = Running::start(&mut command);
