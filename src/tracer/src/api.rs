@@ -135,6 +135,11 @@ pub enum Action {
     Return(Reply),
     /// The call returns a new descriptor of the guest.
     ReturnFd(FdReply),
+    /// As [`Action::ReturnFd`], and from now on more calls are trapped in this process and in those
+    /// that it creates.
+    Watched(FdReply, Watch),
+    /// The guest executes a program in place of the one that it named.
+    Exec(Exec),
     /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
     Instead(Instead),
     /// Another file takes the place of one of the guest's, then the handler is asked again. Not from
@@ -155,6 +160,17 @@ pub struct Instead {
     pub args: [u64; 6],
     /// An argument that points to these bytes.
     pub data: Option<(usize, Vec<u8>)>,
+}
+
+/// A program to execute by execve(2), with the environment that the guest gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The path, for the kernel.
+    pub path: Vec<u8>,
+    /// The arguments, when they are others than the guest's.
+    pub arguments: Option<Vec<Vec<u8>>>,
+    /// Where the guest's arguments and environment are.
+    pub vectors: [GuestAddr; 2],
 }
 
 /// A file for a descriptor that the guest has. Whether it is closed on exec stays as it was; other
@@ -205,7 +221,8 @@ impl fmt::Display for Action {
             Self::Forward => f.write_str("the kernel's"),
             Self::Return(Reply { result: Ok(value), .. }) => write!(f, "{value}"),
             Self::Return(Reply { result: Err(errno), .. }) => write!(f, "-1 {errno}"),
-            Self::ReturnFd(_) => f.write_str("a descriptor"),
+            Self::ReturnFd(_) | Self::Watched(..) => f.write_str("a descriptor"),
+            Self::Exec(exec) => write!(f, "executes {}", String::from_utf8_lossy(&exec.path)),
             Self::Instead(instead) => {
                 let other = Syscall { number: instead.number, args: instead.args };
                 write!(f, "the kernel's {other}")
@@ -359,6 +376,57 @@ pub enum Trap {
     },
     /// Not trapped: the filter itself answers with this error.
     Refuse(Errno),
+    /// Always in processes that are watched so; in others as it says.
+    Watched(Watch, Before),
+}
+
+/// What is watched in a process by [`Action::Watched`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watch {
+    /// The calls that ask what a descriptor is.
+    Looks,
+    /// Those, and the calls that move its data.
+    Data,
+}
+
+/// When a call is trapped in processes that are not watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Never.
+    Never,
+    /// When this pointer argument is not NULL.
+    NonNull(u8),
+    /// When `args[index] & mask == value` (low 32 bits).
+    Masked {
+        /// The argument.
+        index: u8,
+        /// Bits that count.
+        mask: u32,
+        /// Their value.
+        value: u32,
+    },
+    /// Unless `args[index] & mask == value` (low 32 bits).
+    Unless {
+        /// The argument.
+        index: u8,
+        /// Bits that count.
+        mask: u32,
+        /// Their value.
+        value: u32,
+    },
+}
+
+impl Before {
+    /// As a rule of the armed view; None for a call that is not trapped there.
+    #[must_use]
+    pub fn as_trap(self) -> Option<Trap> {
+        match self {
+            Self::Never => None,
+            Self::NonNull(index) => Some(Trap::NonNull(index)),
+            Self::Masked { index, mask, value } => Some(Trap::Masked { index, mask, value }),
+            Self::Unless { index, mask, value } => Some(Trap::Unless { index, mask, value }),
+        }
+    }
 }
 
 /// One row of what an armed view traps.

@@ -34,7 +34,34 @@ pub(crate) fn inject(
     result
 }
 
-fn install(remote: &mut Remote<'_>, group: i32, filter: &[Instruction]) -> io::Result<Reach> {
+/// Makes a stopped guest add a filter without a listener, for its group if it can be; returns
+/// whether it was. Errors: `ESRCH` when the guest dies, and those of seccomp(2).
+pub(crate) fn add(
+    guest: &TaskGuest,
+    tid: Pid,
+    group: i32,
+    filter: &[Instruction],
+) -> io::Result<bool> {
+    let memory = guest.memory().map_err(io::Error::from)?;
+    let mut remote = Remote::begin(tid, group, memory)?;
+    let at = write_program(&mut remote, filter);
+    let result = at.and_then(|at| {
+        let mut seccomp = |flags: u64| {
+            let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+            remote.call(libc::SYS_seccomp, [mode, flags, at, 0, 0, 0])
+        };
+        let whole = seccomp(TSYNC | TSYNC_ESRCH)? == 0;
+        if whole || seccomp(0)? == 0 {
+            return Ok(whole);
+        }
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
+    });
+    remote.end()?;
+    result
+}
+
+/// Puts `struct sock_fprog` and its filter on the guest's stack.
+fn write_program(remote: &mut Remote<'_>, filter: &[Instruction]) -> io::Result<u64> {
     let code: Vec<u8> = filter.iter().flat_map(|one| one.encode()).collect();
     let at = remote.scratch(16 + code.len() as u64);
     // struct sock_fprog { unsigned short len; struct sock_filter *filter; }
@@ -42,6 +69,11 @@ fn install(remote: &mut Remote<'_>, group: i32, filter: &[Instruction]) -> io::R
     program.extend_from_slice(&(at + 16).to_ne_bytes());
     program.extend_from_slice(&code);
     remote.write(at, &program)?;
+    Ok(at)
+}
+
+fn install(remote: &mut Remote<'_>, group: i32, filter: &[Instruction]) -> io::Result<Reach> {
+    let at = write_program(remote, filter)?;
     // Inherited from the first program, which may not have got so far when it is armed itself.
     remote.call(libc::SYS_prctl, [NO_NEW_PRIVS, 1, 0, 0, 0, 0])?;
     let mut seccomp = |flags: u64| {

@@ -15,12 +15,14 @@ use parking_lot::Mutex;
 use umvu_abi::Tid;
 
 use crate::{
-    api::{Instead, Syscall},
+    api::{Exec, Instead, Syscall, Watch},
+    arm,
+    filter::Instruction,
     registers::{ERESTARTSYS, Registers},
-    remote::Remote,
+    remote::{self, Remote},
     shortcut::Shortcuts,
     sys,
-    tasks::Task,
+    tasks::{Task, Tasks},
 };
 
 /// Nobody.
@@ -33,10 +35,32 @@ pub(crate) enum Errand {
     Call(Instead),
     /// The place where it makes the call, which ends at this address, gets a short cut.
     Shortcut(u64),
+    /// It gets the filter of watched processes, and the call is made again.
+    Watch(Watch),
+    /// It executes another program than it named.
+    Exec(Exec),
+}
+
+/// What errands need to be run.
+pub(crate) struct Means<'a> {
+    pub(crate) tasks: &'a Tasks,
+    pub(crate) shortcuts: &'a Shortcuts,
+    /// The filters of watched processes.
+    pub(crate) watching: &'a [Vec<Instruction>; 2],
+}
+
+/// How a guest goes on after an errand.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// As it was.
+    Onward,
+    /// In an execve(2) of ours: what its registers were in its own.
+    Executing(Box<Registers>),
 }
 
 #[derive(Debug)]
 struct Wanted {
+    /// As the guest's registers have it.
     syscall: Syscall,
     errand: Errand,
     /// Whether the guest has been interrupted for it.
@@ -89,20 +113,49 @@ impl Errands {
 
     /// Runs the errand of a guest that has stopped, if it still waits in the call.
     /// Errors: `ESRCH` when it dies.
-    pub(crate) fn run(&self, tid: Pid, task: &Task, shortcuts: &Shortcuts) -> io::Result<()> {
-        let Some(wanted) = self.wanted.lock().remove(&Tid(tid.as_raw())) else { return Ok(()) };
-        let mut registers = Registers::read(tid)?;
+    pub(crate) fn run(&self, tid: Pid, task: &Task, means: &Means<'_>) -> io::Result<Outcome> {
+        let id = Tid(tid.as_raw());
+        let Some(wanted) = self.wanted.lock().remove(&id) else { return Ok(Outcome::Onward) };
+        let registers = Registers::read(tid)?;
         if registers.number() != wanted.syscall.number || registers.result() != ERESTARTSYS {
-            return Ok(());
+            return Ok(Outcome::Onward);
         }
-        let instead = match wanted.errand {
-            Errand::Call(instead) => instead,
-            Errand::Shortcut(after) => return shortcuts.install(tid, &task.guest, after),
-        };
+        match wanted.errand {
+            Errand::Call(instead) => self.call(tid, task, registers, &instead)?,
+            Errand::Shortcut(after) => means.shortcuts.install(tid, task, after)?,
+            Errand::Watch(watch) => {
+                let [looks, data] = means.watching;
+                let filter = if watch == Watch::Looks { looks } else { data };
+                let added = arm::add(&task.guest, tid, task.group, filter);
+                if let Err(error) = &added {
+                    tracing::warn!(
+                        "task {tid}: calls about its virtual files are the kernel's: {error}"
+                    );
+                }
+                // Even so: it must not be tried for ever.
+                means.tasks.watch(id, added.unwrap_or(false), watch);
+            }
+            Errand::Exec(exec) => {
+                let memory = task.guest.memory().map_err(io::Error::from)?;
+                let args = remote::place_exec(&exec, &registers, memory)?;
+                registers.again_with(libc::SYS_execve, args).write(tid)?;
+                return Ok(Outcome::Executing(Box::new(registers)));
+            }
+        }
+        Ok(Outcome::Onward)
+    }
+
+    fn call(
+        &self,
+        tid: Pid,
+        task: &Task,
+        mut registers: Registers,
+        instead: &Instead,
+    ) -> io::Result<()> {
         let memory = task.guest.memory().map_err(io::Error::from)?;
         let mut remote = Remote::begin(tid, task.group, memory)?;
         self.running.store(tid.as_raw(), Ordering::Release);
-        let result = remote.perform(&instead);
+        let result = remote.perform(instead);
         self.running.store(NONE, Ordering::Release);
         remote.end()?;
         registers.set_result(result?);

@@ -3,7 +3,7 @@
 use umvu_abi::{Errno, Tid};
 
 use crate::{
-    api::{Subscription, Trap},
+    api::{Subscription, Trap, Watch},
     arch,
 };
 
@@ -89,7 +89,8 @@ pub(crate) fn base() -> Vec<Instruction> {
 
 /// The filter of an armed view.
 pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
-    let mut rows: Vec<&Subscription> = subscriptions.iter().collect();
+    let unwatched: Vec<Subscription> = subscriptions.iter().filter_map(before_watched).collect();
+    let mut rows: Vec<&Subscription> = unwatched.iter().collect();
     rows.sort_by_key(|row| row.number);
     let mut program = vec![
         op(LOAD, ARCH_AT),
@@ -106,6 +107,54 @@ pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
     }
     tree(&rows, &mut program);
     program
+}
+
+/// A row as it is in processes that are not watched.
+fn before_watched(row: &Subscription) -> Option<Subscription> {
+    let trap = match row.trap {
+        Trap::Watched(_, before) => before.as_trap()?,
+        trap => trap,
+    };
+    Some(Subscription { trap, ..*row })
+}
+
+/// The calls that are trapped in processes watched so, sorted.
+pub(crate) fn watched(subscriptions: &[Subscription], most: Watch) -> Vec<i64> {
+    let rows = subscriptions.iter();
+    let rows = rows.filter(|row| matches!(row.trap, Trap::Watched(watch, _) if watch <= most));
+    let mut numbers: Vec<i64> = rows.map(|row| row.number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The filter that is added to a watched process. A second filter cannot have a listener, so it
+/// stops its guest; what the armed filter notifies as well is notified.
+pub(crate) fn watching(numbers: &[i64]) -> Vec<Instruction> {
+    let mut program = vec![
+        op(LOAD, ARCH_AT),
+        jump(JUMP_EQ, arch::AUDIT_ARCH, 1, 0),
+        op(RETURN, ALLOW),
+        op(LOAD, NUMBER_AT),
+    ];
+    for number in numbers {
+        program.push(jump(JUMP_EQ, u32::try_from(*number).unwrap_or(u32::MAX), 0, 1));
+        program.push(op(RETURN, TRACE));
+    }
+    program.push(op(RETURN, ALLOW));
+    program
+}
+
+/// The number that stands for the watched call at this place while it is passed on to the listener:
+/// one of those that every armed filter notifies, and no VU call.
+pub(crate) fn stand_in(place: usize) -> Option<i64> {
+    let number = i64::from(VU_RANGE.cast_signed()) + i64::try_from(place).ok()?;
+    (number < -16).then_some(number)
+}
+
+/// The place of the call that a number stands in for.
+pub(crate) fn stood_for(number: i64) -> Option<usize> {
+    let place = usize::try_from(number - i64::from(VU_RANGE.cast_signed())).ok()?;
+    (number < -16).then_some(place)
 }
 
 /// A binary search by number; leaves hold up to four rows.
@@ -146,6 +195,8 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
             op(RETURN, ALLOW),
             op(RETURN, NOTIFY),
         ]),
+        // Replaced by what holds for the unwatched before.
+        Trap::Watched(..) => {}
         Trap::Masked { index, mask, value } => body.extend([
             op(LOAD, low(index)),
             op(AND, mask),
@@ -205,7 +256,8 @@ pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
         word & u64::from(mask) == u64::from(value)
     };
     match trap {
-        Trap::Always => true,
+        // Without filters every process is watched.
+        Trap::Always | Trap::Watched(..) => true,
         Trap::Refuse(_) => false,
         Trap::NonNull(index) => args[usize::from(index)] != 0,
         Trap::Masked { index, mask, value } => masked(index, mask, value),

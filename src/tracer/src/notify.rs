@@ -23,7 +23,7 @@ use umvu_abi::{Errno, Tid};
 
 use crate::{
     apart,
-    api::{Action, Answer, Call, Completer, Guest, Renewal, Supervisor, Syscall},
+    api::{Action, Answer, Call, Completer, Guest, Instead, Renewal, Supervisor, Syscall},
     arch,
     errands::{Errand, Errands},
     filter,
@@ -53,6 +53,8 @@ pub(crate) struct Backend {
     pub(crate) replays: Replays<Deferred>,
     pub(crate) errands: Errands,
     pub(crate) shortcuts: Shortcuts,
+    /// The calls that are trapped in watched processes, sorted.
+    pub(crate) watched: Vec<i64>,
 }
 
 impl fmt::Debug for Backend {
@@ -142,7 +144,10 @@ impl Listener {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
             return;
         }
-        let syscall = Syscall { number: i64::from(notification.number), args: notification.args };
+        let made = Syscall { number: i64::from(notification.number), args: notification.args };
+        // A call that stopped a watched guest and was passed on to here.
+        let watched = filter::stood_for(made.number).and_then(|at| self.backend.watched.get(at));
+        let syscall = Syscall { number: watched.copied().unwrap_or(made.number), ..made };
         if filter::is_foreign(notification.abi, syscall.number) {
             if !self.warned.swap(true, Ordering::Relaxed) {
                 filter::warn_of_foreign(tid, syscall.number);
@@ -155,12 +160,9 @@ impl Listener {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
             return;
         };
-        match self.backend.replays.find(tid, &syscall) {
-            Found::Nothing => {}
-            Found::Answer(action) => {
-                self.carry_out(&guest, syscall, notification.id, action);
-                return;
-            }
+        let found = match self.backend.replays.find(tid, &syscall) {
+            Found::Nothing => None,
+            Found::Answer(action) => Some(action),
             Found::Deferred(deferred) => {
                 if deferred.resume(notification.id) {
                     return;
@@ -168,12 +170,14 @@ impl Listener {
                 // It was answered in this instant: the answer is in its slot now.
                 return self.take(notification);
             }
-        }
-        let Some(action) = self.ask_renewing(&guest, syscall, notification.id) else { return };
+        };
+        let replayed = found.is_some();
+        let asked = found.or_else(|| self.ask_renewing(&guest, syscall, notification.id));
+        let Some(action) = asked else { return };
         match action {
             Action::Pending => {}
             Action::Slow(slow) => {
-                let deferred = Deferred::new(self, &guest, syscall, notification.id);
+                let deferred = Deferred::new(self, &guest, syscall, made.number, notification.id);
                 let work = move || {
                     let action = catch_unwind(AssertUnwindSafe(slow.0))
                         .unwrap_or_else(|_| Action::error(Errno::EIO));
@@ -181,11 +185,11 @@ impl Listener {
                 };
                 apart::start(work);
             }
-            Action::Forward if self.is_worth_a_shortcut(&guest, &notification) => {
+            Action::Forward if !replayed && self.is_worth_a_shortcut(&guest, &notification) => {
                 let errand = Errand::Shortcut(notification.after);
                 self.backend.errands.send(tid, syscall, errand);
             }
-            action => self.carry_out(&guest, syscall, notification.id, action),
+            action => self.carry_out(&guest, syscall, made.number, notification.id, action),
         }
     }
 
@@ -226,7 +230,7 @@ impl Listener {
     fn ask(self: &Arc<Self>, guest: &Arc<TaskGuest>, syscall: Syscall, id: u64) -> Action {
         let (listener, waiting) = (Arc::clone(self), Arc::clone(guest));
         let defer = move || {
-            let deferred = Deferred::new(&listener, &waiting, syscall, id);
+            let deferred = Deferred::new(&listener, &waiting, syscall, syscall.number, id);
             Completer::new(Box::new(Later(deferred)))
         };
         let call =
@@ -238,13 +242,31 @@ impl Listener {
         })
     }
 
-    /// Answers a notification; an answer that comes too late is kept for the restart.
-    fn carry_out(&self, guest: &TaskGuest, syscall: Syscall, id: u64, action: Action) {
-        if let Action::Instead(instead) = action {
-            // Not answered: the guest is interrupted in its wait.
-            self.backend.errands.send(guest.tid(), syscall, Errand::Call(instead));
-            return;
-        }
+    /// Answers a notification; an answer that comes too late is kept for the restart. `number` is
+    /// that of the call as the guest's registers have it.
+    fn carry_out(&self, guest: &TaskGuest, syscall: Syscall, number: i64, id: u64, action: Action) {
+        let tid = guest.tid();
+        // Not answered: the guest is interrupted in its wait.
+        let errand = |errand| {
+            self.backend.errands.send(tid, Syscall { number, ..syscall }, errand);
+        };
+        let action = match action {
+            Action::Instead(instead) => return errand(Errand::Call(instead)),
+            Action::Exec(exec) => return errand(Errand::Exec(exec)),
+            Action::Forward if number != syscall.number => {
+                let Syscall { number, args } = syscall;
+                return errand(Errand::Call(Instead { number, args, data: None }));
+            }
+            Action::Watched(reply, watch) if self.backend.tasks.watch_of(tid) >= Some(watch) => {
+                Action::ReturnFd(reply)
+            }
+            Action::Watched(reply, watch) => {
+                // The call is made again then, and finds its answer.
+                self.backend.replays.keep(tid, syscall, Action::Watched(reply, watch));
+                return errand(Errand::Watch(watch));
+            }
+            action => action,
+        };
         if let Err(error) = self.perform(guest, id, &action) {
             if error.raw_os_error() == Some(libc::ENOENT) {
                 self.backend.replays.keep(guest.tid(), syscall, action);
@@ -271,7 +293,12 @@ impl Listener {
                 guest.write_all(&reply.writes)?;
                 sys::respond_fd(&self.fd, id, &reply.fd, reply.close_on_exec)
             }
-            Action::Pending | Action::Slow(_) | Action::Instead(_) | Action::Renew(_) => {
+            Action::Pending
+            | Action::Slow(_)
+            | Action::Instead(_)
+            | Action::Exec(_)
+            | Action::Watched(..)
+            | Action::Renew(_) => {
                 sys::respond(&self.fd, id, Verdict::Value(Errno::EIO.to_return()))
             }
         }
@@ -283,6 +310,8 @@ pub(crate) struct Deferred {
     listener: Arc<Listener>,
     guest: Arc<TaskGuest>,
     syscall: Syscall,
+    /// The number as the guest's registers have it.
+    number: i64,
     /// The notification to answer; none once it is answered.
     id: Mutex<Option<u64>>,
 }
@@ -298,12 +327,14 @@ impl Deferred {
         listener: &Arc<Listener>,
         guest: &Arc<TaskGuest>,
         syscall: Syscall,
+        number: i64,
         id: u64,
     ) -> Arc<Self> {
         let deferred = Arc::new(Self {
             listener: Arc::clone(listener),
             guest: Arc::clone(guest),
             syscall,
+            number,
             id: Mutex::new(Some(id)),
         });
         listener.backend.replays.defer(guest.tid(), syscall, &deferred);
@@ -323,7 +354,8 @@ impl Deferred {
         let mut current = self.id.lock();
         if let Some(id) = current.take() {
             self.listener.backend.replays.settle(self.guest.tid(), &self.syscall);
-            self.listener.carry_out(&self.guest, self.syscall, id, action);
+            let listener = &self.listener;
+            listener.carry_out(&self.guest, self.syscall, self.number, id, action);
         }
     }
 
@@ -355,7 +387,7 @@ impl Drop for Later {
             let notification = Notification {
                 id,
                 tid: guest.tid.0,
-                number: i32::try_from(syscall.number).unwrap_or(-1),
+                number: i32::try_from(self.0.number).unwrap_or(-1),
                 abi: arch::AUDIT_ARCH,
                 after: 0,
                 args: syscall.args,

@@ -17,6 +17,12 @@ pub(crate) struct Registers {
     raw: arch::Raw,
 }
 
+impl std::fmt::Debug for Registers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registers({})", self.number())
+    }
+}
+
 impl Registers {
     /// Reads them. Errors: `ESRCH`.
     pub(crate) fn read(tid: Pid) -> io::Result<Self> {
@@ -89,6 +95,12 @@ impl Registers {
     pub(crate) fn again(&self) -> Self {
         let site = self.counter().wrapping_sub(arch::SYSCALL_INSTRUCTION.len() as u64);
         self.for_call(site, self.number(), self.args())
+    }
+
+    /// As [`Registers::again`], with another call at the same place.
+    pub(crate) fn again_with(&self, number: i64, args: [u64; 6]) -> Self {
+        let site = self.counter().wrapping_sub(arch::SYSCALL_INSTRUCTION.len() as u64);
+        self.for_call(site, number, args)
     }
 
     /// The registers that execute the system-call instruction at `site`.

@@ -5,7 +5,7 @@ use std::io;
 use nix::unistd::Pid;
 
 use crate::{
-    api::Instead,
+    api::{Exec, Instead},
     arch,
     guest::Memory,
     registers::Registers,
@@ -103,6 +103,34 @@ pub(crate) fn place(
         args[*index] = at;
     }
     Ok(args)
+}
+
+/// Puts the path and the arguments of an execve(2) on the guest's stack and returns the arguments
+/// of the call. Errors: `EFAULT`.
+pub(crate) fn place_exec(
+    exec: &Exec,
+    registers: &Registers,
+    memory: &Memory,
+) -> io::Result<[u64; 6]> {
+    let own = exec.arguments.as_deref().unwrap_or_default();
+    let strings = std::iter::once(&exec.path).chain(own);
+    let pointers = 8 * (own.len() as u64 + 1);
+    let size = pointers + strings.clone().map(|text| text.len() as u64 + 1).sum::<u64>();
+    let at = below(registers, size);
+    let mut table = Vec::new();
+    let mut text = Vec::new();
+    for (index, string) in strings.enumerate() {
+        if index > 0 {
+            table.extend_from_slice(&(at + pointers + text.len() as u64).to_ne_bytes());
+        }
+        text.extend_from_slice(string);
+        text.push(0);
+    }
+    table.extend_from_slice(&0_u64.to_ne_bytes());
+    table.extend_from_slice(&text);
+    memory.write(at, &table).map_err(io::Error::from)?;
+    let argv = if exec.arguments.is_some() { at } else { exec.vectors[0].0 };
+    Ok([at + pointers, argv, exec.vectors[1].0, 0, 0, 0])
 }
 
 /// Where the guest has a system-call instruction: just before its program counter, or in its vDSO.

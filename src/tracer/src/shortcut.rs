@@ -21,6 +21,7 @@ use crate::{
     guest::{Memory, TaskGuest, filters_of},
     registers::Registers,
     remote::{self, Remote},
+    tasks::Task,
 };
 
 /// How many calls a place makes before it is rewritten: what that costs is earned back then.
@@ -93,7 +94,9 @@ impl Shortcuts {
 
     /// Rewrites the place of a guest that has stopped in a call made there, if it can be done;
     /// the guest is then just before the place, otherwise as it was. Errors: `ESRCH`.
-    pub(crate) fn install(&self, tid: Pid, guest: &Arc<TaskGuest>, after: u64) -> io::Result<()> {
+    pub(crate) fn install(&self, tid: Pid, task: &Task, after: u64) -> io::Result<()> {
+        let guest = &task.guest;
+        let watching = task.watched.map_or(0, |watch| 1 + watch as u32);
         let Some(arch) = self.arch else { return Ok(()) };
         let group = guest.group();
         let memory = guest.memory().map_err(io::Error::from)?;
@@ -112,7 +115,7 @@ impl Shortcuts {
         let index = match process.blocks {
             Some(blocks) => blocks,
             // Filters of its own may have it killed for calls that we make in its name.
-            None if filters_of(tid.as_raw()) > OURS => {
+            None if filters_of(tid.as_raw()) > OURS + watching => {
                 process.refused = true;
                 return Ok(());
             }
@@ -153,6 +156,15 @@ impl Shortcuts {
     pub(crate) fn publish(&self, components: &[Vec<u8>]) {
         let mut state = self.state.lock();
         state.table = encode(components);
+        for (_, guest) in state.processes.values() {
+            self.write_table(guest.as_ref(), &state.table);
+        }
+    }
+
+    /// Publishes that every path is to be trapped.
+    pub(crate) fn publish_all(&self) {
+        let mut state = self.state.lock();
+        state.table = u64::MAX.to_ne_bytes().to_vec();
         for (_, guest) in state.processes.values() {
             self.write_table(guest.as_ref(), &state.table);
         }

@@ -48,6 +48,8 @@ enum Inside {
     Replaced(Registers),
     /// A call whose answer comes later, and what the registers were.
     Parked(Arc<Parked>, Registers),
+    /// A call that is made again and then carried out so.
+    Remade(Action),
 }
 
 /// A call that waits for its answer.
@@ -201,7 +203,12 @@ impl Stops {
             registers.write(tid)?;
         }
         let row = self.rows.get(&syscall.number).filter(|_| armed);
+        let remade = match self.inside.remove(&tid) {
+            Some(Inside::Remade(action)) => Some(action),
+            _ => None,
+        };
         let action = match row.map(|row| row.trap) {
+            _ if remade.is_some() => remade.unwrap_or(Action::Forward),
             _ if syscall.number < 0 => self.ask(guest, syscall),
             Some(Trap::Refuse(errno)) => Action::error(errno),
             Some(trap) if filter::traps(trap, &syscall.args) => self.ask(guest, syscall),
@@ -218,6 +225,15 @@ impl Stops {
                 let args = remote::place(&instead, &registers, memory)?;
                 let before = registers;
                 registers.replace(instead.number, args);
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Replaced(before));
+                return Ok(());
+            }
+            Action::Exec(exec) => {
+                let memory = guest.memory().map_err(io::Error::from)?;
+                let args = remote::place_exec(&exec, &registers, memory)?;
+                let before = registers;
+                registers.replace(libc::SYS_execve, args);
                 registers.write(tid)?;
                 self.inside.insert(tid, Inside::Replaced(before));
                 return Ok(());
@@ -278,6 +294,10 @@ impl Stops {
                 };
                 self.replays.settle(parked.tid, &parked.syscall);
                 self.kept.remove(&parked.tid);
+                if matches!(action, Action::Forward | Action::Instead(_) | Action::Exec(_)) {
+                    self.inside.insert(tid, Inside::Remade(action));
+                    return before.again().write(tid);
+                }
                 registers = before;
                 answer(guest, action)
             }
@@ -299,9 +319,11 @@ impl Stops {
                 registers.set_result(result);
                 registers.write(tid)
             }
-            Inside::Native | Inside::Renewing(..) | Inside::Replaced(_) | Inside::Parked(..) => {
-                Ok(())
-            }
+            Inside::Native
+            | Inside::Renewing(..)
+            | Inside::Replaced(_)
+            | Inside::Remade(_)
+            | Inside::Parked(..) => Ok(()),
         }
     }
 
@@ -398,7 +420,7 @@ fn answer(guest: &TaskGuest, action: Action) -> Inside {
             let result = reply.result.unwrap_or_else(Errno::to_return);
             (reply.writes, Inside::Answered(result))
         }
-        Action::ReturnFd(mut reply) => {
+        Action::ReturnFd(mut reply) | Action::Watched(mut reply, _) => {
             (std::mem::take(&mut reply.writes), Inside::Descriptor(reply))
         }
         _ => (Vec::new(), Inside::Answered(Errno::EIO.to_return())),

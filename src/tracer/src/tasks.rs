@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use umvu_abi::Tid;
 
-use crate::{guest::TaskGuest, notify::Listener};
+use crate::{api::Watch, guest::TaskGuest, notify::Listener};
 
 /// One thread.
 #[derive(Debug, Clone)]
@@ -16,11 +16,13 @@ pub(crate) struct Task {
     pub(crate) listener: Option<Arc<Listener>>,
     /// The cached access to its memory and descriptors.
     pub(crate) guest: Arc<TaskGuest>,
+    /// Which filter of watched processes it has.
+    pub(crate) watched: Option<Watch>,
 }
 
 impl Task {
     pub(crate) fn new(tid: Tid, group: i32, listener: Option<Arc<Listener>>) -> Self {
-        Self { group, listener, guest: Arc::new(TaskGuest::new(tid, group)) }
+        Self { group, listener, guest: Arc::new(TaskGuest::new(tid, group)), watched: None }
     }
 }
 
@@ -56,6 +58,22 @@ impl Tasks {
         for task in self.by_tid.lock().values_mut().filter(|task| task.group == group) {
             task.listener = Some(Arc::clone(listener));
         }
+    }
+
+    /// Marks a thread, or its whole group, as watched.
+    pub(crate) fn watch(&self, tid: Tid, whole: bool, watch: Watch) {
+        let mut tasks = self.by_tid.lock();
+        let Some(group) = tasks.get(&tid).map(|task| task.group) else { return };
+        for (other, task) in tasks.iter_mut() {
+            if *other == tid || whole && task.group == group {
+                task.watched = task.watched.max(Some(watch));
+            }
+        }
+    }
+
+    /// How a thread is watched.
+    pub(crate) fn watch_of(&self, tid: Tid) -> Option<Watch> {
+        self.by_tid.lock().get(&tid).and_then(|task| task.watched)
     }
 
     /// Whether some other task belongs to the group.

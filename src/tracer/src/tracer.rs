@@ -23,12 +23,12 @@ use nix::{
 use umvu_abi::{Errno, Tid};
 
 use crate::{
-    api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall},
+    api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall, Watch},
     arm::{self, Reach},
     births::{self, Shares},
-    errands::Errands,
+    errands::{Errands, Means, Outcome},
     filter::{self, Instruction},
-    guest::filters_of,
+    guest::{TaskGuest, filters_of},
     launch,
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
@@ -63,6 +63,11 @@ impl Control {
         self.backend.shortcuts.publish(first_components);
     }
 
+    /// Has every path trapped, also in guests that judge paths themselves.
+    pub fn trap_every_path(&self) {
+        self.backend.shortcuts.publish_all();
+    }
+
     /// Arms the view: every guest gets the filter before it runs another instruction of its own.
     /// Again is nothing.
     pub fn arm(&self) {
@@ -85,6 +90,10 @@ pub struct Tracer {
     backend: Arc<Backend>,
     control: Control,
     armed_filter: Vec<Instruction>,
+    /// The filters that are added to watched processes.
+    watching: [Vec<Instruction>; 2],
+    /// Guests in an execve(2) of ours in place of their own: what their registers were.
+    executing: HashMap<Pid, Registers>,
     restartable: HashSet<i64>,
     waiting: VecDeque<Program>,
     mask: SigSet,
@@ -120,6 +129,7 @@ impl Tracer {
             replays: Replays::default(),
             errands: Errands::new(),
             shortcuts: Shortcuts::new(paths(&rows)),
+            watched: filter::watched(&rows, Watch::Data),
         });
         let mut tracer = Self {
             backend: Arc::clone(&backend),
@@ -129,6 +139,9 @@ impl Tracer {
                 backend: Arc::clone(&backend),
             },
             armed_filter: filter::armed(&rows),
+            watching: [Watch::Looks, Watch::Data]
+                .map(|watch| filter::watching(&filter::watched(&rows, watch))),
+            executing: HashMap::new(),
             restartable: never_interrupted.map(|row| row.number).collect(),
             waiting: programs.into(),
             mask,
@@ -249,7 +262,9 @@ impl Tracer {
             listener = None;
         }
         let unarmed = listener.is_none();
-        self.backend.tasks.insert(Tid(child), Task::new(Tid(child), group, listener));
+        let watched = creator.watched;
+        let task = Task { watched, ..Task::new(Tid(child), group, listener) };
+        self.backend.tasks.insert(Tid(child), task);
         if birth == Birth::Process {
             let memory = Registers::read(parent)
                 .map_or(Shares::Waiting, |registers| births::shares(&registers, &creator.guest));
@@ -274,9 +289,13 @@ impl Tracer {
         let former = ptrace::getevent(tid).ok().and_then(|it| i32::try_from(it).ok());
         let former = Tid(former.unwrap_or(tid.as_raw()));
         let leader = Tid(tid.as_raw());
-        let listener = self.backend.tasks.get(former).and_then(|task| task.listener);
-        self.backend.tasks.remove(former);
-        self.backend.tasks.insert(leader, Task::new(leader, tid.as_raw(), listener));
+        let before = self.backend.tasks.remove(former);
+        let watched = before.as_ref().and_then(|task| task.watched);
+        let listener = before.and_then(|task| task.listener);
+        let task = Task { watched, ..Task::new(leader, tid.as_raw(), listener) };
+        self.backend.tasks.insert(leader, task);
+        self.executing.remove(&Pid::from_raw(former.0));
+        self.executing.remove(&tid);
         if let Some(stops) = &mut self.stops {
             stops.forget(Pid::from_raw(former.0));
         }
@@ -304,10 +323,20 @@ impl Tracer {
             self.arm(tid, &task);
             sys::resume(tid, 0);
         } else {
-            if let Err(error) = self.backend.errands.run(tid, &task, &self.backend.shortcuts) {
-                tracing::debug!("task {tid}: {error}");
-            }
+            self.run_errand(tid, &task);
             self.resume(tid, 0);
+        }
+    }
+
+    fn run_errand(&mut self, tid: Pid, task: &Task) {
+        let Backend { tasks, shortcuts, .. } = &*self.backend;
+        let means = Means { tasks, shortcuts, watching: &self.watching };
+        match self.backend.errands.run(tid, task, &means) {
+            Ok(Outcome::Onward) => {}
+            Ok(Outcome::Executing(before)) => {
+                self.executing.insert(tid, *before);
+            }
+            Err(error) => tracing::debug!("task {tid}: {error}"),
         }
     }
 
@@ -345,6 +374,7 @@ impl Tracer {
 
     fn ended(&mut self, tid: Pid, status: u8) {
         self.early.remove(&tid);
+        self.executing.remove(&tid);
         let id = Tid(tid.as_raw());
         let ended = self.backend.tasks.remove(id);
         // After the task is gone: who keeps an answer for it looks for it afterwards.
@@ -383,7 +413,8 @@ impl Tracer {
     /// Lets a stopped guest run, delivering a signal (0: none). Any stop takes a pending interrupt
     /// away, so one that still has to be armed is interrupted again.
     fn resume(&self, tid: Pid, signal: i32) {
-        if self.stops.is_some() {
+        // The end of an execve(2) that fails is to be seen.
+        if self.stops.is_some() || self.executing.contains_key(&tid) {
             sys::resume_to_call(tid, signal);
             return;
         }
@@ -401,6 +432,11 @@ impl Tracer {
             && let Some(stops) = &mut self.stops
         {
             stops.stop(tid, &task.guest, task.group, self.control.is_armed());
+        } else if let Some(before) = self.executing.get(&tid).copied()
+            && let Ok((false, _)) = sys::call_stop(tid)
+        {
+            self.executing.remove(&tid);
+            failed_to_execute(tid, before);
         }
         self.resume(tid, 0);
     }
@@ -415,6 +451,8 @@ impl Tracer {
             if let Some(task) = task {
                 births::show(&mut registers, &task.guest);
             }
+        } else if let Ok(place) = self.backend.watched.binary_search(&number) {
+            self.look_at(tid, place, &mut registers);
         } else if number < 0 {
             let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
             registers.skip(result);
@@ -423,16 +461,38 @@ impl Tracer {
         self.resume(tid, 0);
     }
 
+    /// A call of a watched guest. What cannot be answered on the spot is passed on to its listener.
+    fn look_at(&self, tid: Pid, place: usize, registers: &mut Registers) {
+        let id = Tid(tid.as_raw());
+        let syscall = Syscall { number: registers.number(), args: registers.args() };
+        let Some(task) = self.backend.tasks.get(id) else { return };
+        match self.handle_call(&task.guest, syscall) {
+            Action::Forward => {}
+            Action::Return(reply) => {
+                let result = task.guest.write_all(&reply.writes).and(reply.result);
+                registers.skip(result.unwrap_or_else(Errno::to_return));
+            }
+            action => match filter::stand_in(place) {
+                Some(number) if task.listener.is_some() => {
+                    self.backend.replays.keep(id, syscall, action);
+                    registers.replace(number, syscall.args);
+                }
+                _ => registers.skip(Errno::EIO.to_return()),
+            },
+        }
+    }
+
+    fn handle_call(&self, guest: &Arc<TaskGuest>, syscall: Syscall) -> Action {
+        let no_later = || Completer::new(Box::new(Never));
+        let call =
+            Call { syscall, guest: Arc::clone(guest) as Arc<dyn Guest>, defer: Arc::new(no_later) };
+        let handle = AssertUnwindSafe(|| self.backend.supervisor.handle(&call));
+        catch_unwind(handle).unwrap_or_else(|_| Action::error(Errno::EIO))
+    }
+
     fn answer(&self, tid: Tid, syscall: Syscall) -> i64 {
         let Some(guest) = self.backend.tasks.guest(tid) else { return Errno::ESRCH.to_return() };
-        let no_later = || Completer::new(Box::new(Never));
-        let call = Call {
-            syscall,
-            guest: Arc::clone(&guest) as Arc<dyn Guest>,
-            defer: Arc::new(no_later),
-        };
-        let handle = AssertUnwindSafe(|| self.backend.supervisor.handle(&call));
-        match catch_unwind(handle).unwrap_or_else(|_| Action::error(Errno::EIO)) {
+        match self.handle_call(&guest, syscall) {
             Action::Return(reply) => {
                 let result = guest.write_all(&reply.writes).and(reply.result);
                 result.unwrap_or_else(Errno::to_return)
@@ -483,6 +543,15 @@ impl Tracer {
             let armed = Task { listener: Some(listener), ..task.clone() };
             self.backend.tasks.insert(Tid(tid.as_raw()), armed);
         }
+    }
+}
+
+/// A guest's own registers come back, but for the result.
+fn failed_to_execute(tid: Pid, before: Registers) {
+    if let Ok(now) = Registers::read(tid) {
+        let mut registers = before;
+        registers.set_result(now.result());
+        let _ = registers.write(tid);
     }
 }
 
