@@ -70,7 +70,9 @@ fn mount(
         data: format!("{network},ip={ip}/16"),
         view: String::new(),
     };
-    let Mounted::Stack(stack) = vunet.mount(&request)?;
+    let Mounted::Stack(stack) = vunet.mount(&request)? else {
+        unreachable!("vunet mounts stacks only")
+    };
     Ok(stack)
 }
 

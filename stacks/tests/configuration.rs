@@ -137,7 +137,9 @@ fn the_null_stack_has_no_sockets_and_the_real_one_the_hosts() -> Result<()> {
             data: String::new(),
             view: String::new(),
         };
-        let Mounted::Stack(stack) = vunet.mount(&request)?;
+        let Mounted::Stack(stack) = vunet.mount(&request)? else {
+            unreachable!("vunet mounts stacks only")
+        };
         for domain in [libc::AF_INET, libc::AF_NETLINK] {
             let spec = SocketSpec { domain, kind: libc::SOCK_DGRAM, protocol: 0 };
             match stack.socket(&spec, Arc::new(Bell::default())) {

@@ -2,13 +2,15 @@
 //!
 //! Key types: [`Errno`], the newtypes of [`ids`], [`SockAddr`], the network contract in [`net`]
 //! ([`net::NetStack`], [`net::StreamSocket`], [`net::DatagramSocket`]), their control messages in
-//! [`control`], generated file trees in [`tree`], and the module contract in [`module`].
+//! [`control`], files and devices in [`files`] ([`files::FileSystem`], [`files::Device`]), generated
+//! file trees in [`tree`], and the module contract in [`module`].
 //!
 //! Architecture invariant: this crate does no I/O and holds no unsafe code; it depends on no other
 //! crate of the workspace.
 
 pub mod control;
 pub mod errno;
+pub mod files;
 pub mod ids;
 pub mod module;
 pub mod net;

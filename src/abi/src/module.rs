@@ -2,7 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Errno, net::NetStack};
+use crate::{
+    Errno,
+    files::{Device, FileSystem, Outside},
+    net::NetStack,
+    tree::Tree,
+};
 
 /// A mount as a guest asked for it: mount(2).
 #[derive(Debug, Clone)]
@@ -56,6 +61,23 @@ impl std::error::Error for MountError {}
 pub enum Mounted {
     /// A network stack: a special file of type `S_IFSTACK`.
     Stack(Arc<dyn NetStack>),
+    /// A file system: its root covers what was there.
+    FileSystem(Arc<dyn FileSystem>),
+    /// A device: a special file, with its sub-devices beside it.
+    Device(Arc<dyn Device>),
+    /// Generated files, which are made at the moment they are opened.
+    Tree(Arc<dyn Tree>),
+}
+
+/// A mount that `vu_insmod` makes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The file-system type.
+    pub fstype: &'static str,
+    /// The source.
+    pub source: &'static str,
+    /// The mount point.
+    pub target: &'static str,
 }
 
 /// A unit of virtualization that `vu_insmod` loads.
@@ -77,5 +99,20 @@ pub trait Module: Send + Sync + fmt::Debug {
             Errno::ENODEV,
             format!("{}: module {} mounts nothing", request.fstype, self.name()),
         ))
+    }
+
+    /// Mounts what looks into the tree of files as it was before. Modules of files and devices
+    /// implement this one. Errors: as [`Module::mount`].
+    fn mount_over(
+        &self,
+        request: &MountRequest,
+        _outside: &Arc<dyn Outside>,
+    ) -> Result<Mounted, MountError> {
+        self.mount(request)
+    }
+
+    /// What is mounted as soon as the module is loaded, in this order.
+    fn standing(&self) -> &'static [Standing] {
+        &[]
     }
 }

@@ -16,6 +16,7 @@ pub mod classify;
 pub mod config;
 pub mod debug;
 pub mod dispatch;
+mod files;
 mod guest;
 mod handlers;
 #[cfg(any(test, fuzzing))]
@@ -32,11 +33,11 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
-use umvu_abi::{Pid, Tid};
+use umvu_abi::{Errno, Pid, Tid};
 use umvu_reactor::Reactor;
 use umvu_tracer::{
     Control, Program, Tracer,
-    api::{Action, Birth, Call, Supervisor},
+    api::{Action, Birth, Call, Reply, SlowHandler, Supervisor},
 };
 
 pub use config::Config;
@@ -52,6 +53,8 @@ pub struct Core {
     pub sockets: bridge::Sockets,
     /// Virtual files and directories.
     pub paths: paths::Paths,
+    /// What stands for virtual files in the kernel.
+    pub(crate) objects: Arc<files::Objects>,
     /// The private directory.
     pub run_dir: Arc<rundir::RunDir>,
     reactor: Reactor,
@@ -67,11 +70,23 @@ impl Core {
         self.this.upgrade()
     }
 
+    /// Runs a handler on a thread of its own, where it may wait.
+    fn patiently(&self, handler: dispatch::Handler, call: &Call) -> Action {
+        let Some(core) = self.shared() else { return Errno::EIO.into() };
+        let call = call.clone();
+        Action::Slow(SlowHandler(Box::new(move || {
+            files::waits::patiently(|| handler(&core, &call))
+        })))
+    }
+
     /// Tells the guests that judge paths themselves what is mounted now.
     pub(crate) fn publish_mounts(&self) {
         let control = self.control.lock().clone();
         if let Some(control) = control {
-            control.trap_paths(&self.paths.first_components(&self.view));
+            match self.paths.first_components(&self.view) {
+                Some(components) => control.trap_paths(&components),
+                None => control.trap_every_path(),
+            }
         }
     }
 
@@ -89,7 +104,12 @@ impl Supervisor for Core {
         self.paths.settle();
         let action = match self.table.handler(call.syscall.number) {
             // A frame that the call sends is answered before the call returns, if all are near.
-            Some(handler) => self.reactor.on_behalf(|| handler(self, call)),
+            Some(handler) => match self.reactor.on_behalf(|| handler(self, call)) {
+                Action::Return(Reply { result: Err(files::waits::LATER), .. }) => {
+                    self.patiently(handler, call)
+                }
+                action => action,
+            },
             None => Action::Forward,
         };
         self.say(call.tid(), b's', || format!("{} = {}", call.syscall, action));
@@ -138,9 +158,12 @@ pub fn run(config: Config) -> io::Result<u8> {
     let table = dispatch::Table::new();
     let subscriptions = table.subscriptions();
     let sockets = bridge::Sockets::new(&reactor, &run_dir)?;
+    let objects = files::Objects::new(run_dir.path());
     let core = Arc::new_cyclic(|this| Core {
         tasks: tasks::Tasks::default(),
-        view: view::View::new(modules, config.view_name.clone().unwrap_or_default()),
+        view: view::View::new(modules, config.view_name.clone().unwrap_or_default())
+            .with_objects(&objects),
+        objects,
         sockets,
         paths: paths::Paths::new(&run_dir),
         run_dir: Arc::clone(&run_dir),
@@ -163,10 +186,11 @@ pub fn run(config: Config) -> io::Result<u8> {
     *core.control.lock() = Some(tracer.control());
     raise_descriptor_limit();
     for name in &config.preload {
-        core.view.insert(name, false).map_err(io::Error::other)?;
+        core.insert_module(name, false).map_err(io::Error::other)?;
         core.arm();
     }
     let status = tracer.run()?;
+    core.objects.write_back_all();
     core.view.stop();
     run_dir.remove();
     Ok(status)

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -11,9 +11,12 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
-    module::{Module, MountError, MountRequest, Mounted},
-    net::NetStack,
+    files::{FileSystem, Outside},
+    module::{Module, MountError, MountRequest, Mounted, Standing},
+    net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
+
+use crate::files::{Inode, MountedFiles, Objects, device::DeviceFiles, whole::Nowhere};
 
 /// Something mounted at a path.
 #[derive(Debug)]
@@ -26,8 +29,14 @@ pub struct Mount {
     pub fstype: String,
     /// The data argument of mount(2).
     pub data: String,
+    /// The `MS_*` flags.
+    pub flags: u64,
+    /// Counts the mounts of the view.
+    pub serial: u64,
     /// What is there.
     pub content: Mounted,
+    /// The root of a file system or device; None for stacks and generated trees.
+    pub(crate) root: Option<Arc<Inode>>,
     /// The device number that stat(2) shows, distinct per mount.
     pub dev: u64,
     /// Permission bits, owner and group of the node, which chmod(2) and chown(2) change.
@@ -58,7 +67,10 @@ impl Mount {
             source: text(),
             fstype: text(),
             data: text(),
+            flags: 0,
+            serial: 0,
             content,
+            root: None,
             dev: 1,
             owner: Mutex::new(owner),
             mounted_at: 0,
@@ -66,12 +78,51 @@ impl Mount {
         }
     }
 
-    /// The stack that is mounted here.
+    /// The stack that is mounted here; one that supports nothing where none is.
     #[must_use]
     pub fn stack(&self) -> &Arc<dyn NetStack> {
+        static NONE: LazyLock<Arc<dyn NetStack>> = LazyLock::new(|| Arc::new(NoStack));
         match &self.content {
             Mounted::Stack(stack) => stack,
+            _ => &NONE,
         }
+    }
+
+    /// Whether a network stack is mounted here.
+    #[must_use]
+    pub fn is_stack(&self) -> bool {
+        matches!(self.content, Mounted::Stack(_))
+    }
+
+    /// The file system that is mounted here.
+    pub(crate) fn files(&self) -> Option<&Arc<MountedFiles>> {
+        self.root.as_ref().map(|root| &root.files)
+    }
+
+    /// Stops what is mounted here.
+    pub(crate) fn stop(&self) {
+        self.stack().stop();
+        if let Some(files) = self.files() {
+            files.forget_names();
+            if let Err(errno) = files.fs.sync() {
+                tracing::error!("{}: what was written may be lost: {errno}", self.target);
+            }
+            files.fs.stop();
+        }
+    }
+}
+
+/// In place of a stack where something else is mounted.
+#[derive(Debug)]
+struct NoStack;
+
+impl NetStack for NoStack {
+    fn supports(&self, _: i32) -> bool {
+        false
+    }
+
+    fn socket(&self, _: &SocketSpec, _: Arc<dyn SocketEvents>) -> Result<NewSocket, Errno> {
+        Err(Errno::EAFNOSUPPORT)
     }
 }
 
@@ -97,6 +148,7 @@ pub struct View {
     pub colors: crate::debug::Colors,
     next_dev: AtomicU64,
     generation: AtomicU32,
+    objects: OnceLock<Arc<Objects>>,
 }
 
 impl View {
@@ -113,11 +165,23 @@ impl View {
             colors: crate::debug::Colors::default(),
             next_dev: AtomicU64::new(0x7600),
             generation: AtomicU32::new(0),
+            objects: OnceLock::new(),
         }
     }
 
-    /// Loads a module. Errors: `EEXIST` loaded already, `ENOENT` no such module.
-    pub fn insert(&self, name: &str, permanent: bool) -> Result<(), MountError> {
+    /// Says where the objects of virtual files are.
+    #[must_use]
+    pub fn with_objects(self, objects: &Arc<Objects>) -> Self {
+        let _ = self.objects.set(Arc::clone(objects));
+        self
+    }
+
+    fn objects(&self) -> &Arc<Objects> {
+        self.objects.get_or_init(|| Objects::new(&std::env::temp_dir()))
+    }
+
+    /// Loads a module; returns what it mounts by itself. Errors: `EEXIST` loaded already, `ENOENT` no such module.
+    pub fn insert(&self, name: &str, permanent: bool) -> Result<&'static [Standing], MountError> {
         let mut loaded = self.loaded.write();
         if loaded.iter().any(|one| one.module.name() == name) {
             return Err(MountError::new(Errno::EEXIST, format!("{name}: already loaded")));
@@ -128,7 +192,7 @@ impl View {
             return Err(MountError::new(Errno::ENOENT, reason));
         };
         loaded.push(Loaded { module: Arc::clone(module), permanent });
-        Ok(())
+        Ok(module.standing())
     }
 
     /// Unloads a module. Errors: `ENOENT` not loaded, `EBUSY` permanent or in use by a mount.
@@ -181,17 +245,44 @@ impl View {
         self.available.iter().any(|module| belongs(module.as_ref(), fstype))
     }
 
-    /// Mounts. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when something is
+    /// Mounts what needs nothing of the tree of files. Errors: as [`View::mount_over`].
+    pub fn mount(&self, request: MountRequest) -> Result<(), MountError> {
+        let nowhere: Arc<dyn Outside> = Arc::new(Nowhere);
+        self.mount_over(request, &nowhere)
+    }
+
+    /// Mounts. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when a stack is
     /// mounted there, and what the module reports.
-    pub fn mount(&self, mut request: MountRequest) -> Result<(), MountError> {
+    pub fn mount_over(
+        &self,
+        mut request: MountRequest,
+        outside: &Arc<dyn Outside>,
+    ) -> Result<(), MountError> {
         request.view = self.name();
         let module = self.module_for(&request.fstype)?;
         // Until the end: nobody else opens something for this place.
         let _opening = Opening::begin(self, &request.target)?;
-        let mut mount = open(module.as_ref(), request)?;
-        mount.dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
+        let dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
+        let mut mount = open(module.as_ref(), request, outside)?;
+        mount.dev = dev;
+        mount.serial = dev;
+        let read_only = mount.flags & libc::MS_RDONLY != 0;
+        let files: Option<Arc<dyn FileSystem>> = match &mount.content {
+            Mounted::FileSystem(files) => Some(Arc::clone(files)),
+            Mounted::Device(device) => Some(Arc::new(DeviceFiles::new(Arc::clone(device)))),
+            Mounted::Stack(_) | Mounted::Tree(_) => None,
+        };
+        let objects = self.objects();
+        let root = files
+            .map(|files| MountedFiles::new(files, &mount.target, dev, read_only, objects).root());
+        mount.root = root;
         self.change(|mounts| mounts.push(Arc::new(mount)));
         Ok(())
+    }
+
+    /// The serial number of the next mount.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.next_dev.load(Ordering::Relaxed)
     }
 
     /// Takes a mount away, after `busy` has agreed (it returns the reason why not).
@@ -229,7 +320,7 @@ impl View {
     /// Stops every mounted stack: the hypervisor ends.
     pub fn stop(&self) {
         for mount in self.mounts().iter() {
-            mount.stack().stop();
+            mount.stop();
         }
         self.change(Vec::clear);
     }
@@ -269,7 +360,8 @@ struct Opening<'a> {
 impl<'a> Opening<'a> {
     fn begin(view: &'a View, target: &str) -> Result<Self, MountError> {
         let mut opening = view.mounting.lock();
-        if view.mount_at(target).is_some() || !opening.insert(target.to_owned()) {
+        let taken = view.mount_at(target).is_some_and(|mount| mount.is_stack());
+        if taken || !opening.insert(target.to_owned()) {
             let reason = format!("{target}: something is mounted there already");
             return Err(MountError::new(Errno::EBUSY, reason));
         }
@@ -284,18 +376,25 @@ impl Drop for Opening<'_> {
 }
 
 /// Lets a module open what is to be mounted.
-fn open(module: &dyn Module, mut request: MountRequest) -> Result<Mount, MountError> {
+fn open(
+    module: &dyn Module,
+    mut request: MountRequest,
+    outside: &Arc<dyn Outside>,
+) -> Result<Mount, MountError> {
     let permanent = request.data.split(',').any(|word| word == "permanent");
     let kept = request.data.split(',').filter(|word| *word != "permanent");
     request.data = kept.collect::<Vec<_>>().join(",");
-    let content = module.mount(&request)?;
+    let content = module.mount_over(&request, outside)?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(Mount {
         target: request.target,
         source: request.source,
         fstype: request.fstype,
         data: request.data,
+        flags: request.flags,
+        serial: 0,
         content,
+        root: None,
         dev: 0,
         owner: Mutex::new(Ownership { mode: 0o777, uid: 0, gid: 0 }),
         mounted_at: now.map_or(0, |time| time.as_secs().try_into().unwrap_or(i64::MAX)),

@@ -105,7 +105,9 @@ pub(crate) fn mount(
         data: data.to_owned(),
         view: String::new(),
     };
-    let Mounted::Stack(stack) = vunet.mount(&request)?;
+    let Mounted::Stack(stack) = vunet.mount(&request)? else {
+        unreachable!("vunet mounts stacks only")
+    };
     Ok(stack)
 }
 

@@ -1,7 +1,14 @@
 //! mount(2) and umount2(2).
 
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
 use umvu_abi::{
-    Errno,
+    Errno, Tid,
+    files::Outside,
     module::{MountError, MountRequest},
 };
 use umvu_tracer::api::{Action, Call, SlowHandler};
@@ -10,7 +17,9 @@ use super::vu::{outcome, report};
 use crate::{
     Core,
     dispatch::{Row, always},
+    files::{MountedFiles, waits, whole::View},
     guest,
+    paths::lexical::below,
 };
 
 const PATH_LIMIT: usize = 4096;
@@ -20,11 +29,15 @@ const DATA_LIMIT: usize = 4096;
 pub(crate) fn rows() -> Vec<Row> {
     vec![
         always("mount", mount, "types of loaded modules; others are the kernel's"),
-        always("umount2", umount, "virtual mounts, MNT_FORCE; others are the kernel's"),
+        always("umount2", umount, "virtual mounts, MNT_FORCE, MNT_DETACH; others are the kernel's"),
     ]
 }
 
 fn mount(core: &Core, call: &Call) -> Action {
+    let flags = call.syscall.args[3];
+    if flags & libc::MS_REMOUNT != 0 {
+        return remount(core, call);
+    }
     let fstype = match guest::read_optional_text(call, 2, PATH_LIMIT) {
         Ok(fstype) => fstype,
         Err(errno) => return errno.into(),
@@ -37,23 +50,39 @@ fn mount(core: &Core, call: &Call) -> Action {
         Ok(request) => request,
         Err(errno) => return errno.into(),
     };
-    // Opening a network may take a while (a handshake with a switch).
+    // Opening a network may take a while (a handshake with a switch), and so may a file system.
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
-        let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
-        let result = core.view.mount(request);
-        core.publish_mounts();
-        core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
-        report(&core, &call, result)
+        waits::patiently(|| {
+            let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
+            let result = core.mount(request, call.tid(), call.guest.cwd_link().ok());
+            core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
+            report(&core, &call, result)
+        })
     })))
+}
+
+/// `MS_REMOUNT` of a virtual mount: only whether it may be written to.
+fn remount(core: &Core, call: &Call) -> Action {
+    let target = match guest::read_text(call, 1, PATH_LIMIT)
+        .and_then(|target| core.absolute(call, target.as_bytes()))
+    {
+        Ok(target) => target,
+        Err(errno) => return errno.into(),
+    };
+    let Some(mount) = core.view.mount_at(&target) else { return Action::Forward };
+    if let Some(files) = mount.files() {
+        files.set_read_only(call.syscall.args[3] & libc::MS_RDONLY != 0);
+    }
+    Action::value(0)
 }
 
 fn decode(core: &Core, call: &Call, fstype: String) -> Result<MountRequest, Errno> {
     let target = guest::read_text(call, 1, PATH_LIMIT)?;
     Ok(MountRequest {
         source: guest::read_optional_text(call, 0, PATH_LIMIT)?,
-        target: core.paths.absolute(call, &target)?,
+        target: core.absolute(call, target.as_bytes())?,
         fstype,
         flags: call.syscall.args[3],
         data: guest::read_optional_text(call, 4, DATA_LIMIT)?,
@@ -61,9 +90,49 @@ fn decode(core: &Core, call: &Call, fstype: String) -> Result<MountRequest, Errn
     })
 }
 
+impl Core {
+    /// Mounts on behalf of a thread that stands in `cwd`. Errors: as [`View::mount_over`].
+    ///
+    /// [`View::mount_over`]: crate::view::View::mount_over
+    pub(crate) fn mount(
+        &self,
+        request: MountRequest,
+        tid: Tid,
+        cwd: Option<Vec<u8>>,
+    ) -> Result<(), MountError> {
+        let core = self.shared().ok_or(Errno::EIO)?;
+        let outside: Arc<dyn Outside> = Arc::new(View::new(core, tid, cwd));
+        let result = self.view.mount_over(request, &outside);
+        self.publish_mounts();
+        result
+    }
+
+    /// Loads a module, and mounts what comes with it. Errors: as [`View::insert`].
+    ///
+    /// [`View::insert`]: crate::view::View::insert
+    pub(crate) fn insert_module(&self, name: &str, permanent: bool) -> Result<(), MountError> {
+        for standing in self.view.insert(name, permanent)? {
+            let request = MountRequest {
+                source: standing.source.to_owned(),
+                target: standing.target.to_owned(),
+                fstype: standing.fstype.to_owned(),
+                flags: 0,
+                data: String::new(),
+                view: String::new(),
+            };
+            if let Err(error) = self.mount(request, Tid(0), None) {
+                let _ = self.view.remove(name);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
 fn umount(core: &Core, call: &Call) -> Action {
+    let flags = call.int(1);
     let target = match guest::read_text(call, 0, PATH_LIMIT)
-        .and_then(|target| core.paths.absolute(call, &target))
+        .and_then(|target| core.absolute(call, target.as_bytes()))
     {
         Ok(target) => target,
         Err(errno) => return errno.into(),
@@ -73,28 +142,82 @@ fn umount(core: &Core, call: &Call) -> Action {
         return Action::Forward;
     }
     let Some(core) = core.shared() else { return Errno::EIO.into() };
-    let force = call.int(1) & libc::MNT_FORCE != 0;
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
-        let result = release(&core, &target, force);
-        core.publish_mounts();
-        core.say(call.tid(), b'N', || format!("unmount {target}: {}", outcome(&result)));
-        report(&core, &call, result)
+        waits::patiently(|| {
+            let result = release(&core, &target, flags);
+            core.publish_mounts();
+            core.say(call.tid(), b'N', || format!("unmount {target}: {}", outcome(&result)));
+            report(&core, &call, result)
+        })
     })))
 }
 
-/// Takes a stack away: `EBUSY` while sockets or processes use it, unless forced.
-fn release(core: &Core, target: &str, force: bool) -> Result<(), MountError> {
+/// Takes a mount away: `EBUSY` while sockets, processes or files use it, unless forced.
+fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     core.sockets.sweep();
+    let force = flags & libc::MNT_FORCE != 0;
+    let lazy = flags & libc::MNT_DETACH != 0;
     let mount = core.view.umount(target, &|mount| {
+        if let Some(files) = mount.files() {
+            core.objects.write_back(files);
+            let users = if force || lazy { Vec::new() } else { users_of(core, files) };
+            let names: Vec<String> = users.iter().take(3).map(|tid| name_of(*tid)).collect();
+            let reason = || {
+                let names = names.join(", ");
+                format!("in use by {names} (vuumount -f takes it away all the same)")
+            };
+            return (!names.is_empty()).then(reason);
+        }
         let sockets = core.sockets.count_of(mount) + mount.stack().users();
         let tasks = core.tasks.users_of(mount);
         (!force && sockets + tasks > 0).then(|| {
             format!("in use by {sockets} sockets and {tasks} processes (vuumount -f closes them)")
         })
     })?;
+    if let Some(files) = mount.files() {
+        core.objects.forget(files, lazy);
+        if !lazy {
+            mount.stop();
+        }
+        return Ok(());
+    }
     core.sockets.close_all_of(&mount);
     core.tasks.leave_stack(&mount);
-    mount.stack().stop();
+    mount.stop();
     Ok(())
+}
+
+/// The threads that stand in a mount, or have a file of it open or mapped.
+fn users_of(core: &Core, files: &Arc<MountedFiles>) -> Vec<Tid> {
+    let root = core.objects.root().as_os_str().as_encoded_bytes();
+    let numbers: HashSet<u64> =
+        core.objects.of_mount(files).into_iter().map(|(number, _)| number).collect();
+    let is_one = |link: &[u8]| {
+        let number = below(link, root).and_then(|rest| {
+            let first = rest.split(|byte| matches!(byte, b'/' | b' ')).next()?;
+            std::str::from_utf8(first).ok()?.parse().ok()
+        });
+        number.is_some_and(|number: u64| numbers.contains(&number))
+    };
+    let uses = |tid: &Tid| {
+        let link = |path: &Path| {
+            std::fs::read_link(path).is_ok_and(|link| is_one(link.as_os_str().as_encoded_bytes()))
+        };
+        let process = PathBuf::from(format!("/proc/{tid}"));
+        let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let maps = || std::fs::read(process.join("maps")).unwrap_or_default();
+        let mapped = |line: &[u8]| {
+            line.iter().position(|byte| *byte == b'/').is_some_and(|at| is_one(&line[at..]))
+        };
+        link(&process.join("cwd"))
+            || fds.map(|entry| entry.path()).any(|path| link(&path))
+            || maps().split(|byte| *byte == b'\n').any(mapped)
+    };
+    core.tasks.ids().into_iter().filter(uses).collect()
+}
+
+fn name_of(tid: Tid) -> String {
+    let name = std::fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
+    format!("{} ({tid})", String::from_utf8_lossy(&name).trim_end())
 }

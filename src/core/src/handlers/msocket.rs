@@ -41,7 +41,7 @@ fn decode(core: &Core, call: &Call) -> Result<Choice, Errno> {
     let stack = if path == "kernel" {
         None
     } else {
-        let path = core.paths.absolute(call, &path)?;
+        let path = core.absolute(call, path.as_bytes())?;
         match core.view.mount_at(&path) {
             Some(mount) if matches!(mount.content, Mounted::Stack(_)) => Some(mount),
             Some(_) => return Err(Errno::ENOTSUP),

@@ -68,7 +68,7 @@ fn insmod(core: &Core, call: &Call) -> Action {
         Ok(name) => name,
         Err(errno) => return errno.into(),
     };
-    let result = core.view.insert(&name, call.int(1) != 0);
+    let result = core.insert_module(&name, call.int(1) != 0);
     core.say(call.tid(), b'm', || format!("insert {name}: {}", outcome(&result)));
     if result.is_ok() {
         core.arm();

@@ -31,7 +31,11 @@ pub(super) fn of(place: &Place) -> Option<Attributes> {
                 ..blank
             })
         }
-        Place::Real(_) | Place::Merged(_) | Place::Missing(_) => None,
+        Place::Real(_)
+        | Place::Merged(_)
+        | Place::Missing(_)
+        | Place::Inode(_)
+        | Place::Vacant(_) => None,
     }
 }
 
@@ -91,6 +95,7 @@ pub(super) enum Ids {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     uid: u32,
+    gid: u32,
     groups: Vec<u32>,
 }
 
@@ -102,6 +107,7 @@ impl Caller {
         let status = String::from_utf8_lossy(&status);
         Self::parse(&status, ids).unwrap_or_else(|| Self {
             uid: Uid::effective().as_raw(),
+            gid: Gid::effective().as_raw(),
             groups: vec![Gid::effective().as_raw()],
         })
     }
@@ -112,12 +118,18 @@ impl Caller {
         let id = |name| field(name)?.split_whitespace().nth(column)?.parse().ok();
         let supplementary = field("Groups:").unwrap_or_default().split_whitespace();
         let mut groups: Vec<u32> = supplementary.filter_map(|id| id.parse().ok()).collect();
-        groups.push(id("Gid:")?);
-        Some(Self { uid: id("Uid:")?, groups })
+        let gid = id("Gid:")?;
+        groups.push(gid);
+        Some(Self { uid: id("Uid:")?, gid, groups })
+    }
+
+    /// The user and the group.
+    pub(super) fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
     }
 
     /// Whether the caller is the hypervisor's user.
-    pub(super) fn is_us(&self) -> bool {
+    pub(crate) fn is_us(&self) -> bool {
         self.uid == Uid::effective().as_raw()
     }
 
@@ -146,9 +158,9 @@ mod tests {
 
     #[test]
     fn ids_are_read_from_the_status_of_a_thread() {
-        let real = Caller { uid: 1000, groups: vec![4, 24, 100] };
+        let real = Caller { uid: 1000, gid: 100, groups: vec![4, 24, 100] };
         assert_eq!(Caller::parse(STATUS, Ids::Real), Some(real));
-        let effective = Caller { uid: 0, groups: vec![4, 24, 7] };
+        let effective = Caller { uid: 0, gid: 7, groups: vec![4, 24, 7] };
         assert_eq!(Caller::parse(STATUS, Ids::Effective), Some(effective));
         assert_eq!(Caller::parse("", Ids::Real), None);
     }
@@ -157,7 +169,7 @@ mod tests {
     fn mode_bits_decide() {
         let file =
             Attributes { mode: libc::S_IFREG | 0o640, uid: 1, gid: 2, ..Attributes::default() };
-        let who = |uid, gid| Caller { uid, groups: vec![gid] };
+        let who = |uid, gid| Caller { uid, gid, groups: vec![gid] };
         assert!(who(1, 9).may(&file, 6) && !who(1, 9).may(&file, 1));
         assert!(who(5, 2).may(&file, 4) && !who(5, 2).may(&file, 2));
         assert!(!who(5, 5).may(&file, 4));

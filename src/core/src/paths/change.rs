@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use umvu_abi::Errno;
-use umvu_tracer::api::{Action, Call, Trap};
+use umvu_abi::{
+    Errno,
+    files::{Caller, SetTime, Time, WRITE},
+};
+use umvu_tracer::api::{Action, Before, Call, Trap, Watch};
 
 use super::{
-    content, host,
+    content, descriptors, host,
+    inspect::{XATTR_SIZE, xattr_name},
     locate::{self, At, answer},
-    resolve::{Last, Place},
-    stat::last,
+    resolve::{Found, Last, Place},
+    stat::{is_empty_path, last},
 };
 use crate::{
     Core,
     dispatch::{Row, always},
+    files::{self, Inode},
     view::Mount,
 };
 
@@ -27,38 +32,54 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn owner_rows() -> Vec<Row> {
-    const NOTE: &str = "changes the node of a stack; generated files keep theirs";
+    const NOTE: &str = "of mounted file systems and nodes of stacks; generated files keep theirs";
     vec![
         always("chmod", |core, call| chmod(core, call, locate::path(0), Last::Follow), NOTE),
         always("fchmodat", |core, call| chmod(core, call, locate::at(0), Last::Follow), NOTE),
-        always("fchmodat2", |core, call| chmod(core, call, locate::at(0), last(call.int(3))), NOTE),
+        always("fchmodat2", fchmodat2, NOTE),
         always("chown", |core, call| chown(core, call, locate::path(0), Last::Follow), NOTE),
         always("lchown", |core, call| chown(core, call, locate::path(0), Last::Keep), NOTE),
-        always("fchownat", |core, call| chown(core, call, locate::at(0), last(call.int(4))), NOTE),
+        always("fchownat", fchownat, NOTE),
     ]
 }
 
 fn time_rows() -> Vec<Row> {
-    const TIMES: &str = "accepted and ignored on nodes; EPERM on generated files";
-    const XATTR: &str = "EPERM or EOPNOTSUPP on virtual files";
+    const TIMES: &str = "of mounted file systems; ignored on nodes; EPERM on generated files";
+    const XATTR: &str = "of mounted file systems; generated files have none";
     vec![
-        always("utime", |core, call| times(core, call, locate::path(0), Last::Follow), TIMES),
-        always("utimes", |core, call| times(core, call, locate::path(0), Last::Follow), TIMES),
-        always("futimesat", |core, call| times(core, call, locate::at(0), Last::Follow), TIMES),
-        // Without a path it is futimens(3), which stays native.
+        always("utime", |core, call| plain_times(core, call, Unit::Seconds), TIMES),
+        always("utimes", |core, call| plain_times(core, call, Unit::Micros), TIMES),
+        always(
+            "futimesat",
+            |core, call| times(core, call, locate::at(0), Last::Follow, Unit::Micros),
+            TIMES,
+        ),
+        // Without a path it is futimens(3), which stays native where no virtual file is open.
         Row {
             name: "utimensat",
-            trap: Trap::NonNull(1),
+            trap: Trap::Watched(Watch::Looks, Before::NonNull(1)),
             interruptible: false,
-            handler: |core, call| times(core, call, locate::at(0), last(call.int(3))),
+            handler: utimensat,
             note: TIMES,
         },
-        always("truncate", truncate, "accepted on writable generated files"),
+        always(
+            "truncate",
+            truncate,
+            "of mounted file systems; accepted on writable generated files",
+        ),
         always("setxattr", |core, call| set_xattr(core, call, Last::Follow), XATTR),
         always("lsetxattr", |core, call| set_xattr(core, call, Last::Keep), XATTR),
-        always("removexattr", |core, call| set_xattr(core, call, Last::Follow), XATTR),
-        always("lremovexattr", |core, call| set_xattr(core, call, Last::Keep), XATTR),
+        always("removexattr", |core, call| remove_xattr(core, call, Last::Follow), XATTR),
+        always("lremovexattr", |core, call| remove_xattr(core, call, Last::Keep), XATTR),
     ]
+}
+
+/// What utimensat(2) sets: access and modification time.
+pub(super) type Times = [Option<SetTime>; 2];
+
+/// The ids in two arguments; None leaves one as it is.
+pub(super) fn ids(call: &Call, first: usize) -> [Option<u32>; 2] {
+    [0, 1].map(|n| Some(call.int(first + n).cast_unsigned()).filter(|id| *id != UNCHANGED))
 }
 
 /// Applies a change to a node; generated files refuse it as procfs does.
@@ -73,17 +94,56 @@ fn on_node(place: Place, change: impl FnOnce(&Arc<Mount>)) -> Action {
     }
 }
 
+/// A file of a mounted file system gets a change of its own; nodes another.
+fn on_file(
+    core: &Core,
+    call: &Call,
+    place: Place,
+    of_file: impl FnOnce(&Arc<Inode>, &Caller) -> Result<(), Errno>,
+    of_node: impl FnOnce(&Arc<Mount>),
+) -> Action {
+    match place {
+        Place::Inode(found) => Action::done(of_file(&found.inode, &core.paths.caller(call.tid()))),
+        Place::Vacant(_) => Errno::ENOENT.into(),
+        place => on_node(place, of_node),
+    }
+}
+
+/// The descriptor that `AT_EMPTY_PATH` asks about, when it is of a virtual file.
+fn by_descriptor(
+    core: &Core,
+    call: &Call,
+    flags: i32,
+    change: impl FnOnce(&Arc<Inode>, &Caller) -> Result<(), Errno>,
+) -> Option<Action> {
+    if !is_empty_path(flags) {
+        return None;
+    }
+    let held = descriptors::by_empty_path(core, call, 1)?;
+    let caller = core.paths.caller(call.tid());
+    Some(Action::done(held.and_then(|held| change(&held.inode, &caller))))
+}
+
 fn chmod(core: &Core, call: &Call, at: At, last: Last) -> Action {
     let mode = call.int(at.path + 1).cast_unsigned() & 0o7777;
-    let of_place = |place| on_node(place, |mount| mount.owner.lock().mode = mode);
+    let of_place = |place: Place| {
+        let is_link = |found: &Found| found.inode.kind() == Ok(libc::S_IFLNK);
+        if matches!(&place, Place::Inode(found) if is_link(found)) {
+            return Errno::EOPNOTSUPP.into();
+        }
+        let of_file =
+            |inode: &Arc<Inode>, caller: &Caller| files::change::chmod(inode, caller, mode);
+        on_file(core, call, place, of_file, |mount| mount.owner.lock().mode = mode)
+    };
     answer(core, call, at, last, of_place, |path| Action::done(host::chmod(&path, mode)))
 }
 
 fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
-    let id = |n: usize| Some(call.int(at.path + n).cast_unsigned()).filter(|id| *id != UNCHANGED);
-    let (uid, gid) = (id(1), id(2));
+    let [uid, gid] = ids(call, at.path + 1);
     let of_place = |place| {
-        on_node(place, |mount| {
+        let of_file =
+            |inode: &Arc<Inode>, caller: &Caller| files::change::chown(inode, caller, uid, gid);
+        on_file(core, call, place, of_file, |mount| {
             let mut owner = mount.owner.lock();
             owner.uid = uid.unwrap_or(owner.uid);
             owner.gid = gid.unwrap_or(owner.gid);
@@ -92,30 +152,179 @@ fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
     answer(core, call, at, last, of_place, |path| Action::done(host::chown(&path, uid, gid, last)))
 }
 
-fn times(core: &Core, call: &Call, at: At, last: Last) -> Action {
-    let of_place = |place| on_node(place, |_| ());
-    // Rare enough: touch(1) in a directory that has a mount in it.
-    answer(core, call, at, last, of_place, |_| Errno::EPERM.into())
+fn plain_times(core: &Core, call: &Call, unit: Unit) -> Action {
+    times(core, call, locate::path(0), Last::Follow, unit)
+}
+
+/// How the times stand in the guest's memory.
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    /// `struct utimbuf`: two seconds.
+    Seconds,
+    /// Two `struct timeval`.
+    Micros,
+    /// Two `struct timespec`, with `UTIME_NOW` and `UTIME_OMIT`.
+    Nanos,
+}
+
+/// Reads the times; NULL is now. Errors: `EFAULT`, `EINVAL`.
+fn read_times(call: &Call, argument: usize, unit: Unit) -> Result<Times, Errno> {
+    let at = call.addr(argument);
+    if at.is_null() {
+        return Ok([Some(SetTime::Now); 2]);
+    }
+    let mut bytes = [0; 32];
+    let size = if matches!(unit, Unit::Seconds) { 16 } else { 32 };
+    call.guest.read(at, &mut bytes[..size])?;
+    let word = |n: usize| bytes[8 * n..].first_chunk().map_or(0, |word| i64::from_ne_bytes(*word));
+    let time = |seconds, nanos: i64| -> Result<Option<SetTime>, Errno> {
+        let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+        let nanos = nanos.ok_or(Errno::EINVAL)?;
+        Ok(Some(SetTime::To(Time { seconds, nanos })))
+    };
+    let one = |n: usize| match unit {
+        Unit::Seconds => time(word(n), 0),
+        Unit::Micros => time(word(2 * n), word(2 * n + 1).checked_mul(1000).unwrap_or(-1)),
+        Unit::Nanos => match word(2 * n + 1) {
+            libc::UTIME_NOW => Ok(Some(SetTime::Now)),
+            libc::UTIME_OMIT => Ok(None),
+            nanos => time(word(2 * n), nanos),
+        },
+    };
+    Ok([one(0)?, one(1)?])
+}
+
+fn times(core: &Core, call: &Call, at: At, last: Last, unit: Unit) -> Action {
+    let times = match read_times(call, at.path + 1, unit) {
+        Ok(times) => times,
+        Err(errno) => return errno.into(),
+    };
+    let of_place = |place| {
+        let of_file =
+            |inode: &Arc<Inode>, caller: &Caller| files::change::set_times(inode, caller, times);
+        on_file(core, call, place, of_file, |_| ())
+    };
+    answer(core, call, at, last, of_place, |path| Action::done(host::set_times(&path, times, last)))
+}
+
+/// utimensat(2): of a descriptor without a path.
+fn utimensat(core: &Core, call: &Call) -> Action {
+    let flags = call.int(3);
+    if call.addr(1).is_null() || is_empty_path(flags) {
+        let times = match read_times(call, 2, Unit::Nanos) {
+            Ok(times) => times,
+            Err(errno) => return errno.into(),
+        };
+        if call.addr(1).is_null() {
+            return descriptors::set_times(core, call, times);
+        }
+        let change =
+            |inode: &Arc<Inode>, caller: &Caller| files::change::set_times(inode, caller, times);
+        if let Some(action) = by_descriptor(core, call, flags, change) {
+            return action;
+        }
+    }
+    times_at(core, call)
+}
+
+fn times_at(core: &Core, call: &Call) -> Action {
+    times(core, call, locate::at(0), last(call.int(3)), Unit::Nanos)
+}
+
+fn fchownat(core: &Core, call: &Call) -> Action {
+    let [uid, gid] = ids(call, 2);
+    let change =
+        |inode: &Arc<Inode>, caller: &Caller| files::change::chown(inode, caller, uid, gid);
+    by_descriptor(core, call, call.int(4), change)
+        .unwrap_or_else(|| chown(core, call, locate::at(0), last(call.int(4))))
+}
+
+fn fchmodat2(core: &Core, call: &Call) -> Action {
+    let mode = call.int(2).cast_unsigned();
+    let change = |inode: &Arc<Inode>, caller: &Caller| files::change::chmod(inode, caller, mode);
+    by_descriptor(core, call, call.int(3), change)
+        .unwrap_or_else(|| chmod(core, call, locate::at(0), last(call.int(3))))
 }
 
 fn truncate(core: &Core, call: &Call) -> Action {
+    let length = call.syscall.args[1].cast_signed();
     let of_place = |place: Place| match place {
+        Place::Inode(found) => {
+            let caller = core.paths.caller(call.tid());
+            Action::done(files::change::truncate(&found.inode, &caller, length))
+        }
         Place::Entry(entry) => Action::done(content::truncatable(&entry)),
-        Place::Missing(_) => Errno::ENOENT.into(),
+        Place::Missing(_) | Place::Vacant(_) => Errno::ENOENT.into(),
         Place::Directory(_) | Place::Merged(_) => Errno::EISDIR.into(),
         Place::Node(_) | Place::Real(_) => Errno::EINVAL.into(),
     };
-    let length = call.syscall.args[1].cast_signed();
     answer(core, call, locate::path(0), Last::Follow, of_place, |path| {
         Action::done(host::truncate(&path, length))
     })
 }
 
+/// The value that setxattr(2) is given. Errors: `E2BIG`, `EFAULT`.
+fn xattr_value(call: &Call) -> Result<Vec<u8>, Errno> {
+    let size = usize::try_from(call.syscall.args[3]).unwrap_or(usize::MAX);
+    if size > XATTR_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    let mut value = vec![0; size];
+    call.guest.read(call.addr(2), &mut value)?;
+    Ok(value)
+}
+
+/// setxattr(2) of a file of a mounted file system.
+pub(super) fn set_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
+    let caller = core.paths.caller(call.tid());
+    Action::done(xattr_name(call).and_then(|name| {
+        let flags = call.int(4);
+        if flags & !(libc::XATTR_CREATE | libc::XATTR_REPLACE) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let value = xattr_value(call)?;
+        files::change::check_xattr(inode, &caller, &name, WRITE)?;
+        inode.files.ask()?.setxattr(&caller, inode.node, &name, &value, flags)
+    }))
+}
+
+/// removexattr(2) of a file of a mounted file system.
+pub(super) fn remove_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
+    let caller = core.paths.caller(call.tid());
+    Action::done(xattr_name(call).and_then(|name| {
+        files::change::check_xattr(inode, &caller, &name, WRITE)?;
+        inode.files.ask()?.removexattr(&caller, inode.node, &name)
+    }))
+}
+
 fn set_xattr(core: &Core, call: &Call, last: Last) -> Action {
     let of_place = |place: Place| match place {
-        Place::Missing(_) => Errno::ENOENT.into(),
+        Place::Inode(found) => set_xattr_of(core, call, &found.inode),
+        place => no_xattr(&place),
+    };
+    answer(core, call, locate::path(0), last, of_place, |path| {
+        Action::done(
+            xattr_name(call).and_then(|name| {
+                host::set_xattr(&path, &name, &xattr_value(call)?, call.int(4), last)
+            }),
+        )
+    })
+}
+
+fn remove_xattr(core: &Core, call: &Call, last: Last) -> Action {
+    let of_place = |place: Place| match place {
+        Place::Inode(found) => remove_xattr_of(core, call, &found.inode),
+        place => no_xattr(&place),
+    };
+    answer(core, call, locate::path(0), last, of_place, |path| {
+        Action::done(xattr_name(call).and_then(|name| host::remove_xattr(&path, &name, last)))
+    })
+}
+
+fn no_xattr(place: &Place) -> Action {
+    match place {
+        Place::Missing(_) | Place::Vacant(_) => Errno::ENOENT.into(),
         Place::Node(_) => Errno::EPERM.into(),
         _ => Errno::EOPNOTSUPP.into(),
-    };
-    answer(core, call, locate::path(0), last, of_place, |_| Errno::EOPNOTSUPP.into())
+    }
 }

@@ -4,12 +4,13 @@
 //! (`/proc/net`, a merged directory) is entered there, and recognised by its path; in place of one
 //! that it has not, its materialised directory is entered.
 
-use std::os::unix::ffi::OsStringExt;
+use std::{os::unix::ffi::OsStringExt, sync::Arc};
 
 use umvu_abi::{Errno, tree::Entry};
 use umvu_tracer::api::{Action, Call, Instead, Reply};
 
 use super::{
+    descriptors,
     locate::{self, answer, os_path},
     open::stand_in,
     resolve::{Last, Place},
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     Core,
     dispatch::{Row, always},
+    files::{Inode, access},
 };
 
 pub(super) fn rows() -> Vec<Row> {
@@ -34,8 +36,12 @@ fn chdir(core: &Core, call: &Call) -> Action {
         locate::path(0),
         Last::Follow,
         |place| match &place {
+            Place::Inode(found) => match enter_inode(core, call, &found.inode) {
+                Ok(action) => action,
+                Err(errno) => errno.into(),
+            },
             Place::Node(_) => Errno::ENOTDIR.into(),
-            Place::Missing(_) => Errno::ENOENT.into(),
+            Place::Vacant(_) | Place::Missing(_) => Errno::ENOENT.into(),
             Place::Entry(entry) if !matches!(entry.entry, Entry::Directory(_)) => {
                 Errno::ENOTDIR.into()
             }
@@ -53,6 +59,15 @@ fn chdir(core: &Core, call: &Call) -> Action {
     action
 }
 
+/// Enters the object of a virtual directory. Errors: `ENOTDIR`, `EACCES`.
+fn enter_inode(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Action, Errno> {
+    if !inode.is_directory()? {
+        return Err(Errno::ENOTDIR);
+    }
+    access::search(inode, &core.paths.caller(call.tid()))?;
+    Ok(enter(core.objects.directory(inode)?.into_os_string().into_vec()))
+}
+
 /// Has the kernel enter another directory than the one that was named.
 fn enter(mut path: Vec<u8>) -> Action {
     path.push(0);
@@ -60,16 +75,30 @@ fn enter(mut path: Vec<u8>) -> Action {
 }
 
 fn fchdir(core: &Core, call: &Call) -> Action {
+    // The object that the guest has open is the one to enter; it may have been forgotten.
+    if let Ok(Some(held)) = descriptors::held(core, call, 0)
+        && held.inode.is_directory() == Ok(true)
+    {
+        let entered = access::search(&held.inode, &core.paths.caller(call.tid()));
+        if let Err(errno) = entered.and_then(|()| core.objects.directory(&held.inode).map(drop)) {
+            return errno.into();
+        }
+    }
     core.paths.threads.get(call.tid()).moves();
     Action::Forward
 }
 
 fn getcwd(core: &Core, call: &Call) -> Action {
-    if !core.paths.directories.are_used() {
+    if !core.paths.directories.are_used() && !core.objects.are_used() {
         return Action::Forward;
     }
     let Ok(link) = call.guest.cwd_link() else { return Action::Forward };
-    let Some(path) = core.paths.directories.stands_for(&link) else { return Action::Forward };
+    let path = match core.objects.stands_for(&link) {
+        Some(Ok(held)) if held.inode.is_removed() => Some(Err(Errno::ENOENT)),
+        Some(held) => Some(held.map(|held| held.inode.path())),
+        None => core.paths.directories.stands_for(&link),
+    };
+    let Some(path) = path else { return Action::Forward };
     let mut path = match path {
         Ok(path) => path,
         Err(errno) => return errno.into(),

@@ -180,6 +180,10 @@ impl World for FakeWorld {
     fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
         link.starts_with(b"/run/dirs/").then(|| Ok(b"/dev/net".to_vec()))
     }
+
+    fn credentials(&self, _: Tid) -> umvu_abi::files::Caller {
+        umvu_abi::files::Caller::root()
+    }
 }
 
 /// A directory that is removed at the end of the test.

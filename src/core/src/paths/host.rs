@@ -1,20 +1,22 @@
 //! Calls on files of the host that the hypervisor makes itself, for guests that name them relative
 //! to a materialised directory. Paths are absolute and resolved.
 
-use std::{
-    fs, io,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::Path,
-};
+use std::{fs, io, os::fd::OwnedFd, path::Path};
 
 use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag, open as nix_open},
-    sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknod as nix_mknod},
+    sys::{
+        stat::{
+            FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mknod as nix_mknod, utimensat,
+        },
+        time::TimeSpec,
+    },
     unistd::{AccessFlags, Gid, Uid, faccessat, fchownat},
 };
-use umvu_abi::{Errno, Tid};
+use umvu_abi::{Errno, Tid, files::SetTime};
 
 use super::{layout::Attributes, locate::os_path, resolve::Last};
+use crate::files::attributes;
 
 fn flags(last: Last) -> AtFlags {
     if last == Last::Follow { AtFlags::empty() } else { AtFlags::AT_SYMLINK_NOFOLLOW }
@@ -25,40 +27,38 @@ fn failed(errno: nix::Error) -> Errno {
 }
 
 /// stat(2) or lstat(2).
-pub(super) fn stat(path: &[u8], last: Last) -> Result<Attributes, Errno> {
+pub(crate) fn stat(path: &[u8], last: Last) -> Result<Attributes, Errno> {
     let path = os_path(path);
     let found =
         if last == Last::Follow { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
-    Ok(Attributes {
-        dev: found.dev(),
-        ino: found.ino(),
-        mode: found.mode(),
-        nlink: u32::try_from(found.nlink()).unwrap_or(u32::MAX),
-        uid: found.uid(),
-        gid: found.gid(),
-        rdev: found.rdev(),
-        size: i64::try_from(found.size()).unwrap_or(i64::MAX),
-        blksize: i32::try_from(found.blksize()).unwrap_or(4096),
-        blocks: i64::try_from(found.blocks()).unwrap_or(i64::MAX),
-        times: [
-            (found.atime(), found.atime_nsec()),
-            (found.mtime(), found.mtime_nsec()),
-            (found.ctime(), found.ctime_nsec()),
-        ],
-    })
+    Ok((&attributes::of_host(&found)).into())
 }
 
 /// open(2), with the umask of the guest for a new file. May block on a FIFO.
-pub(super) fn open(tid: Tid, path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd, Errno> {
+pub(crate) fn open(tid: Tid, path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd, Errno> {
     let mode = if flags.contains(OFlag::O_CREAT) { mode & !umask(tid) } else { 0 };
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     nix_open(os_path(path), flags, Mode::from_bits_truncate(mode)).map_err(failed)
 }
 
 /// open(2) of something that exists, a stand-in.
-pub(super) fn open_existing(path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_existing(path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
     nix_open(path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)
 }
+
+/// open(2) with the mode as given, whatever our own mask is.
+pub(crate) fn open_plain(path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let fd = nix_open(os_path(path), flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    let wanted = Mode::from_bits_truncate(mode);
+    if flags.contains(OFlag::O_CREAT) && mode & OUR_MASK != 0 {
+        nix::sys::stat::fchmod(&fd, wanted).map_err(failed)?;
+    }
+    Ok(fd)
+}
+
+/// The bits that our own mask might take away.
+const OUR_MASK: u32 = 0o077;
 
 /// The umask of a guest, the usual one when it cannot be read.
 fn umask(tid: Tid) -> u32 {
@@ -70,24 +70,31 @@ fn umask(tid: Tid) -> u32 {
 }
 
 /// faccessat2(2) with the ids of the hypervisor, which are the guest's but for set-id programs.
-pub(super) fn access(path: &[u8], mode: i32, last: Last) -> Result<(), Errno> {
+pub(crate) fn access(path: &[u8], mode: i32, last: Last) -> Result<(), Errno> {
     let mode = AccessFlags::from_bits_truncate(mode);
     faccessat(AT_FDCWD, os_path(path), mode, flags(last)).map_err(failed)
 }
 
+/// faccessat2(2) with the ids that count for files at the moment.
+pub(crate) fn access_as_effective(path: &[u8], mode: i32) -> Result<(), Errno> {
+    let mode = AccessFlags::from_bits_truncate(mode);
+    let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EACCESS;
+    faccessat(AT_FDCWD, os_path(path), mode, flags).map_err(failed)
+}
+
 /// readlink(2).
-pub(super) fn read_link(path: &[u8]) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_link(path: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
 }
 
 /// chmod(2).
-pub(super) fn chmod(path: &[u8], mode: u32) -> Result<(), Errno> {
+pub(crate) fn chmod(path: &[u8], mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_bits_truncate(mode);
     fchmodat(AT_FDCWD, os_path(path), mode, FchmodatFlags::FollowSymlink).map_err(failed)
 }
 
 /// chown(2) or lchown(2); None leaves an id as it is.
-pub(super) fn chown(
+pub(crate) fn chown(
     path: &[u8],
     uid: Option<u32>,
     gid: Option<u32>,
@@ -97,45 +104,125 @@ pub(super) fn chown(
     fchownat(AT_FDCWD, os_path(path), uid, gid, flags(last)).map_err(failed)
 }
 
+/// utimensat(2).
+pub(crate) fn set_times(path: &[u8], times: [Option<SetTime>; 2], last: Last) -> Result<(), Errno> {
+    let [atime, mtime] = times.map(|time| match time {
+        None => TimeSpec::new(0, libc::UTIME_OMIT),
+        Some(SetTime::Now) => TimeSpec::new(0, libc::UTIME_NOW),
+        Some(SetTime::To(time)) => TimeSpec::new(time.seconds, i64::from(time.nanos)),
+    });
+    let how = match last {
+        Last::Follow => UtimensatFlags::FollowSymlink,
+        Last::Keep => UtimensatFlags::NoFollowSymlink,
+    };
+    utimensat(AT_FDCWD, os_path(path), &atime, &mtime, how).map_err(failed)
+}
+
 /// truncate(2).
-pub(super) fn truncate(path: &[u8], length: i64) -> Result<(), Errno> {
+pub(crate) fn truncate(path: &[u8], length: i64) -> Result<(), Errno> {
     nix::unistd::truncate(os_path(path), length).map_err(failed)
 }
 
 /// unlink(2).
-pub(super) fn unlink(path: &[u8]) -> Result<(), Errno> {
+pub(crate) fn unlink(path: &[u8]) -> Result<(), Errno> {
     Ok(fs::remove_file(os_path(path))?)
 }
 
 /// rmdir(2).
-pub(super) fn rmdir(path: &[u8]) -> Result<(), Errno> {
+pub(crate) fn rmdir(path: &[u8]) -> Result<(), Errno> {
     Ok(fs::remove_dir(os_path(path))?)
 }
 
 /// mkdir(2).
-pub(super) fn mkdir(tid: Tid, path: &[u8], mode: u32) -> Result<(), Errno> {
+pub(crate) fn mkdir(tid: Tid, path: &[u8], mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_bits_truncate(mode & !umask(tid));
     nix::unistd::mkdir(os_path(path), mode).map_err(failed)
 }
 
 /// mknod(2).
-pub(super) fn mknod(tid: Tid, path: &[u8], mode: u32, device: u64) -> Result<(), Errno> {
+pub(crate) fn mknod(tid: Tid, path: &[u8], mode: u32, device: u64) -> Result<(), Errno> {
     let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
     let mode = Mode::from_bits_truncate(mode & !libc::S_IFMT & !umask(tid));
     nix_mknod(os_path(path), kind, mode, device).map_err(failed)
 }
 
+/// mkdir(2) with the mode as given, whatever our own mask is.
+pub(crate) fn mkdir_plain(path: &[u8], mode: u32) -> Result<(), Errno> {
+    nix::unistd::mkdir(os_path(path), Mode::from_bits_truncate(mode)).map_err(failed)?;
+    if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode) }
+}
+
+/// mknod(2) with the mode as given, whatever our own mask is.
+pub(crate) fn mknod_plain(path: &[u8], mode: u32, device: u64) -> Result<(), Errno> {
+    let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
+    let bits = Mode::from_bits_truncate(mode & !libc::S_IFMT);
+    nix_mknod(os_path(path), kind, bits, device).map_err(failed)?;
+    if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode & 0o7777) }
+}
+
 /// symlink(2).
-pub(super) fn symlink(target: &[u8], path: &[u8]) -> Result<(), Errno> {
+pub(crate) fn symlink(target: &[u8], path: &[u8]) -> Result<(), Errno> {
     Ok(std::os::unix::fs::symlink(os_path(target), os_path(path))?)
 }
 
 /// link(2).
-pub(super) fn link(from: &[u8], to: &[u8]) -> Result<(), Errno> {
+pub(crate) fn link(from: &[u8], to: &[u8]) -> Result<(), Errno> {
     Ok(fs::hard_link(os_path(from), os_path(to))?)
 }
 
+/// renameat2(2) with its flags.
+pub(crate) fn rename_with(from: &[u8], to: &[u8], flags: u32) -> Result<(), Errno> {
+    let flags = rustix::fs::RenameFlags::from_bits_retain(flags);
+    let at = rustix::fs::CWD;
+    rustix::fs::renameat_with(at, os_path(from), at, os_path(to), flags).map_err(refused)
+}
+
 /// rename(2).
-pub(super) fn rename(from: &[u8], to: &[u8]) -> Result<(), Errno> {
+pub(crate) fn rename(from: &[u8], to: &[u8]) -> Result<(), Errno> {
     Ok(fs::rename(os_path(from), os_path(to))?)
+}
+
+fn refused(errno: rustix::io::Errno) -> Errno {
+    Errno(errno.raw_os_error())
+}
+
+/// The largest value and list of extended attributes (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+const XATTR_MAX: usize = 65_536;
+
+/// getxattr(2) or lgetxattr(2).
+pub(crate) fn get_xattr(path: &[u8], name: &[u8], last: Last) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0; XATTR_MAX];
+    let get = if last == Last::Follow { rustix::fs::getxattr } else { rustix::fs::lgetxattr };
+    let length = get(os_path(path), name, &mut value[..]).map_err(refused)?;
+    value.truncate(length);
+    Ok(value)
+}
+
+/// setxattr(2) or lsetxattr(2), with its flags.
+pub(crate) fn set_xattr(
+    path: &[u8],
+    name: &[u8],
+    value: &[u8],
+    flags: i32,
+    last: Last,
+) -> Result<(), Errno> {
+    let flags = rustix::fs::XattrFlags::from_bits_retain(flags.cast_unsigned());
+    let set = if last == Last::Follow { rustix::fs::setxattr } else { rustix::fs::lsetxattr };
+    set(os_path(path), name, value, flags).map_err(refused)
+}
+
+/// listxattr(2) or llistxattr(2): each name ends with a NUL.
+pub(crate) fn list_xattr(path: &[u8], last: Last) -> Result<Vec<u8>, Errno> {
+    let mut names = vec![0; XATTR_MAX];
+    let list = if last == Last::Follow { rustix::fs::listxattr } else { rustix::fs::llistxattr };
+    let length = list(os_path(path), &mut names[..]).map_err(refused)?;
+    names.truncate(length);
+    Ok(names)
+}
+
+/// removexattr(2) or lremovexattr(2).
+pub(crate) fn remove_xattr(path: &[u8], name: &[u8], last: Last) -> Result<(), Errno> {
+    let remove =
+        if last == Last::Follow { rustix::fs::removexattr } else { rustix::fs::lremovexattr };
+    remove(os_path(path), name).map_err(refused)
 }

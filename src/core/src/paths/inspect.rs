@@ -1,19 +1,22 @@
 //! access(2), readlink(2), statfs(2), getxattr(2), listxattr(2) and their variants.
 
-use umvu_abi::{Errno, tree::Entry};
+use std::sync::Arc;
+
+use umvu_abi::{Errno, files::READ, tree::Entry};
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::{
     attributes::{self, Caller, Ids},
-    host, layout,
+    descriptors, host, layout,
     lexical::PATH_MAX,
     locate::{self, At, Target, answer, locate},
-    resolve::{Last, Place},
+    resolve::{Found, Last, Place},
     stat::last,
 };
 use crate::{
     Core,
     dispatch::{Row, always},
+    files::{self, Inode},
 };
 
 /// `f_type` of procfs, sysfs and tmpfs (statfs(2)).
@@ -22,7 +25,7 @@ const SYSFS_MAGIC: i64 = 0x6265_6572;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 pub(super) fn rows() -> Vec<Row> {
-    const XATTR: &str = "virtual files have no extended attributes";
+    const XATTR: &str = "of mounted file systems; generated files have none";
     vec![
         always(
             "access",
@@ -61,6 +64,9 @@ fn access(core: &Core, call: &Call, at: At, mode: usize, flags: i32) -> Action {
     let wanted = call.int(mode);
     let ids = if flags & libc::AT_EACCESS == 0 { Ids::Real } else { Ids::Effective };
     let of_place = |place: Place| {
+        if let Place::Inode(found) = &place {
+            return access_of(core, call, found, wanted, ids);
+        }
         let Some(file) = attributes::of(&place) else { return Errno::ENOENT.into() };
         let wanted = wanted.cast_unsigned();
         if wanted > 7 {
@@ -73,7 +79,32 @@ fn access(core: &Core, call: &Call, at: At, mode: usize, flags: i32) -> Action {
     answer(core, call, at, last, of_place, |path| Action::done(host::access(&path, wanted, last)))
 }
 
+fn access_of(core: &Core, call: &Call, found: &Found, wanted: i32, ids: Ids) -> Action {
+    let Ok(wanted @ 0..8) = u32::try_from(wanted) else { return Errno::EINVAL.into() };
+    let mut caller = core.paths.caller(call.tid());
+    if ids == Ids::Real {
+        (caller.uid, caller.gid) = Caller::of(call.tid(), ids).ids();
+    }
+    Action::done(files::access::check(&found.inode, &caller, wanted))
+}
+
+fn link_of(core: &Core, call: &Call, inode: &Inode) -> Result<Vec<u8>, Errno> {
+    if inode.kind()? != libc::S_IFLNK {
+        return Err(Errno::EINVAL);
+    }
+    inode.files.ask()?.readlink(&core.paths.caller(call.tid()), inode.node)
+}
+
 fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
+    // readlinkat(fd, "") of a link that was opened by O_PATH.
+    if at.directory.is_some()
+        && let Some(held) = descriptors::by_empty_path(core, call, at.path)
+    {
+        let target = held.and_then(|held| link_of(core, call, &held.inode));
+        let target =
+            target.map_err(|errno| if errno == Errno::EINVAL { Errno::ENOENT } else { errno });
+        return give_link(call, target, buffer);
+    }
     let give = |target: Result<Vec<u8>, Errno>| give_link(call, target, buffer);
     match locate(core, call, at, Last::Keep) {
         Ok(Target::Kernel) => give_own_link(core, call, at, buffer),
@@ -82,7 +113,8 @@ fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
             Entry::Link(target) => give(Ok(target.into_bytes())),
             _ => Errno::EINVAL.into(),
         },
-        Ok(Target::Virtual(Place::Missing(_))) => Errno::ENOENT.into(),
+        Ok(Target::Virtual(Place::Inode(found))) => give(link_of(core, call, &found.inode)),
+        Ok(Target::Virtual(Place::Missing(_) | Place::Vacant(_))) => Errno::ENOENT.into(),
         Ok(Target::Virtual(_)) => Errno::EINVAL.into(),
         Err(errno) => errno.into(),
     }
@@ -107,7 +139,7 @@ fn give_link(call: &Call, target: Result<Vec<u8>, Errno>, buffer: usize) -> Acti
 /// The links of procfs to the working directory and to descriptors tell where a materialised
 /// directory is: say what it stands for.
 fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
-    if !core.paths.directories.are_used() {
+    if !core.paths.directories.are_used() && !core.objects.are_used() {
         return Action::Forward;
     }
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX).unwrap_or_default();
@@ -118,7 +150,7 @@ fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
         return Action::Forward;
     };
     let Ok(link) = host::read_link(place.path()) else { return Action::Forward };
-    match core.paths.directories.stands_for(&link) {
+    match locate::stands_for(core, &link) {
         Some(Ok(path)) => give_link(call, Ok(path), buffer),
         _ => Action::Forward,
     }
@@ -130,7 +162,8 @@ fn statfs(core: &Core, call: &Call) -> Action {
         Action::Return(Reply { result: Ok(0), writes })
     };
     let of_place = |place: Place| match place {
-        Place::Missing(_) => Errno::ENOENT.into(),
+        Place::Missing(_) | Place::Vacant(_) => Errno::ENOENT.into(),
+        Place::Inode(found) => statfs_of(call, &found.inode),
         Place::Entry(entry) if entry.path.starts_with(b"/sys") => give(SYSFS_MAGIC),
         Place::Entry(_) => give(PROC_SUPER_MAGIC),
         _ => give(TMPFS_MAGIC),
@@ -139,18 +172,92 @@ fn statfs(core: &Core, call: &Call) -> Action {
     answer(core, call, locate::path(0), Last::Follow, of_place, |_| give(TMPFS_MAGIC))
 }
 
+/// statfs(2) of a mounted file system.
+pub(super) fn statfs_of(call: &Call, inode: &Inode) -> Action {
+    let files = &inode.files;
+    let found = files.ask().and_then(|fs| fs.statfs(inode.node));
+    match found {
+        Ok(found) => {
+            let read_only = files.writable().is_err();
+            descriptors::give(call, 1, layout::statfs_of(&found, files.dev, read_only), 0)
+        }
+        Err(errno) => errno.into(),
+    }
+}
+
+/// `XATTR_NAME_MAX`, with its NUL.
+pub(super) const XATTR_NAME: usize = 256;
+/// `XATTR_SIZE_MAX`.
+pub(super) const XATTR_SIZE: usize = 65_536;
+
+/// The name of an extended attribute. Errors: `ERANGE`, `EFAULT`.
+pub(super) fn xattr_name(call: &Call) -> Result<Vec<u8>, Errno> {
+    match call.guest.read_string(call.addr(1), XATTR_NAME) {
+        Ok(name) if !name.is_empty() => Ok(name),
+        Ok(_) | Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Bytes into a buffer whose size may be 0, which asks for the length. Errors: `ERANGE`.
+fn give_sized(call: &Call, buffer: usize, bytes: Result<Vec<u8>, Errno>) -> Action {
+    let room = usize::try_from(call.syscall.args[buffer + 1]).unwrap_or(usize::MAX);
+    match bytes {
+        Ok(bytes) if room == 0 => Action::value(i64::try_from(bytes.len()).unwrap_or(0)),
+        Ok(bytes) if bytes.len() > room => Errno::ERANGE.into(),
+        Ok(bytes) => {
+            let count = i64::try_from(bytes.len()).unwrap_or(0);
+            descriptors::give(call, buffer, bytes, count)
+        }
+        Err(errno) => errno.into(),
+    }
+}
+
+/// getxattr(2) of a file of a mounted file system.
+pub(super) fn get_xattr(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
+    let caller = core.paths.caller(call.tid());
+    let value = xattr_name(call).and_then(|name| {
+        files::change::check_xattr(inode, &caller, &name, READ)?;
+        inode.files.ask()?.getxattr(&caller, inode.node, &name)
+    });
+    give_sized(call, 2, value)
+}
+
+/// listxattr(2) of a file of a mounted file system.
+pub(super) fn list_xattr(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
+    let caller = core.paths.caller(call.tid());
+    let names = inode.files.ask().and_then(|fs| match fs.listxattr(&caller, inode.node) {
+        // Linux has no names for a file system without attributes.
+        Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+        names => names,
+    });
+    let shown = |name: &Vec<u8>| caller.is_privileged() || !name.starts_with(b"trusted.");
+    let joined = names.map(|names| {
+        let names = names.into_iter().filter(shown);
+        names.flat_map(|name| [name, vec![0]].concat()).collect()
+    });
+    give_sized(call, 1, joined)
+}
+
 fn no_xattr(core: &Core, call: &Call, last: Last) -> Action {
     let none = |place: Place| match place {
-        Place::Missing(_) => Errno::ENOENT.into(),
+        Place::Missing(_) | Place::Vacant(_) => Errno::ENOENT.into(),
+        Place::Inode(found) => get_xattr(core, call, &found.inode),
         _ => Errno::ENODATA.into(),
     };
-    answer(core, call, locate::path(0), last, none, |_| Errno::ENODATA.into())
+    answer(core, call, locate::path(0), last, none, |path| {
+        let value = xattr_name(call).and_then(|name| host::get_xattr(&path, &name, last));
+        give_sized(call, 2, value)
+    })
 }
 
 fn no_list(core: &Core, call: &Call, last: Last) -> Action {
     let none = |place: Place| match place {
-        Place::Missing(_) => Errno::ENOENT.into(),
+        Place::Missing(_) | Place::Vacant(_) => Errno::ENOENT.into(),
+        Place::Inode(found) => list_xattr(core, call, &found.inode),
         _ => Action::value(0),
     };
-    answer(core, call, locate::path(0), last, none, |_| Action::value(0))
+    answer(core, call, locate::path(0), last, none, |path| {
+        give_sized(call, 1, host::list_xattr(&path, last))
+    })
 }

@@ -1,8 +1,10 @@
 //! The C layouts of `struct stat`, `struct statx`, `struct statfs`, and nothing else.
 
+use umvu_abi::files;
+
 /// What stat(2) tells about a file. Fields are named after those of `struct stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Attributes {
+pub(crate) struct Attributes {
     /// `st_dev`.
     pub dev: u64,
     /// `st_ino`.
@@ -25,6 +27,32 @@ pub(super) struct Attributes {
     pub blocks: i64,
     /// `st_atim`, `st_mtim`, `st_ctim`: seconds and nanoseconds.
     pub times: [(i64, i64); 3],
+    /// `stx_btime`, when it is known.
+    pub btime: Option<(i64, i64)>,
+}
+
+impl From<&files::Attributes> for Attributes {
+    fn from(file: &files::Attributes) -> Self {
+        let time = |time: files::Time| (time.seconds, i64::from(time.nanos));
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Self {
+            dev: file.dev.unwrap_or(0),
+            ino: file.ino,
+            mode: file.mode,
+            nlink: file.nlink,
+            uid: file.uid,
+            gid: file.gid,
+            rdev: file.rdev,
+            size: signed(file.size),
+            blksize: match i32::try_from(file.blksize) {
+                Ok(0) | Err(_) => 4096,
+                Ok(size) => size,
+            },
+            blocks: signed(file.blocks),
+            times: [time(file.atime), time(file.mtime), time(file.ctime)],
+            btime: file.btime.map(time),
+        }
+    }
 }
 
 /// Where the fields of `struct stat` are that differ between architectures.
@@ -69,6 +97,8 @@ const NATIVE: StatLayout = if cfg!(target_arch = "x86_64") { X86_64 } else { GEN
 
 /// `STATX_BASIC_STATS`.
 const STATX_BASIC_STATS: u32 = 0x7ff;
+/// `STATX_BTIME`.
+const STATX_BTIME: u32 = 0x800;
 const STATX_SIZE: usize = 256;
 const STATFS_SIZE: usize = 120;
 
@@ -90,7 +120,7 @@ impl Bytes {
 }
 
 /// Encodes `struct stat` for stat(2) and newfstatat(2).
-pub(super) fn stat(attributes: &Attributes) -> Vec<u8> {
+pub(crate) fn stat(attributes: &Attributes) -> Vec<u8> {
     encode_stat(attributes, &NATIVE)
 }
 
@@ -114,10 +144,11 @@ fn encode_stat(a: &Attributes, layout: &StatLayout) -> Vec<u8> {
 }
 
 /// Encodes `struct statx` with the basic fields (statx(2)), the same on all architectures.
-pub(super) fn statx(a: &Attributes) -> Vec<u8> {
+pub(crate) fn statx(a: &Attributes) -> Vec<u8> {
     let mut bytes = Bytes(vec![0; STATX_SIZE]);
     let [atime, mtime, ctime] = a.times;
-    bytes.put(0, &STATX_BASIC_STATS.to_ne_bytes());
+    let mask = STATX_BASIC_STATS | if a.btime.is_some() { STATX_BTIME } else { 0 };
+    bytes.put(0, &mask.to_ne_bytes());
     bytes.put(4, &a.blksize.to_ne_bytes());
     bytes.put(16, &a.nlink.to_ne_bytes());
     bytes.put(20, &a.uid.to_ne_bytes());
@@ -126,7 +157,8 @@ pub(super) fn statx(a: &Attributes) -> Vec<u8> {
     bytes.put(32, &a.ino.to_ne_bytes());
     bytes.put(40, &a.size.to_ne_bytes());
     bytes.put(48, &a.blocks.to_ne_bytes());
-    for (at, (seconds, nanos)) in [(64, atime), (96, ctime), (112, mtime)] {
+    let btime = a.btime.unwrap_or_default();
+    for (at, (seconds, nanos)) in [(64, atime), (80, btime), (96, ctime), (112, mtime)] {
         bytes.put(at, &seconds.to_ne_bytes());
         bytes.put(at + 8, &u32::try_from(nanos).unwrap_or(0).to_ne_bytes());
     }
@@ -137,8 +169,29 @@ pub(super) fn statx(a: &Attributes) -> Vec<u8> {
     bytes.0
 }
 
+/// Encodes `struct statfs` (statfs(2)).
+pub(crate) fn statfs_of(found: &files::StatFs, dev: u64, read_only: bool) -> Vec<u8> {
+    /// `ST_VALID`, without which glibc looks the flags up in `/proc/mounts`.
+    const ST_VALID: i64 = 0x20;
+    const ST_RDONLY: i64 = 1;
+    let mut bytes = Bytes(vec![0; STATFS_SIZE]);
+    let block = i64::from(found.block_size);
+    bytes.put(0, &found.kind.to_ne_bytes());
+    bytes.put(8, &block.to_ne_bytes());
+    let counts = [found.blocks, found.free, found.available, found.files, found.free_files];
+    for (index, count) in counts.into_iter().enumerate() {
+        bytes.put(16 + 8 * index, &count.to_ne_bytes());
+    }
+    bytes.put(56, &dev.to_ne_bytes());
+    bytes.put(64, &i64::from(found.name_length).to_ne_bytes());
+    bytes.put(72, &block.to_ne_bytes());
+    let flags = ST_VALID | if read_only { ST_RDONLY } else { 0 };
+    bytes.put(80, &flags.to_ne_bytes());
+    bytes.0
+}
+
 /// Encodes `struct statfs` of an empty file system of this type (statfs(2)).
-pub(super) fn statfs(kind: i64) -> Vec<u8> {
+pub(crate) fn statfs(kind: i64) -> Vec<u8> {
     const BLOCK: i64 = 4096;
     const NAME_MAX: i64 = 255;
     let mut bytes = Bytes(vec![0; STATFS_SIZE]);

@@ -3,20 +3,20 @@
 use std::borrow::Cow;
 
 /// The longest path the kernel takes, with its NUL (`PATH_MAX`).
-pub(super) const PATH_MAX: usize = 4096;
+pub(crate) const PATH_MAX: usize = 4096;
 
 /// The components, without empty ones; `.` and `..` are kept.
-pub(super) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
 
 /// Whether `..` is among the components.
-pub(super) fn climbs(path: &[u8]) -> bool {
+pub(crate) fn climbs(path: &[u8]) -> bool {
     path.windows(2).any(|pair| pair == b"..") && components(path).any(|c| c == b"..")
 }
 
 /// Whether the last component demands a directory: a trailing slash, `.` or `..`.
-pub(super) fn demands_directory(path: &[u8]) -> bool {
+pub(crate) fn demands_directory(path: &[u8]) -> bool {
     matches!(path.rsplit(|byte| *byte == b'/').next(), Some(b"" | b"." | b".."))
 }
 
@@ -35,7 +35,7 @@ fn is_normal(path: &[u8]) -> bool {
 }
 
 /// Brings an absolute path to normal form, `..` taken as text; a copy only when it must change.
-pub(super) fn normalise(path: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn normalise(path: &[u8]) -> Cow<'_, [u8]> {
     if is_normal(path) {
         return Cow::Borrowed(path);
     }
@@ -54,7 +54,7 @@ pub(super) fn normalise(path: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Appends a component. The root is the empty vector here.
-pub(super) fn push(path: &mut Vec<u8>, name: &[u8]) {
+pub(crate) fn push(path: &mut Vec<u8>, name: &[u8]) {
     if path.as_slice() == b"/" {
         path.clear();
     }
@@ -63,13 +63,13 @@ pub(super) fn push(path: &mut Vec<u8>, name: &[u8]) {
 }
 
 /// Takes the last component away; the root stays the root.
-pub(super) fn pop(path: &mut Vec<u8>) {
+pub(crate) fn pop(path: &mut Vec<u8>) {
     let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     path.truncate(end);
 }
 
 /// Joins a relative path to an absolute one; an absolute path replaces it.
-pub(super) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
+pub(crate) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
     if path.starts_with(b"/") {
         return path.to_vec();
     }
@@ -84,7 +84,7 @@ pub(super) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
 
 /// What follows `prefix` in `path`, when `path` is `prefix` (then empty) or below it. Both in
 /// normal form.
-pub(super) fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let prefix = if prefix == b"/" { b"" } else { prefix };
     let rest = path.strip_prefix(prefix)?;
     match rest {
@@ -95,7 +95,7 @@ pub(super) fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Whether a component is a number, as the directories of processes in `/proc`.
-pub(super) fn number(component: &[u8]) -> Option<i32> {
+pub(crate) fn number(component: &[u8]) -> Option<i32> {
     if component.is_empty() || !component.iter().all(u8::is_ascii_digit) {
         return None;
     }

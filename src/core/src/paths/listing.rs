@@ -14,6 +14,7 @@ use super::{
     resolve::{Place, TreeEntry},
     territory::Territory,
 };
+use crate::view::Mount;
 
 /// Lists a place. Errors: `ENOTDIR`; those of reading the real directory.
 pub(super) fn of(place: &Place, territory: &Territory) -> Result<Listing, Errno> {
@@ -25,7 +26,11 @@ pub(super) fn of(place: &Place, territory: &Territory) -> Result<Listing, Errno>
             listing.extend(real(path)?);
             Ok(listing)
         }
-        Place::Real(_) | Place::Node(_) | Place::Missing(_) => Err(Errno::ENOTDIR),
+        Place::Real(_)
+        | Place::Node(_)
+        | Place::Missing(_)
+        | Place::Inode(_)
+        | Place::Vacant(_) => Err(Errno::ENOTDIR),
     }
 }
 
@@ -46,12 +51,28 @@ fn of_entry(entry: &TreeEntry) -> Result<Listing, Errno> {
 
 /// The names that lead to mount points.
 fn mounted(path: &[u8], territory: &Territory) -> Listing {
-    let names = territory.children(path).into_iter().flatten();
-    let kind = |name: &Vec<u8>| {
-        let is_node = territory.node(&join(path, name)).is_some();
-        (name.clone(), if is_node { Kind::Socket } else { Kind::Directory })
+    let kind = |name: Vec<u8>| {
+        let target = join(path, &name);
+        let kind = match (territory.node(&target), territory.sub_device(&target)) {
+            (Some(mount), _) => kind_of(mount),
+            (None, Some(_)) => Kind::File,
+            (None, None) => Kind::Directory,
+        };
+        (name, kind)
     };
-    names.map(kind).collect()
+    territory.names_in(path).into_iter().map(kind).collect()
+}
+
+/// What a mount point shows as, as far as an unprivileged process can make it.
+fn kind_of(mount: &Mount) -> Kind {
+    if mount.is_stack() {
+        return Kind::Socket;
+    }
+    match mount.root.as_ref().and_then(|root| root.kind().ok()) {
+        None | Some(libc::S_IFDIR) => Kind::Directory,
+        Some(libc::S_IFCHR) => Kind::Character,
+        Some(_) => Kind::File,
+    }
 }
 
 fn real(path: &[u8]) -> Result<Listing, Errno> {

@@ -19,7 +19,7 @@ use crate::{Core, view::Mount};
 
 /// Which arguments of a call make its path.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct At {
+pub(crate) struct At {
     /// The argument with the directory descriptor; None for the working directory.
     pub directory: Option<usize>,
     /// The argument with the path.
@@ -27,18 +27,18 @@ pub(super) struct At {
 }
 
 /// The path in argument `n`, relative to the working directory.
-pub(super) const fn path(n: usize) -> At {
+pub(crate) const fn path(n: usize) -> At {
     At { directory: None, path: n }
 }
 
 /// The path in argument `n + 1`, relative to the descriptor in argument `n`.
-pub(super) const fn at(n: usize) -> At {
+pub(crate) const fn at(n: usize) -> At {
     At { directory: Some(n), path: n + 1 }
 }
 
 /// What the path of a call names.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// The kernel's: forward the call.
     Kernel,
     /// Something virtual.
@@ -50,7 +50,7 @@ pub(super) enum Target {
 
 /// Answers a call about one path: forwards what is the kernel's. Merged directories are the
 /// kernel's here: only their listings differ.
-pub(super) fn answer(
+pub(crate) fn answer(
     core: &Core,
     call: &Call,
     at: At,
@@ -67,7 +67,7 @@ pub(super) fn answer(
 }
 
 /// Tells what the path of a call names. Errors: those of [`Resolver::resolve`].
-pub(super) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Target, Errno> {
+pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Target, Errno> {
     core.paths.settle();
     let territory = core.paths.territory(&core.view);
     if territory.is_empty() {
@@ -116,18 +116,53 @@ fn describe(path: &[u8], place: &Place) -> String {
         Place::Directory(_) => "a directory",
         Place::Node(_) => "a node",
         Place::Entry(_) => "generated",
-        Place::Missing(_) => "nothing",
+        Place::Missing(_) | Place::Vacant(_) => "nothing",
+        Place::Inode(_) => "of a mounted file system",
     };
     let [path, found] = [path, place.path()].map(String::from_utf8_lossy);
     format!("{path} is {found}, {kind}")
 }
 
 /// Resolves an absolute path for a thread. Errors: those of [`Resolver::resolve`].
-pub(super) fn resolve(core: &Core, tid: Tid, path: &[u8], last: Last) -> Result<Place, Errno> {
-    let territory = core.paths.territory(&core.view);
+pub(crate) fn resolve(core: &Core, tid: Tid, path: &[u8], last: Last) -> Result<Place, Errno> {
+    resolve_in(core, &core.paths.territory(&core.view), tid, path, last)
+}
+
+/// As [`resolve`], in the view of some moment.
+pub(crate) fn resolve_in(
+    core: &Core,
+    territory: &Territory,
+    tid: Tid,
+    path: &[u8],
+    last: Last,
+) -> Result<Place, Errno> {
     let leader = core.paths.threads.get(tid).leader();
-    let resolver = Resolver { territory: &territory, world: &Live(core), caller: tid, leader };
+    let resolver = Resolver { territory, world: &Live(core), caller: tid, leader };
     resolver.resolve(b"/", path, last)
+}
+
+/// Walks a path from a directory, links at the end followed.
+pub(crate) fn walk_in(
+    core: &Core,
+    territory: &Territory,
+    tid: Tid,
+    start: &[u8],
+    path: &[u8],
+) -> Result<Place, Errno> {
+    let leader = core.paths.threads.get(tid).leader();
+    let resolver = Resolver { territory, world: &Live(core), caller: tid, leader };
+    resolver.resolve(start, path, Last::Follow)
+}
+
+/// The virtual path that a path of the kernel stands for.
+pub(crate) fn stands_for(core: &Core, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
+    Live(core).stands_for(link)
+}
+
+/// The working directory of a caller, in its view. Errors: `ENOENT`.
+pub(crate) fn cwd(core: &Core, call: &Call) -> Result<Vec<u8>, Errno> {
+    let link = call.guest.cwd_link()?;
+    Live(core).stands_for(&link).unwrap_or(Ok(link))
 }
 
 /// Where a path starts.
@@ -159,22 +194,29 @@ fn base(core: &Core, call: &Call, at: At, territory: &Territory, path: &[u8]) ->
             }
             let is_boring = |directory: &[u8]| {
                 let materialised = core.paths.directories.stands_for(directory).is_some();
-                !materialised && territory.is_boring(directory)
+                let object = core.objects.stands_for(directory).is_some();
+                !materialised && !object && territory.is_boring(directory)
             };
             thread.look(generation, || call.guest.cwd_link(), is_boring)
         }
     };
     let Ok(link) = link else { return Base::Unknown };
     match core.paths.directories.stands_for(&link) {
-        Some(Ok(path)) => Base::Materialised(path),
-        Some(Err(_)) => Base::Unknown,
+        Some(Ok(path)) => return Base::Materialised(path),
+        Some(Err(_)) => return Base::Unknown,
+        None => {}
+    }
+    match core.objects.stands_for(&link) {
+        Some(Ok(held)) => Base::Materialised(held.inode.path()),
+        // What is forgotten, or was removed: there is nothing in it.
+        Some(Err(_)) => Base::Materialised(b"/proc/0".to_vec()),
         None if link.starts_with(b"/") => Base::Kernel(link),
         None => Base::Unknown,
     }
 }
 
 /// The absolute path of a call as text. Errors: `EFAULT`, `ENOENT` for the empty path, `EBADF`.
-pub(super) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errno> {
+pub(crate) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errno> {
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX)?;
     if path.is_empty() {
         return Err(Errno::ENOENT);
@@ -184,7 +226,7 @@ pub(super) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errn
         Some(n) if call.fd(n).0 != libc::AT_FDCWD => call.guest.fd_link(call.fd(n))?,
         _ => call.guest.cwd_link()?,
     };
-    let base = core.paths.directories.stands_for(&link).unwrap_or(Ok(link))?;
+    let base = Live(core).stands_for(&link).unwrap_or(Ok(link))?;
     Ok(join(&base, &path))
 }
 
@@ -194,6 +236,10 @@ struct Live<'a>(&'a Core);
 impl World for Live<'_> {
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         Bare(&self.0.paths.directories).read_link(path)
+    }
+
+    fn credentials(&self, tid: Tid) -> umvu_abi::files::Caller {
+        self.0.paths.caller(tid)
     }
 
     fn exists(&self, path: &[u8]) -> bool {
@@ -207,7 +253,10 @@ impl World for Live<'_> {
     }
 
     fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-        Bare(&self.0.paths.directories).stands_for(link)
+        match self.0.objects.stands_for(link) {
+            Some(held) => Some(held.map(|held| held.inode.path())),
+            None => Bare(&self.0.paths.directories).stands_for(link),
+        }
     }
 }
 
@@ -230,9 +279,13 @@ impl World for Bare<'_> {
     fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
         self.0.stands_for(link)
     }
+
+    fn credentials(&self, _: Tid) -> umvu_abi::files::Caller {
+        umvu_abi::files::Caller::root()
+    }
 }
 
 /// Bytes as a path of the host.
-pub(super) fn os_path(path: &[u8]) -> &Path {
+pub(crate) fn os_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }

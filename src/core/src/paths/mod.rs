@@ -20,22 +20,27 @@
 mod attributes;
 mod change;
 mod content;
+mod credentials;
 mod cwd;
+mod descriptors;
 mod directories;
+mod exec;
 #[cfg(test)]
 mod fake;
-mod host;
+pub(crate) mod host;
 mod inspect;
 mod layout;
-mod lexical;
+pub(crate) mod lexical;
+mod listdir;
 mod listing;
-mod locate;
+pub(crate) mod locate;
 mod names;
 mod open;
+mod open_inode;
 mod promises;
-mod resolve;
+pub(crate) mod resolve;
 mod stat;
-mod territory;
+pub(crate) mod territory;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -43,7 +48,7 @@ mod threads;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use umvu_abi::{Errno, Tid};
+use umvu_abi::{Errno, Tid, files::Caller};
 use umvu_tracer::api::{Birth, Call};
 
 use self::{
@@ -51,11 +56,10 @@ use self::{
     directories::Directories,
     lexical::{PATH_MAX, normalise},
     promises::Promises,
-    resolve::{Last, Resolver},
     territory::Territory,
     threads::Threads,
 };
-use crate::{dispatch::Row, rundir::RunDir, view::View};
+use crate::{Core, dispatch::Row, rundir::RunDir, view::View};
 
 /// What the path calls keep.
 #[derive(Debug)]
@@ -102,41 +106,25 @@ impl Paths {
         self.writers.settle();
     }
 
-    /// Makes a path argument absolute, in the caller's view: relative to its working directory,
-    /// without `.`, `..` and symbolic links. What does not exist is taken as text.
-    /// Errors: `ENOENT` for the empty path, `ENAMETOOLONG`, `ELOOP`, `ENOTDIR`, `EINVAL` when the
-    /// result is not UTF-8.
-    pub fn absolute(&self, call: &Call, path: &str) -> Result<String, Errno> {
-        if path.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        let start = if path.starts_with('/') {
-            b"/".to_vec()
-        } else {
-            let link = call.guest.cwd_link()?;
-            self.directories.stands_for(&link).unwrap_or(Ok(link))?
-        };
-        let territory = Arc::clone(&self.territory.read());
-        let caller = call.tid();
-        let leader = self.threads.get(caller).leader();
-        let world = &locate::Bare(&self.directories);
-        let resolver = Resolver { territory: &territory, world, caller, leader };
-        let place = resolver.resolve(&start, path.as_bytes(), Last::Follow)?;
-        let absolute = normalise(place.path()).into_owned();
-        if absolute.len() >= PATH_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        String::from_utf8(absolute).map_err(|_| Errno::EINVAL)
+    /// The credentials of a thread.
+    pub(crate) fn caller(&self, tid: Tid) -> Caller {
+        self.threads.get(tid).credentials()
     }
 
-    /// The first components of all paths that may concern the view now.
+    /// The first components of all paths that may concern the view now; None: every path does.
     #[must_use]
-    pub fn first_components(&self, view: &View) -> Vec<Vec<u8>> {
-        self.territory(view).first_components()
+    pub fn first_components(&self, view: &View) -> Option<Vec<Vec<u8>>> {
+        let territory = self.territory(view);
+        (!territory.covers_all()).then(|| territory.first_components())
+    }
+
+    /// What was virtual before a mount was made.
+    pub(crate) fn territory_before(&self, view: &View, serial: u64) -> Territory {
+        Territory::before(view, self.directories.root(), serial)
     }
 
     /// What is virtual now.
-    fn territory(&self, view: &View) -> Arc<Territory> {
+    pub(crate) fn territory(&self, view: &View) -> Arc<Territory> {
         let current = Arc::clone(&self.territory.read());
         if current.is_current(view) {
             return current;
@@ -144,6 +132,29 @@ impl Paths {
         let fresh = Arc::new(Territory::of(view, self.directories.root()));
         *self.territory.write() = Arc::clone(&fresh);
         fresh
+    }
+}
+
+impl Core {
+    /// Makes a path argument absolute, in the caller's view: relative to its working directory,
+    /// without `.`, `..` and symbolic links. What does not exist is taken as text.
+    /// Errors: `ENOENT` for the empty path, `ENAMETOOLONG`, `ELOOP`, `ENOTDIR`, `EINVAL` when the
+    /// result is not UTF-8.
+    pub(crate) fn absolute(&self, call: &Call, path: &[u8]) -> Result<String, Errno> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let start = if path.starts_with(b"/") { b"/".to_vec() } else { locate::cwd(self, call)? };
+        // A mount point may be a file: whether a slash may follow is not asked here.
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(1, |at| at + 1);
+        let path = &path[..end];
+        let territory = self.paths.territory(&self.view);
+        let place = locate::walk_in(self, &territory, call.tid(), &start, path)?;
+        let absolute = normalise(place.path()).into_owned();
+        if absolute.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        String::from_utf8(absolute).map_err(|_| Errno::EINVAL)
     }
 }
 
@@ -156,5 +167,9 @@ pub fn rows() -> Vec<Row> {
     rows.extend(change::rows());
     rows.extend(names::rows());
     rows.extend(cwd::rows());
+    rows.extend(credentials::rows());
+    rows.extend(descriptors::rows());
+    rows.extend(listdir::rows());
+    rows.extend(exec::rows());
     rows
 }

@@ -10,6 +10,7 @@ use super::{
     attributes::{self, Caller, Ids},
     content, host, listing,
     locate::{self, At, Target, locate},
+    open_inode,
     resolve::{Last, Place, TreeEntry},
 };
 use crate::{
@@ -42,21 +43,21 @@ const fn row(name: &'static str, handler: Handler) -> Row {
 
 /// How to open.
 #[derive(Debug, Clone, Copy)]
-struct How {
-    flags: OFlag,
-    mode: u32,
+pub(super) struct How {
+    pub(super) flags: OFlag,
+    pub(super) mode: u32,
 }
 
 impl How {
-    fn reads(self) -> bool {
+    pub(super) fn reads(self) -> bool {
         self.flags & OFlag::O_ACCMODE != OFlag::O_WRONLY
     }
 
-    fn writes(self) -> bool {
+    pub(super) fn writes(self) -> bool {
         self.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
     }
 
-    fn has(self, flag: OFlag) -> bool {
+    pub(super) fn has(self, flag: OFlag) -> bool {
         self.flags.contains(flag)
     }
 }
@@ -94,6 +95,13 @@ fn open(core: &Core, call: &Call, at: At, how: How) -> Action {
         Ok(Target::Kernel) => return Action::Forward,
         // The real directory serves as a handle as well, and stays recognisable.
         Ok(Target::Virtual(Place::Merged(_))) if how.has(OFlag::O_PATH) => return Action::Forward,
+        Ok(Target::Virtual(Place::Inode(_))) if exclusive => Err(Errno::EEXIST),
+        Ok(Target::Virtual(Place::Inode(found))) => {
+            return open_inode::open(core, call, &found, how);
+        }
+        Ok(Target::Virtual(Place::Vacant(vacant))) if how.has(OFlag::O_CREAT) => {
+            return open_inode::create(core, call, &vacant, how);
+        }
         Ok(Target::Virtual(place)) => open_place(core, call, &place, how),
         Ok(Target::Elsewhere(path)) => return open_elsewhere(core, call, path, how),
         Err(errno) => Err(errno),
@@ -123,7 +131,9 @@ fn open_place(core: &Core, call: &Call, place: &Place, how: How) -> Result<Owned
         Place::Missing(path) if how.has(OFlag::O_CREAT) && path.starts_with(b"/sys") => {
             Err(Errno::EACCES)
         }
-        Place::Real(_) | Place::Missing(_) => Err(Errno::ENOENT),
+        Place::Real(_) | Place::Missing(_) | Place::Inode(_) | Place::Vacant(_) => {
+            Err(Errno::ENOENT)
+        }
         Place::Entry(entry) => match entry.entry {
             Entry::Directory(_) => open_directory(core, place, how),
             Entry::File { mode } => open_file(core, call, entry, mode, how),

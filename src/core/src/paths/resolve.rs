@@ -8,22 +8,32 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, Tid, tree::Entry, tree::Tree};
+use umvu_abi::{
+    Errno, Tid,
+    files::Caller,
+    module::Mounted,
+    tree::{Entry, Tree},
+};
 
 use super::{
     lexical::{components, demands_directory, number, pop, push},
     territory::Territory,
 };
-use crate::view::Mount;
+use crate::{
+    files::{Inode, access},
+    view::Mount,
+};
 
 /// How many symbolic links one path may have (path_resolution(7)).
 const LINKS_LIMIT: usize = 40;
 /// How many components may wait: a chain of long links is cut here.
 const COMPONENTS_LIMIT: usize = 8192;
+/// The longest name (`NAME_MAX`).
+const NAME_MAX: usize = 255;
 
 /// Whether a symbolic link at the end of the path is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
+pub(crate) enum Last {
     /// `AT_SYMLINK_FOLLOW`: stat(2), open(2).
     Follow,
     /// `AT_SYMLINK_NOFOLLOW`: lstat(2), unlink(2).
@@ -32,7 +42,7 @@ pub(super) enum Last {
 
 /// What a path names. Paths are absolute, canonical, without symbolic links but perhaps the last.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The kernel's file, or none.
     Real(Vec<u8>),
     /// The kernel's directory, with mount points in it that the kernel does not show.
@@ -45,24 +55,54 @@ pub(super) enum Place {
     Entry(TreeEntry),
     /// A name that a directory of a tree has not.
     Missing(Vec<u8>),
+    /// A file of a mounted file system, or a device.
+    Inode(Found),
+    /// A name that a directory of a mounted file system has not.
+    Vacant(Vacant),
+}
+
+/// A file of a mounted file system.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// The file.
+    pub(crate) inode: Arc<Inode>,
+    /// The directory it was found in and its name there; None for the root of a mount.
+    pub(crate) parent: Option<(Arc<Inode>, Vec<u8>)>,
+    /// The canonical absolute path.
+    pub(crate) path: Vec<u8>,
+}
+
+/// A name that a directory of a mounted file system has not.
+#[derive(Debug, Clone)]
+pub(crate) struct Vacant {
+    /// The directory.
+    pub(crate) parent: Arc<Inode>,
+    /// The name.
+    pub(crate) name: Vec<u8>,
+    /// The canonical absolute path.
+    pub(crate) path: Vec<u8>,
+    /// Whether the path demands a directory.
+    pub(crate) slash: bool,
 }
 
 impl Place {
     /// The canonical absolute path.
-    pub(super) fn path(&self) -> &[u8] {
+    pub(crate) fn path(&self) -> &[u8] {
         match self {
             Self::Real(path) | Self::Merged(path) | Self::Directory(path) | Self::Missing(path) => {
                 path
             }
             Self::Node(mount) => mount.target.as_bytes(),
             Self::Entry(entry) => &entry.path,
+            Self::Inode(found) => &found.path,
+            Self::Vacant(vacant) => &vacant.path,
         }
     }
 }
 
 /// Something in the tree of a stack.
 #[derive(Debug, Clone)]
-pub(super) struct TreeEntry {
+pub(crate) struct TreeEntry {
     /// The stack's mount.
     pub mount: Arc<Mount>,
     /// The tree.
@@ -76,7 +116,7 @@ pub(super) struct TreeEntry {
 }
 
 /// What the resolver asks of the world outside.
-pub(super) trait World {
+pub(crate) trait World {
     /// Reads a symbolic link of the kernel's. Errors: `EINVAL` for what is not one, `ENOENT`.
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
 
@@ -88,11 +128,14 @@ pub(super) trait World {
 
     /// The virtual path that a kernel path of a materialised directory stands for.
     fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>>;
+
+    /// The credentials of the thread that asks.
+    fn credentials(&self, tid: Tid) -> Caller;
 }
 
 /// Resolves paths for one thread.
 #[derive(Debug)]
-pub(super) struct Resolver<'a, W> {
+pub(crate) struct Resolver<'a, W> {
     /// What is virtual.
     pub territory: &'a Territory,
     /// The world outside.
@@ -111,7 +154,47 @@ enum Step {
     Absent,
     /// A name that the kernel has not.
     Nowhere,
+    /// A name that a mounted file system has not.
+    Vacant,
     Link(Vec<u8>),
+}
+
+/// What one component of a path stands on.
+#[derive(Debug, Clone)]
+enum Spot {
+    /// The kernel's, a tree's, or nothing.
+    Other,
+    /// A file of a mounted file system.
+    Inode(Arc<Inode>),
+}
+
+/// A path under way: its components and what each stands on, the root first.
+struct Trail {
+    here: Vec<u8>,
+    spots: Vec<Spot>,
+}
+
+impl Trail {
+    fn top(&self) -> &Spot {
+        self.spots.last().unwrap_or(&Spot::Other)
+    }
+
+    fn push(&mut self, spot: Spot) {
+        self.spots.push(spot);
+    }
+
+    /// One component up; the root stays.
+    fn pop(&mut self) {
+        pop(&mut self.here);
+        if self.spots.len() > 1 {
+            self.spots.pop();
+        }
+    }
+
+    fn restart(&mut self) {
+        self.here.clear();
+        self.spots.truncate(1);
+    }
 }
 
 /// A position in the tree of a stack.
@@ -124,56 +207,73 @@ struct Located {
 impl<W: World> Resolver<'_, W> {
     /// Walks `path` from `start`. Errors: `ENOENT`, `ENOTDIR`, `ELOOP` where the walk is virtual;
     /// errors of the kernel's directories are left for the kernel to report.
-    pub(super) fn resolve(&self, start: &[u8], path: &[u8], last: Last) -> Result<Place, Errno> {
+    pub(crate) fn resolve(&self, start: &[u8], path: &[u8], last: Last) -> Result<Place, Errno> {
         self.walk(start, path, last).map(|(place, _)| place)
     }
 
     /// As [`Resolver::resolve`], and tells whether the walk has left a directory that the kernel
     /// has not by `..`.
-    pub(super) fn walk(
+    pub(crate) fn walk(
         &self,
         start: &[u8],
         path: &[u8],
         last: Last,
     ) -> Result<(Place, bool), Errno> {
         let mut has_left = false;
-        let mut here = if start == b"/" { Vec::new() } else { start.to_vec() };
-        if path.starts_with(b"/") {
-            here.clear();
-        }
-        if self.territory.node(&here).is_some() {
-            return Err(Errno::ENOTDIR);
-        }
+        let mut trail = self.start(if path.starts_with(b"/") { b"/" } else { start })?;
         let mut waiting: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
         let directory = demands_directory(path);
         let mut links = 0;
+        let mut vacant = None;
         while let Some(name) = waiting.pop() {
+            if let Spot::Inode(inode) = trail.top()
+                && !inode.is_directory()?
+            {
+                return Err(Errno::ENOTDIR);
+            }
             match name.as_slice() {
                 b"." => continue,
                 b".." => {
-                    has_left |= self.is_only_virtual(&here);
-                    pop(&mut here);
+                    let virtually = matches!(trail.top(), Spot::Inode(_));
+                    has_left |= virtually || self.is_only_virtual(&trail.here);
+                    trail.pop();
                     continue;
                 }
-                name => push(&mut here, name),
+                name => push(&mut trail.here, name),
             }
             let is_last = waiting.is_empty();
-            match self.step(&here)? {
+            let above = trail.top().clone();
+            let (step, spot) = self.step(&above, &trail.here, &name)?;
+            trail.push(spot);
+            match step {
                 Step::Link(target) if !is_last || directory || last == Last::Follow => {
                     links += 1;
                     if links > LINKS_LIMIT || waiting.len() > COMPONENTS_LIMIT {
                         return Err(Errno::ELOOP);
                     }
-                    pop(&mut here);
+                    if target.is_empty() {
+                        return Err(Errno::ENOENT);
+                    }
+                    has_left |= matches!(above, Spot::Inode(_));
+                    trail.pop();
                     if target.starts_with(b"/") {
-                        here.clear();
+                        trail.restart();
+                    }
+                    if demands_directory(&target) {
+                        waiting.push(b".".to_vec());
                     }
                     waiting.extend(components(&target).rev().map(<[u8]>::to_vec));
                 }
                 Step::Leaf if !is_last || directory => return Err(Errno::ENOTDIR),
-                Step::Absent if !is_last => return Err(Errno::ENOENT),
+                Step::Absent | Step::Vacant if !is_last => return Err(Errno::ENOENT),
+                Step::Vacant => {
+                    if let Spot::Inode(parent) = above {
+                        vacant = Some((parent, name));
+                    }
+                }
                 Step::Nowhere if !is_last => {
                     // The kernel will say so; a path to be mounted on is taken as text.
+                    let mut here = trail.here;
                     let rest = waiting.iter().rev();
                     rest.for_each(|name| push(&mut here, name));
                     return Ok((Place::Real(here), has_left));
@@ -181,10 +281,43 @@ impl<W: World> Resolver<'_, W> {
                 _ => {}
             }
         }
-        if here.is_empty() {
-            here.push(b'/');
+        if trail.here.is_empty() {
+            trail.here.push(b'/');
         }
-        self.place(here).map(|place| (place, has_left))
+        if let Some((parent, name)) = vacant {
+            let vacant = Vacant { parent, name, path: trail.here, slash: directory };
+            return Ok((Place::Vacant(vacant), has_left));
+        }
+        self.place(trail).map(|place| (place, has_left))
+    }
+
+    /// A trail that has got to a directory without symbolic links. Errors: `ENOTDIR` for the node of
+    /// a stack, those of the file systems on the way.
+    fn start(&self, directory: &[u8]) -> Result<Trail, Errno> {
+        let mut trail = Trail { here: Vec::new(), spots: vec![self.root_of(b"/", &Spot::Other)] };
+        for name in components(directory) {
+            push(&mut trail.here, name);
+            let mut spot = self.root_of(&trail.here, trail.top());
+            if let (Spot::Other, Spot::Inode(above)) = (&spot, trail.top()) {
+                let caller = self.world.credentials(self.caller);
+                match above.files.lookup(&caller, above, name) {
+                    Ok(inode) => spot = Spot::Inode(inode),
+                    Err(Errno::ENOENT) if self.territory.children(&trail.here).is_some() => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            trail.push(spot);
+        }
+        if self.territory.node(&trail.here).is_some_and(|mount| mount.is_stack()) {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(trail)
+    }
+
+    /// What is mounted at exactly this path, when that is a file system or a device.
+    fn root_of(&self, path: &[u8], _above: &Spot) -> Spot {
+        let mount = self.territory.node(path);
+        mount.and_then(|mount| mount.root.clone()).map_or(Spot::Other, Spot::Inode)
     }
 
     /// Whether the kernel has no such directory.
@@ -193,7 +326,63 @@ impl<W: World> Resolver<'_, W> {
         concerned && !self.world.exists(path)
     }
 
-    fn step(&self, path: &[u8]) -> Result<Step, Errno> {
+    fn step(&self, above: &Spot, path: &[u8], name: &[u8]) -> Result<(Step, Spot), Errno> {
+        if let Spot::Inode(root) = self.root_of(path, above) {
+            let step = if root.is_directory()? { Step::Onward } else { Step::Leaf };
+            return Ok((step, Spot::Inode(root)));
+        }
+        if let Some(device) = self.sub_device(path) {
+            return Ok((Step::Leaf, Spot::Inode(device)));
+        }
+        match above {
+            Spot::Inode(directory) => self.step_inside(directory, path, name),
+            Spot::Other => self.step_outside(path).map(|step| (step, Spot::Other)),
+        }
+    }
+
+    fn sub_device(&self, path: &[u8]) -> Option<Arc<Inode>> {
+        let (mount, number) = self.territory.sub_device(path)?;
+        let root = mount.root.as_ref()?;
+        let name = number.to_string();
+        root.files.lookup(&Caller::root(), root, name.as_bytes()).ok()
+    }
+
+    /// A name in a directory of a mounted file system.
+    fn step_inside(
+        &self,
+        directory: &Arc<Inode>,
+        path: &[u8],
+        name: &[u8],
+    ) -> Result<(Step, Spot), Errno> {
+        let caller = self.world.credentials(self.caller);
+        access::search(directory, &caller)?;
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        match directory.files.lookup(&caller, directory, name) {
+            Ok(inode) => {
+                let step = match inode.kind()? {
+                    libc::S_IFLNK => {
+                        let files = inode.files.ask()?;
+                        Step::Link(files.readlink(&caller, inode.node)?)
+                    }
+                    libc::S_IFDIR => Step::Onward,
+                    _ => Step::Leaf,
+                };
+                Ok((step, Spot::Inode(inode)))
+            }
+            Err(Errno::ENOENT) if self.territory.children(path).is_some() => {
+                Ok((Step::Onward, Spot::Other))
+            }
+            Err(Errno::ENOENT) if self.territory.node(path).is_some() => {
+                Ok((Step::Leaf, Spot::Other))
+            }
+            Err(Errno::ENOENT) => Ok((Step::Vacant, Spot::Other)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn step_outside(&self, path: &[u8]) -> Result<Step, Errno> {
         if self.territory.is_private(path) {
             return Err(Errno::EACCES);
         }
@@ -242,6 +431,9 @@ impl<W: World> Resolver<'_, W> {
         if self.territory.is_empty() {
             return None;
         }
+        if let Some(located) = self.mounted_tree(path) {
+            return Some(located);
+        }
         let mut parts = components(path);
         let (mount, tree) = match parts.next()? {
             b"proc" => match parts.next()? {
@@ -284,7 +476,27 @@ impl<W: World> Resolver<'_, W> {
         Some(Located { mount, tree, inner })
     }
 
-    fn place(&self, path: Vec<u8>) -> Result<Place, Errno> {
+    /// The generated tree that is mounted above a path.
+    fn mounted_tree(&self, path: &[u8]) -> Option<Located> {
+        let (mount, inner) = self.territory.tree(path)?;
+        let Mounted::Tree(tree) = &mount.content else { return None };
+        let inner = String::from_utf8_lossy(inner).into_owned();
+        Some(Located { mount: Arc::clone(mount), tree: Arc::clone(tree), inner })
+    }
+
+    fn place(&self, trail: Trail) -> Result<Place, Errno> {
+        let Trail { here: path, mut spots } = trail;
+        if let Some(Spot::Inode(inode)) = spots.pop() {
+            let is_root = self.territory.node(&path).is_some();
+            let parent = match spots.pop() {
+                Some(Spot::Inode(parent)) if !is_root => {
+                    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                    Some((parent, name.to_vec()))
+                }
+                _ => None,
+            };
+            return Ok(Place::Inode(Found { inode, parent, path }));
+        }
         if let Some(Located { mount, tree, inner }) = self.locate(&path) {
             return match tree.entry(&inner) {
                 Ok(entry) => Ok(Place::Entry(TreeEntry { mount, tree, inner, path, entry })),
@@ -338,6 +550,7 @@ mod tests {
             Ok(Place::Node(mount)) => format!("node {}", mount.target),
             Ok(Place::Entry(entry)) => text("entry", &entry.path),
             Ok(Place::Missing(path)) => text("missing", &path),
+            Ok(place @ (Place::Inode(_) | Place::Vacant(_))) => text("inode", place.path()),
             Err(errno) => format!("{errno:?}"),
         }
     }

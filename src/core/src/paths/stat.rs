@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use umvu_abi::{Errno, tree::Entry};
-use umvu_tracer::api::{Action, Call, Reply, Trap};
+use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{
-    attributes, host,
+    attributes, descriptors, host,
     layout::{self, Attributes},
     locate::{self, At, Target, locate},
     open,
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Core,
     dispatch::{Row, always},
+    files::Held,
 };
 
 const NOTE: &str = "nodes of stacks, generated files and their directories; descriptors are native";
@@ -30,14 +31,38 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A row of a call that stays native when it asks about a descriptor by `AT_EMPTY_PATH`.
+/// A row of a call that stays native when it asks about a descriptor by `AT_EMPTY_PATH`, unless the
+/// process holds virtual files.
 const fn by_descriptor(name: &'static str, handler: crate::dispatch::Handler, flags: u8) -> Row {
     const EMPTY: u32 = libc::AT_EMPTY_PATH.cast_unsigned();
-    let trap = Trap::Unless { index: flags, mask: EMPTY, value: EMPTY };
+    let before = Before::Unless { index: flags, mask: EMPTY, value: EMPTY };
+    let trap = Trap::Watched(Watch::Looks, before);
     Row { name, trap, interruptible: false, handler, note: NOTE }
 }
 
+/// Whether `AT_EMPTY_PATH` is among the flags.
+pub(super) fn is_empty_path(flags: i32) -> bool {
+    flags & libc::AT_EMPTY_PATH != 0
+}
+
+/// fstat(2) of a virtual file, into the buffer in an argument.
+pub(super) fn of_held(core: &Core, call: &Call, held: &Held, buffer: usize) -> Action {
+    give_bytes(call, buffer, descriptors::encode(core, call, held, layout::stat))
+}
+
+fn give_bytes(call: &Call, buffer: usize, bytes: Result<Vec<u8>, Errno>) -> Action {
+    match bytes {
+        Ok(bytes) => descriptors::give(call, buffer, bytes, 0),
+        Err(errno) => errno.into(),
+    }
+}
+
 fn newfstatat(core: &Core, call: &Call) -> Action {
+    if is_empty_path(call.int(3))
+        && let Some(held) = descriptors::by_empty_path(core, call, 1)
+    {
+        return held.map_or_else(Into::into, |held| of_held(core, call, &held, 2));
+    }
     stat(core, call, locate::at(0), 2, last(call.int(3)))
 }
 
@@ -51,6 +76,12 @@ fn stat(core: &Core, call: &Call, at: At, buffer: usize, last: Last) -> Action {
 }
 
 fn statx(core: &Core, call: &Call) -> Action {
+    if is_empty_path(call.int(2))
+        && let Some(held) = descriptors::by_empty_path(core, call, 1)
+    {
+        let bytes = held.and_then(|held| descriptors::encode(core, call, &held, layout::statx));
+        return give_bytes(call, 4, bytes);
+    }
     let last = last(call.int(2));
     look(core, call, locate::at(0), last, |attributes| give(call, 4, attributes, layout::statx))
 }
@@ -65,6 +96,10 @@ fn look(
     match locate(core, call, at, last) {
         Ok(Target::Kernel) => Action::Forward,
         Ok(Target::Virtual(Place::Merged(path))) => give(of_merged(core, &path)),
+        Ok(Target::Virtual(Place::Inode(found))) => {
+            let caller = core.paths.caller(call.tid());
+            give(found.inode.attributes(&caller).map(|looks| (&looks).into()))
+        }
         Ok(Target::Virtual(place)) => give(attributes_of(core, &place)),
         Ok(Target::Elsewhere(path)) => match locate::resolve(core, call.tid(), &path, Last::Keep) {
             Ok(Place::Merged(path)) => give(of_merged(core, &path)),

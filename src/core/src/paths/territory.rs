@@ -6,6 +6,8 @@ use std::{
 };
 
 use super::lexical::{below, climbs, components, normalise, number, pop, push};
+use umvu_abi::module::Mounted;
+
 use crate::view::{Mount, View};
 
 /// Where sysfs has the interfaces; those of a stack are all virtual devices.
@@ -14,11 +16,17 @@ const SYSFS: [&[u8]; 2] = [b"/sys/class/net", b"/sys/devices/virtual/net"];
 /// The interesting paths of one generation of the view: the mount points, their ancestors, and
 /// the network files of procfs and sysfs.
 #[derive(Debug, Default)]
-pub(super) struct Territory {
+pub(crate) struct Territory {
     generation: u32,
     nodes: HashMap<Vec<u8>, Arc<Mount>>,
     /// Directories above a mount point, with the names that lead to one.
     ancestors: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Whether something is mounted over the root: then everything is virtual.
+    covers_all: bool,
+    /// The mount points of generated trees.
+    trees: Vec<Vec<u8>>,
+    /// The mount points of devices, which may have sub-devices beside them.
+    devices: Vec<Vec<u8>>,
     /// First components of the mount points, and of the private directory.
     tops: Vec<Vec<u8>>,
     /// The hypervisor's own: the materialised directories, not to be met by their paths.
@@ -27,15 +35,28 @@ pub(super) struct Territory {
 
 impl Territory {
     /// Surveys the view. `private` is where the materialised directories are.
-    pub(super) fn of(view: &View, private: &[u8]) -> Self {
+    pub(crate) fn of(view: &View, private: &[u8]) -> Self {
+        Self::before(view, private, u64::MAX)
+    }
+
+    /// Surveys the view as it was before the mount with this serial number, but for what has been
+    /// taken away since.
+    pub(crate) fn before(view: &View, private: &[u8], serial: u64) -> Self {
         // The generation is read first: a mount in between makes this survey stale, not wrong.
         let generation = view.generation();
         let mounts = view.mounts();
-        let targets = mounts.iter().map(|mount| (mount.target.as_bytes().to_vec(), mount.clone()));
+        let earlier = mounts.iter().filter(|mount| mount.serial < serial);
+        let targets = earlier.map(|mount| (mount.target.as_bytes().to_vec(), mount.clone()));
         let mut territory = Self { generation, private: private.to_vec(), ..Self::default() };
         territory.tops.extend(components(private).next().map(<[u8]>::to_vec));
         for (target, mount) in targets {
             territory.claim(&target);
+            territory.covers_all |= target == b"/";
+            match mount.content {
+                Mounted::Device(_) => territory.devices.push(target.clone()),
+                Mounted::Tree(_) => territory.trees.push(target.clone()),
+                Mounted::Stack(_) | Mounted::FileSystem(_) => {}
+            }
             territory.nodes.insert(target, mount);
         }
         territory
@@ -56,12 +77,12 @@ impl Territory {
     }
 
     /// Whether the view has not changed since.
-    pub(super) fn is_current(&self, view: &View) -> bool {
+    pub(crate) fn is_current(&self, view: &View) -> bool {
         self.generation == view.generation()
     }
 
     /// The first components of all paths that may concern the view.
-    pub(super) fn first_components(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn first_components(&self) -> Vec<Vec<u8>> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -69,30 +90,73 @@ impl Territory {
         fixed.into_iter().chain(self.tops.iter().cloned()).collect()
     }
 
+    /// Whether every path may concern the view.
+    pub(crate) fn covers_all(&self) -> bool {
+        self.covers_all
+    }
+
+    /// The device whose sub-device may be at this path, and the number of that.
+    pub(crate) fn sub_device(&self, path: &[u8]) -> Option<(&Arc<Mount>, u32)> {
+        self.devices.iter().find_map(|device| {
+            let number = number(path.strip_prefix(device.as_slice())?)?;
+            Some((self.nodes.get(device)?, u32::try_from(number).ok()?))
+        })
+    }
+
+    /// The mount of a generated tree at or above a path, and what follows its mount point.
+    pub(crate) fn tree<'a>(&self, path: &'a [u8]) -> Option<(&Arc<Mount>, &'a [u8])> {
+        self.trees.iter().find_map(|target| {
+            let inner = below(path, target)?;
+            Some((self.nodes.get(target)?, inner))
+        })
+    }
+
     /// The generation that was surveyed.
-    pub(super) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.generation
     }
 
     /// Whether nothing is mounted: then nothing is virtual.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
     /// The mount at exactly this path.
-    pub(super) fn node(&self, path: &[u8]) -> Option<&Arc<Mount>> {
+    pub(crate) fn node(&self, path: &[u8]) -> Option<&Arc<Mount>> {
         self.nodes.get(path)
     }
 
     /// The names in a directory that lead to a mount point; None when none does.
-    pub(super) fn children(&self, directory: &[u8]) -> Option<&BTreeSet<Vec<u8>>> {
+    pub(crate) fn children(&self, directory: &[u8]) -> Option<&BTreeSet<Vec<u8>>> {
         self.ancestors.get(directory)
     }
 
+    /// The names in a directory that lead to something mounted, sub-devices among them.
+    pub(crate) fn names_in(&self, directory: &[u8]) -> BTreeSet<Vec<u8>> {
+        let mut names = self.children(directory).cloned().unwrap_or_default();
+        for target in &self.devices {
+            let mut above = target.clone();
+            pop(&mut above);
+            let above = if above.is_empty() { b"/".to_vec() } else { above };
+            if above == directory
+                && let Some(mount) = self.nodes.get(target)
+                && let Mounted::Device(device) = &mount.content
+                && let Some(name) = target.rsplit(|byte| *byte == b'/').next()
+            {
+                let numbered = |number: u32| [name, number.to_string().as_bytes()].concat();
+                names.extend(device.sub_devices().into_iter().map(numbered));
+            }
+        }
+        names
+    }
+
     /// Whether an absolute path in normal form may be virtual or lead to something virtual.
-    pub(super) fn concerns(&self, path: &[u8]) -> bool {
+    pub(crate) fn concerns(&self, path: &[u8]) -> bool {
         if self.is_empty() {
             return false;
+        }
+        if self.covers_all {
+            return true;
         }
         let rest = path.strip_prefix(b"/").unwrap_or(path);
         let first = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
@@ -105,13 +169,14 @@ impl Territory {
             return self.nodes.contains_key(path)
                 || self.ancestors.contains_key(path)
                 || self.is_below_a_node(path)
+                || self.sub_device(path).is_some()
                 || self.is_private(path);
         }
         false
     }
 
     /// Whether an absolute path, not in normal form, concerns the view or passes through what does.
-    pub(super) fn is_crossed_by(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_crossed_by(&self, path: &[u8]) -> bool {
         if !climbs(path) {
             return self.concerns(&normalise(path));
         }
@@ -128,8 +193,14 @@ impl Territory {
     }
 
     /// Whether a path is the hypervisor's own.
-    pub(super) fn is_private(&self, path: &[u8]) -> bool {
-        !self.private.is_empty() && below(path, &self.private).is_some()
+    pub(crate) fn is_private(&self, path: &[u8]) -> bool {
+        if self.private.is_empty() {
+            return false;
+        }
+        // The objects of virtual files are beside the directories.
+        let objects = self.private.strip_suffix(b"/dirs").and_then(|run| path.strip_prefix(run));
+        below(path, &self.private).is_some()
+            || objects.is_some_and(|rest| below(rest, b"/files").is_some())
     }
 
     fn is_below_a_node(&self, path: &[u8]) -> bool {
@@ -138,9 +209,12 @@ impl Territory {
     }
 
     /// Whether relative paths without `..` from this directory never concern the view.
-    pub(super) fn is_boring(&self, directory: &[u8]) -> bool {
+    pub(crate) fn is_boring(&self, directory: &[u8]) -> bool {
         if self.is_empty() {
             return true;
+        }
+        if self.covers_all {
+            return false;
         }
         let above = SYSFS.iter().any(|net| below(net, directory).is_some());
         let inside = below(directory, b"/proc").is_some()
@@ -155,7 +229,7 @@ impl Territory {
 fn procfs(path: &[u8]) -> bool {
     let mut parts = path.split(|byte| *byte == b'/').skip(1);
     match parts.next() {
-        Some(b"net") => true,
+        Some(b"net" | b"mounts" | b"filesystems") => true,
         Some(b"sys") => parts.next() == Some(b"net"),
         Some(process) if is_process(process) => of_process(parts),
         _ => false,
@@ -165,8 +239,10 @@ fn procfs(path: &[u8]) -> bool {
 fn of_process<'a>(mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
     match parts.next() {
         Some(b"net") => true,
-        Some(b"cwd" | b"root") => parts.next().is_some(),
-        Some(b"fd") => parts.nth(1).is_some(),
+        Some(b"cwd" | b"root" | b"exe" | b"mounts" | b"mountinfo" | b"mountstats" | b"maps") => {
+            true
+        }
+        Some(b"fd") => parts.next().is_some(),
         Some(b"task") => parts.next().is_some() && of_task(parts),
         _ => false,
     }
@@ -175,8 +251,10 @@ fn of_process<'a>(mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
 fn of_task<'a>(mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
     match parts.next() {
         Some(b"net") => true,
-        Some(b"cwd" | b"root") => parts.next().is_some(),
-        Some(b"fd") => parts.nth(1).is_some(),
+        Some(b"cwd" | b"root" | b"exe" | b"mounts" | b"mountinfo" | b"mountstats" | b"maps") => {
+            true
+        }
+        Some(b"fd") => parts.next().is_some(),
         _ => false,
     }
 }
@@ -216,6 +294,11 @@ mod tests {
             "/proc/self/root/proc",
             "/proc/self/fd/3/x",
             "/proc/1/task/1/cwd/net",
+            "/proc/self/cwd",
+            "/proc/self/fd/3",
+            "/proc/self/exe",
+            "/proc/mounts",
+            "/proc/self/mountinfo",
             "/run/u/dirs/7",
         ] {
             assert!(territory.concerns(path.as_bytes()), "{path}");
@@ -230,8 +313,7 @@ mod tests {
             "/proc",
             "/proc/self",
             "/proc/self/status",
-            "/proc/self/fd/3",
-            "/proc/self/cwd",
+            "/proc/self/fd",
             "/proc/sys",
             "/proc/sys/kernel",
             "/proc/networks",

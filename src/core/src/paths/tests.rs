@@ -114,7 +114,9 @@ impl Bench {
         let reactor = Reactor::start("test").expect("epoll works");
         let run_dir = Arc::new(RunDir::create().expect("a private directory"));
         let sockets = bridge::Sockets::new(&reactor, &run_dir).expect("sockets");
+        let objects = crate::files::Objects::new(run_dir.path());
         let core = Arc::new_cyclic(|this| Core {
+            objects,
             tasks: Tasks::default(),
             view: fake::view(&["/dev/umvu-test/lab"]),
             sockets,
@@ -369,7 +371,7 @@ fn mount_points_become_absolute() {
             guest: Arc::clone(&bench.guest) as Arc<dyn Guest>,
             defer: Arc::new(|| -> Completer { panic!("nothing waits") }),
         };
-        bench.core.paths.absolute(&call, path)
+        bench.core.absolute(&call, path.as_bytes())
     };
     let at = |path: &str| Ok(path.to_owned());
     assert_eq!(absolute("/dev/../dev//umvu-test/./lab/"), at("/dev/umvu-test/lab"));

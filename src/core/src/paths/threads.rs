@@ -1,4 +1,5 @@
-//! What is remembered per guest thread: its group, and whether its working directory is boring.
+//! What is remembered per guest thread: its group, its credentials, and whether its working
+//! directory is boring.
 //!
 //! A working directory is boring when no relative path without `..` can concern the view; such a
 //! path is then forwarded without a look at `/proc/TID/cwd`. The verdict is dropped by every
@@ -15,8 +16,10 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use umvu_abi::Tid;
+use umvu_abi::{Tid, files::Caller};
 use umvu_tracer::api::Birth;
+
+use super::credentials;
 
 /// A thread group.
 #[derive(Debug)]
@@ -35,12 +38,19 @@ pub(super) struct Thread {
     group: Arc<Group>,
     /// 0, or the epoch, the generation of the view and the verdict it was reached at.
     verdict: AtomicU64,
+    /// The credentials, and the epoch they were read at.
+    credentials: Mutex<Option<(u32, Caller)>>,
 }
 
 impl Thread {
     fn leading(tid: Tid) -> Self {
         let group = Group { leader: tid, epoch: AtomicU32::new(1), in_flight: Mutex::default() };
-        Self { tid, group: Arc::new(group), verdict: AtomicU64::new(0) }
+        Self {
+            tid,
+            group: Arc::new(group),
+            verdict: AtomicU64::new(0),
+            credentials: Mutex::default(),
+        }
     }
 
     /// The leader of its group.
@@ -77,6 +87,22 @@ impl Thread {
         let verdict = if settled && is_boring(&directory) { packed } else { 0 };
         self.verdict.store(verdict, Ordering::Release);
         Ok(directory)
+    }
+
+    /// The credentials, read again after every call that may change them.
+    pub(super) fn credentials(&self) -> Caller {
+        self.arrive();
+        let epoch = self.group.epoch.load(Ordering::Acquire);
+        let mut known = self.credentials.lock();
+        if let Some((read_at, caller)) = &*known
+            && *read_at == epoch
+        {
+            return caller.clone();
+        }
+        let caller = credentials::of(self.tid);
+        let settled = self.group.in_flight.lock().is_empty();
+        *known = settled.then(|| (epoch, caller.clone()));
+        caller
     }
 
     /// The thread has trapped again: its last chdir(2) is over.
@@ -116,7 +142,7 @@ impl Threads {
             Birth::Process => Thread::leading(child),
             Birth::Thread => {
                 let group = Arc::clone(&self.get(parent).group);
-                Thread { tid: child, group, verdict: AtomicU64::new(0) }
+                Thread { group, ..Thread::leading(child) }
             }
         };
         self.by_tid.write().insert(child, Arc::new(thread));

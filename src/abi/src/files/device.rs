@@ -1,0 +1,99 @@
+//! The contract of devices.
+
+use std::fmt;
+
+use super::{Caller, Handle};
+use crate::Errno;
+
+/// What kind of a special file a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// `S_IFCHR`: reads and writes have no position.
+    Character,
+    /// `S_IFBLK`: reads and writes at offsets of a fixed size.
+    Block,
+}
+
+/// What stat(2) tells about a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looks {
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// `st_rdev`.
+    pub rdev: u64,
+    /// The size of a block device, in bytes.
+    pub size: u64,
+}
+
+/// A virtual device. Mounted at `/dev/hda` it is number 0; `/dev/hda1` is its sub-device 1.
+pub trait Device: Send + Sync + fmt::Debug {
+    /// How a device or sub-device looks; None when there is no such sub-device.
+    fn looks(&self, sub: u32) -> Option<Looks>;
+
+    /// The numbers of the sub-devices there are now, for the listing of the directory.
+    fn sub_devices(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Whether calls may wait for guests or for the network; then they run on threads of their own.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
+    /// Opens. `flags` are those of open(2). Errors: `ENXIO`, `EROFS`, `EBUSY`.
+    fn open(&self, _caller: &Caller, _sub: u32, _flags: i32) -> Result<Handle, Errno> {
+        Ok(Handle(0))
+    }
+
+    /// Lets an opened device go.
+    fn release(&self, _sub: u32, _handle: Handle) {}
+
+    /// Reads at an offset, which character devices ignore; 0 at the end. Errors: `EIO`, `EINVAL`.
+    fn read(
+        &self,
+        _sub: u32,
+        _handle: Handle,
+        _offset: u64,
+        _buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at an offset. Errors: `EIO`, `ENOSPC` behind the end, `EINVAL`.
+    fn write(
+        &self,
+        _sub: u32,
+        _handle: Handle,
+        _offset: u64,
+        _data: &[u8],
+    ) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Brings what was written to where it lasts: fsync(2). Errors: `EIO`.
+    fn flush(&self, _sub: u32) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Answers ioctl(2). `argument` holds what the request's number says it reads, or 8 bytes at
+    /// the pointer for the old requests that do not say; what it holds afterwards is written back.
+    /// Errors: `ENOTTY`.
+    fn ioctl(
+        &self,
+        _caller: &Caller,
+        _sub: u32,
+        _request: u32,
+        _argument: &mut Vec<u8>,
+    ) -> Result<i64, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// The device is taken away.
+    fn stop(&self) {}
+}

@@ -1,0 +1,47 @@
+//! What a module may ask of the core.
+
+use std::{fmt, sync::Arc};
+
+use super::{FileSystem, Node};
+use crate::Errno;
+
+/// A place in the tree of files, as a file system.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The files.
+    pub files: Arc<dyn FileSystem>,
+    /// The node of the place; a directory or a file.
+    pub root: Node,
+}
+
+/// A file or device that holds the data of a module: a disk image.
+pub trait Backing: Send + Sync + fmt::Debug {
+    /// Reads at an offset; short at the end. Errors: `EIO`.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno>;
+
+    /// Writes all of `data` at an offset. Errors: `EIO`, `ENOSPC`, `EROFS`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Errno>;
+
+    /// The size in bytes.
+    fn size(&self) -> Result<u64, Errno>;
+
+    /// Brings what was written to where it lasts. Errors: `EIO`.
+    fn flush(&self) -> Result<(), Errno>;
+}
+
+/// The tree of files as it was before the mount that is being made, and what else the core gives.
+///
+/// A later mount does not show through: a file system over `/home` finds in its source `/home`
+/// what was there before, and an image on a virtual disk mounts.
+pub trait Outside: Send + Sync + fmt::Debug {
+    /// The files at an absolute path, real and virtual ones; links at the end are followed.
+    /// Errors: `ENOENT`, `EACCES`.
+    fn files(&self, path: &[u8]) -> Result<Source, Errno>;
+
+    /// Opens the file or device at an absolute path as the caller of mount(2).
+    /// Errors: those of open(2).
+    fn backing(&self, path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, Errno>;
+
+    /// An absolute path for what the caller of mount(2) has named relative to where it is.
+    fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
+}

@@ -1,0 +1,485 @@
+//! The data of open files, kept in files of our own that the kernel serves to the guests.
+//!
+//! The first open fills the file; guests then read, write, lock and map it at native speed, and all
+//! who open the inode see the same content. Nothing traps: when a guest has closed a file that it
+//! could write (inotify, see [`super::worker`]), at fsync(2), at umount(2) and every few seconds
+//! what has changed is written back. What has changed is known block by block from checksums, so
+//! that a word appended to a large file does not write all of it. Stores into a shared mapping do not
+//! touch a time stamp on tmpfs: who could map for writing has all blocks compared.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    fs::{self, File, OpenOptions},
+    hash::Hasher,
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::OFlag,
+    sys::{stat::futimens, time::TimeSpec},
+    unistd::Whence,
+};
+use umvu_abi::{
+    Errno,
+    files::{Attributes, Caller, Changes, Handle, Node, Opened, Seek, SetTime, Time},
+};
+
+use super::{Inode, MountedFiles, attributes, change};
+
+/// How long a stat waits for a content that is being written back.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+/// The unit of comparing and writing back.
+const BLOCK: usize = 16 << 10;
+/// How much is read from a file system at once.
+const CHUNK: usize = 1 << 20;
+/// A time stamp younger than this may stay the same over a change to come.
+const TICK: i128 = 20_000_000;
+/// The largest file that is kept as a whole; the data of others is moved call by call.
+pub(crate) const WHOLE_LIMIT: u64 = 512 << 20;
+/// How many bytes of files that nobody has open are kept in all.
+const KEPT_LIMIT: u64 = 512 << 20;
+
+/// What a change changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    mtime: Time,
+    size: u64,
+}
+
+/// What is kept of one inode's data.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// Our descriptor; None while nothing is kept.
+    file: Option<File>,
+    path: PathBuf,
+    /// Open handles of the file system, and whether one may write by them.
+    handles: Vec<(Handle, bool)>,
+    /// What the file was like when it was the same as in the file system.
+    synced: Option<Stamp>,
+    /// The time stamp may not tell the next change.
+    suspect: bool,
+    /// Some guest could write since.
+    written: bool,
+    /// Some guest could map for writing since.
+    mapped: bool,
+    /// The set-id bits go with the first change.
+    clears: bool,
+    /// Checksums of the blocks in the file system; None when they are not known.
+    blocks: Option<Vec<u64>>,
+    /// How much it counts among the bytes that are kept.
+    counted: u64,
+}
+
+fn checksum(block: &[u8]) -> u64 {
+    if block.iter().all(|byte| *byte == 0) {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(block);
+    hasher.finish() | 1
+}
+
+impl Content {
+    /// Opens for a guest; `flags` are its own. Errors: those of the file system and of the private
+    /// directory's (`ENOSPC`).
+    pub(crate) fn serve(
+        &mut self,
+        inode: &Arc<Inode>,
+        caller: &Caller,
+        opened: &Opened,
+        keep: bool,
+        flags: OFlag,
+    ) -> Result<OwnedFd, Errno> {
+        let access = flags & OFlag::O_ACCMODE;
+        let writes = access != OFlag::O_RDONLY;
+        let known = self.handles.iter().any(|(_, writable)| *writable || !writes);
+        if known {
+            inode.files.fs.release(inode.node, opened.handle);
+        } else {
+            self.handles.push((opened.handle, writes));
+        }
+        let make = |path: &std::path::Path| {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o700)
+                .open(path)
+                .map(drop)
+        };
+        self.path = inode.files.objects.obtain(inode, make)?;
+        if self.file.is_none() || !keep && !self.written {
+            let reads = access != OFlag::O_WRONLY;
+            self.fill(inode, reads.then_some(opened.handle))?;
+        }
+        if writes {
+            self.blocks = self.blocks.take().or_else(|| self.checksums().ok());
+            self.written = true;
+            self.mapped |= access == OFlag::O_RDWR;
+            self.clears |= !caller.is_privileged();
+        }
+        let kept = OFlag::O_ACCMODE
+            | OFlag::O_APPEND
+            | OFlag::O_NONBLOCK
+            | OFlag::O_SYNC
+            | OFlag::O_DSYNC
+            | OFlag::O_NOATIME;
+        let fd = nix::fcntl::open(
+            &self.path,
+            flags & kept | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            nix::sys::stat::Mode::empty(),
+        );
+        fd.map_err(|errno| io::Error::from(errno).into())
+    }
+
+    /// Copies the content from the file system.
+    fn fill(&mut self, inode: &Arc<Inode>, handle: Option<Handle>) -> Result<(), Errno> {
+        let fs = inode.files.ask()?;
+        let own = match handle {
+            Some(_) => None,
+            None => Some(fs.open(&Caller::root(), inode.node, libc::O_RDONLY)?.handle),
+        };
+        let from = handle.or(own).unwrap_or(Handle(0));
+        let result = self.copy_in(inode, from);
+        if let Some(own) = own {
+            fs.release(inode.node, own);
+        }
+        result
+    }
+
+    fn copy_in(&mut self, inode: &Arc<Inode>, handle: Handle) -> Result<(), Errno> {
+        let fs = inode.files.ask()?;
+        let found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
+        let into = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o700)
+            .open(&self.path)?;
+        let mut chunk = Vec::new();
+        let mut at = 0;
+        while at < found.size {
+            at = match fs.seek(inode.node, handle, at, Seek::Data) {
+                Ok(data) => data,
+                Err(Errno::ENXIO) => break,
+                Err(errno) => return Err(errno),
+            };
+            let end = fs.seek(inode.node, handle, at, Seek::Hole)?.min(found.size);
+            while at < end {
+                chunk.resize(CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK)), 0);
+                let got = fs.read(inode.node, handle, at, &mut chunk)?;
+                if got == 0 {
+                    break;
+                }
+                into.write_all_at(&chunk[..got], at)?;
+                at += got as u64;
+            }
+            if at < end {
+                break;
+            }
+        }
+        into.set_len(found.size.max(at))?;
+        let file = File::open(&self.path)?;
+        set_mtime(&file, found.mtime);
+        self.file = Some(file);
+        self.blocks = None;
+        self.note_synced()?;
+        self.count(&inode.files);
+        Ok(())
+    }
+
+    fn count(&mut self, files: &MountedFiles) {
+        let size = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let size = size.map_or(0, |found| found.len());
+        files.objects.kept_bytes(self.counted, size);
+        self.counted = size;
+    }
+
+    fn stamp(&self) -> io::Result<Option<Stamp>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let found = file.metadata()?;
+        Ok(Some(Stamp { mtime: attributes::mtime(&found), size: found.len() }))
+    }
+
+    fn note_synced(&mut self) -> io::Result<()> {
+        self.synced = self.stamp()?;
+        let age = |time: Time| {
+            let nanos =
+                |time: Time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+            nanos(Time::now()) - nanos(time)
+        };
+        self.suspect = self.synced.is_some_and(|stamp| age(stamp.mtime) < TICK);
+        Ok(())
+    }
+
+    fn checksums(&self) -> Result<Vec<u64>, Errno> {
+        let Some(file) = &self.file else { return Ok(Vec::new()) };
+        let size = file.metadata()?.len();
+        let mut blocks = vec![0; usize::try_from(size).unwrap_or(0).div_ceil(BLOCK)];
+        each_block(file, size, |index, block| {
+            blocks[index] = checksum(block);
+            Ok(())
+        })?;
+        Ok(blocks)
+    }
+
+    /// Corrects what the file system tells about the file by what guests have done to it since.
+    pub(super) fn correct(&self, looks: &mut Attributes) {
+        if !self.written {
+            return;
+        }
+        let Some(Ok(found)) = self.file.as_ref().map(File::metadata) else { return };
+        let now = Stamp { mtime: attributes::mtime(&found), size: found.len() };
+        if Some(now) == self.synced {
+            return;
+        }
+        let host = attributes::of_host(&found);
+        (looks.size, looks.blocks, looks.mtime) = (host.size, host.blocks, host.mtime);
+        looks.ctime = looks.ctime.max(host.mtime);
+        if self.clears
+            && let Some(mode) = change::without_set_ids(looks)
+        {
+            looks.mode = looks.mode & libc::S_IFMT | mode;
+        }
+    }
+
+    /// The modification time has been set by its name.
+    pub(super) fn set_mtime(&mut self, mtime: Time) {
+        let Some(file) = &self.file else { return };
+        let clean = self.stamp().ok().flatten() == self.synced;
+        set_mtime(file, mtime);
+        if clean {
+            let _ = self.note_synced();
+            self.suspect = self.written;
+        }
+    }
+
+    /// The size has been set by its name.
+    pub(super) fn resize(&mut self, size: u64) -> Result<(), Errno> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        OpenOptions::new().write(true).open(&self.path)?.set_len(size)?;
+        if let Some(blocks) = &mut self.blocks {
+            blocks.truncate(usize::try_from(size).unwrap_or(0) / BLOCK);
+        }
+        Ok(self.note_synced()?)
+    }
+
+    /// Writes back what guests have changed. Errors: those of the file system.
+    pub(crate) fn write_back(&mut self, inode: &Inode) -> Result<(), Errno> {
+        let Some(now) = self.stamp()? else { return Ok(()) };
+        let changed = Some(now) != self.synced || self.suspect || self.mapped;
+        if !self.written || !changed {
+            return Ok(());
+        }
+        let fs = inode.files.ask()?;
+        let looks = fs.getattr(&Caller::root(), inode.node, None)?;
+        if looks.nlink == 0 {
+            return Ok(());
+        }
+        let handle = self.handles.iter().find(|(_, writable)| *writable).map(|(handle, _)| *handle);
+        let own = match handle {
+            Some(_) => None,
+            None => Some(fs.open(&Caller::root(), inode.node, libc::O_WRONLY)?.handle),
+        };
+        let to = handle.or(own).unwrap_or(Handle(0));
+        let result = self.copy_out(inode, to, now, &looks);
+        let flushed = fs.flush(inode.node, to);
+        if let Some(own) = own {
+            fs.release(inode.node, own);
+        }
+        result.and(flushed)
+    }
+
+    fn copy_out(
+        &mut self,
+        inode: &Inode,
+        handle: Handle,
+        now: Stamp,
+        looks: &Attributes,
+    ) -> Result<(), Errno> {
+        let fs = inode.files.ask()?;
+        let root = Caller::root();
+        let set = |changes: Changes| fs.setattr(&root, inode.node, Some(handle), &changes);
+        let Some(file) = &self.file else { return Ok(()) };
+        let touched = Some(now) != self.synced;
+        if looks.size > now.size {
+            set(Changes { size: Some(now.size), ..Changes::default() })?;
+        }
+        let count = usize::try_from(now.size).unwrap_or(0).div_ceil(BLOCK);
+        let old = self.blocks.take();
+        let mut blocks = vec![0; count];
+        let mut end = looks.size.min(now.size);
+        let mut any = false;
+        each_block(file, now.size, |index, block| {
+            blocks[index] = checksum(block);
+            let before = old.as_ref().and_then(|old| old.get(index));
+            if before == Some(&blocks[index]) && (index as u64 + 1) * BLOCK as u64 <= end.max(1) {
+                return Ok(());
+            }
+            if blocks[index] == 0 && before.is_none() && old.is_some() {
+                return Ok(());
+            }
+            any = true;
+            let at = index as u64 * BLOCK as u64;
+            write_all(inode, handle, at, block)?;
+            end = end.max(at + block.len() as u64);
+            Ok(())
+        })?;
+        // Holes that guests have made where there was data.
+        for (index, before) in old.iter().flatten().enumerate().take(count) {
+            if *before != 0 && blocks[index] == 0 {
+                let at = index as u64 * BLOCK as u64;
+                let length = (now.size - at).min(BLOCK as u64);
+                let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                if fs.fallocate(inode.node, handle, punch, at, length).is_err() {
+                    let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
+                    write_all(inode, handle, at, &zeros)?;
+                }
+                any = true;
+            }
+        }
+        let mut changes = Changes::default();
+        if end < now.size {
+            changes.size = Some(now.size);
+        }
+        if touched || any {
+            let mtime = if touched { SetTime::To(now.mtime) } else { SetTime::Now };
+            changes.mtime = Some(mtime);
+            changes.mode = change::without_set_ids(looks).filter(|_| self.clears);
+            set(changes)?;
+        }
+        self.blocks = Some(blocks);
+        self.mapped = self.mapped && !self.is_idle();
+        self.synced = Some(now);
+        self.note_synced()?;
+        // A change since the copy began is another change.
+        if self.synced != Some(now) {
+            self.synced = Some(now);
+            self.suspect = true;
+        }
+        Ok(())
+    }
+
+    /// Whether no guest has the file open or mapped: then a lease can be had.
+    pub(super) fn is_idle(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        lease(file)
+    }
+
+    /// Nobody has the file open: the handles go, the content stays while there is room.
+    pub(super) fn rest(&mut self, inode: &Inode) {
+        self.release_all(&inode.files, inode.node);
+        (self.written, self.mapped, self.clears) = (false, false, false);
+        self.count(&inode.files);
+        if inode.files.objects.kept() > KEPT_LIMIT {
+            self.discard(&inode.files);
+        }
+    }
+
+    fn discard(&mut self, files: &MountedFiles) {
+        if self.file.take().is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
+        self.count(files);
+        (self.blocks, self.synced) = (None, None);
+    }
+
+    /// The inode goes.
+    pub(super) fn end(&mut self, files: &MountedFiles, node: Node) {
+        self.release_all(files, node);
+        self.discard(files);
+    }
+
+    fn release_all(&mut self, files: &MountedFiles, node: Node) {
+        for (handle, _) in self.handles.drain(..) {
+            files.fs.release(node, handle);
+        }
+    }
+
+    /// A handle of the file system, for fsync(2) and ioctl(2).
+    pub(crate) fn handle(&self) -> Option<Handle> {
+        self.handles.last().map(|(handle, _)| *handle)
+    }
+
+    /// Whether guests could have changed the file.
+    pub(super) fn is_written(&self) -> bool {
+        self.written
+    }
+}
+
+/// Tries a write lease (fcntl(2)): it is granted when nobody else has the file open.
+pub(super) fn lease(file: &File) -> bool {
+    super::worker::lease(file.as_raw_fd())
+}
+
+fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Result<(), Errno> {
+    while !data.is_empty() {
+        let wrote = inode.files.fs.write(inode.node, handle, at, data)?;
+        if wrote == 0 {
+            return Err(Errno::EIO);
+        }
+        at += wrote as u64;
+        data = data.get(wrote..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn set_mtime(file: &File, mtime: Time) {
+    let omit = TimeSpec::new(0, libc::UTIME_OMIT);
+    let to = TimeSpec::new(mtime.seconds, i64::from(mtime.nanos));
+    // Without it the file is written back once for nothing.
+    let _ = futimens(file, &omit, &to);
+}
+
+/// Calls for each block that holds data.
+fn each_block(
+    file: &File,
+    size: u64,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    while at < size {
+        let whence = Whence::SeekData;
+        let data = match nix::unistd::lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence) {
+            Ok(data) => u64::try_from(data).unwrap_or(at),
+            Err(nix::Error::ENXIO) => break,
+            Err(_) => at,
+        };
+        let index = usize::try_from(data.max(at)).unwrap_or(0) / BLOCK;
+        let start = index as u64 * BLOCK as u64;
+        let length = usize::try_from((size - start).min(BLOCK as u64)).unwrap_or(BLOCK);
+        let mut got = 0;
+        while got < length {
+            match file.read_at(&mut block[got..length], start + got as u64)? {
+                0 => break,
+                count => got += count,
+            }
+        }
+        block[got..length].fill(0);
+        each(index, &block[..length])?;
+        at = start + BLOCK as u64;
+    }
+    Ok(())
+}
+
+impl super::Objects {
+    /// Counts the bytes that are kept.
+    pub(super) fn kept_bytes(&self, before: u64, after: u64) {
+        self.bytes.fetch_add(after, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    fn kept(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}

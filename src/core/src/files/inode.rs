@@ -1,0 +1,192 @@
+//! One node of a mounted file system that somebody needs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno,
+    files::{Attributes, Caller, Entry, Handle, Node},
+};
+
+use super::{MountedFiles, content::Content, listing::Listing};
+
+/// Where an inode was found last.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    parent: Option<Arc<Inode>>,
+    name: Vec<u8>,
+    /// The name was taken away.
+    removed: bool,
+}
+
+/// A node in use. When the last user goes, the file system may forget it.
+pub(crate) struct Inode {
+    pub(crate) files: Arc<MountedFiles>,
+    pub(crate) node: Node,
+    /// The type bits of its mode, which never change.
+    kind: OnceLock<u32>,
+    references: AtomicU64,
+    place: Mutex<Place>,
+    /// The number of its object, once it has one.
+    pub(super) object: OnceLock<u64>,
+    pub(crate) content: Mutex<Content>,
+    pub(crate) listing: Mutex<Listing>,
+}
+
+impl fmt::Debug for Inode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inode({:?}, {})", self.files, self.node.0)
+    }
+}
+
+impl Inode {
+    fn make(
+        files: &Arc<MountedFiles>,
+        node: Node,
+        kind: OnceLock<u32>,
+        references: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            files: Arc::clone(files),
+            node,
+            kind,
+            references: AtomicU64::new(references),
+            place: Mutex::default(),
+            object: OnceLock::new(),
+            content: Mutex::default(),
+            listing: Mutex::default(),
+        })
+    }
+
+    pub(super) fn root(files: &Arc<MountedFiles>, node: Node) -> Arc<Self> {
+        Self::make(files, node, OnceLock::new(), 0)
+    }
+
+    pub(super) fn new(files: &Arc<MountedFiles>, entry: &Entry) -> Arc<Self> {
+        Self::make(files, entry.node, OnceLock::from(entry.attributes.kind()), 1)
+    }
+
+    /// It was found once more.
+    pub(super) fn referenced(&self) {
+        self.references.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was found under this name.
+    pub(super) fn stands(&self, parent: &Arc<Self>, name: &[u8]) {
+        let parent = Some(Arc::clone(parent));
+        let place = Place { parent, name: name.to_vec(), removed: false };
+        let before = std::mem::replace(&mut *self.place.lock(), place);
+        drop(before);
+    }
+
+    /// It was made in a directory without a name.
+    pub(crate) fn is_nameless_in(&self, directory: &Arc<Self>) {
+        self.stands(directory, format!("#{}", self.node.0).as_bytes());
+        self.removed();
+    }
+
+    /// Its name was taken away.
+    pub(super) fn removed(&self) {
+        self.place.lock().removed = true;
+    }
+
+    /// Whether its name was taken away.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.place.lock().removed
+    }
+
+    /// The absolute path, in the view; ` (deleted)` follows when its name was taken away.
+    pub(crate) fn path(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut place = self.place.lock().clone();
+        let removed = place.removed;
+        while let Some(parent) = place.parent {
+            names.push(place.name);
+            place = parent.place.lock().clone();
+        }
+        let mut path =
+            if self.files.target == b"/" { Vec::new() } else { self.files.target.clone() };
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        if removed {
+            path.extend_from_slice(b" (deleted)");
+        }
+        path
+    }
+
+    /// Whether `other` is this directory or one above it.
+    pub(crate) fn is_below(&self, other: &Self) -> bool {
+        if self.is(other) {
+            return true;
+        }
+        let mut parent = self.place.lock().parent.clone();
+        while let Some(directory) = parent {
+            if directory.is(other) {
+                return true;
+            }
+            parent = directory.place.lock().parent.clone();
+        }
+        false
+    }
+
+    /// Whether both are the same node.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.node == other.node && Arc::ptr_eq(&self.files, &other.files)
+    }
+
+    /// The type bits of its mode. Errors: those of the file system.
+    pub(crate) fn kind(&self) -> Result<u32, Errno> {
+        if let Some(kind) = self.kind.get() {
+            return Ok(*kind);
+        }
+        let attributes = self.files.ask()?.getattr(&Caller::root(), self.node, None)?;
+        Ok(*self.kind.get_or_init(|| attributes.kind()))
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_directory(&self) -> Result<bool, Errno> {
+        Ok(self.kind()? == libc::S_IFDIR)
+    }
+
+    /// What stat(2) tells: the file system's word, but for what guests have written since.
+    pub(crate) fn attributes(&self, caller: &Caller) -> Result<Attributes, Errno> {
+        self.attributes_by(caller, None)
+    }
+
+    /// As [`Inode::attributes`], of an open file.
+    pub(crate) fn attributes_by(
+        &self,
+        caller: &Caller,
+        handle: Option<Handle>,
+    ) -> Result<Attributes, Errno> {
+        let mut attributes = self.files.ask()?.getattr(caller, self.node, handle)?;
+        attributes.dev = Some(self.files.dev_of(&attributes));
+        if attributes.is_regular()
+            && let Some(content) = self.content.try_lock_for(super::content::PATIENCE)
+        {
+            content.correct(&mut attributes);
+        }
+        Ok(attributes)
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        if let Some(number) = self.object.get() {
+            self.files.objects.discard(*number);
+        }
+        self.content.get_mut().end(&self.files, self.node);
+        self.files.let_go(self.node, self.references.load(Ordering::Relaxed));
+    }
+}

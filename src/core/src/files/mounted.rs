@@ -1,0 +1,201 @@
+//! A mounted file system: its inodes in use, and the names that were found in it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno,
+    files::{Attributes, Caller, Entry, FileSystem, Node, Traits},
+};
+
+use super::{Inode, Objects, waits};
+
+/// How many names are remembered.
+const NAMES_LIMIT: usize = 65_536;
+
+#[derive(Debug)]
+struct Known {
+    inode: Arc<Inode>,
+    until: Option<Instant>,
+}
+
+/// A mounted file system.
+pub(crate) struct MountedFiles {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) traits: Traits,
+    /// The mount point.
+    pub(crate) target: Vec<u8>,
+    /// `st_dev`.
+    pub(crate) dev: u64,
+    read_only: AtomicBool,
+    pub(crate) objects: Arc<Objects>,
+    inodes: Mutex<HashMap<Node, Weak<Inode>>>,
+    names: Mutex<HashMap<(Node, Vec<u8>), Known>>,
+    root: Mutex<Weak<Inode>>,
+}
+
+impl fmt::Debug for MountedFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MountedFiles({})", String::from_utf8_lossy(&self.target))
+    }
+}
+
+impl MountedFiles {
+    /// Takes a file system in, mounted at `target`.
+    pub(crate) fn new(
+        fs: Arc<dyn FileSystem>,
+        target: &str,
+        dev: u64,
+        read_only: bool,
+        objects: &Arc<Objects>,
+    ) -> Arc<Self> {
+        let traits = fs.traits();
+        Arc::new(Self {
+            traits,
+            fs,
+            target: target.as_bytes().to_vec(),
+            dev,
+            read_only: AtomicBool::new(read_only || traits.read_only),
+            objects: Arc::clone(objects),
+            inodes: Mutex::default(),
+            names: Mutex::default(),
+            root: Mutex::default(),
+        })
+    }
+
+    /// The root.
+    pub(crate) fn root(self: &Arc<Self>) -> Arc<Inode> {
+        let mut root = self.root.lock();
+        if let Some(root) = root.upgrade() {
+            return root;
+        }
+        let fresh = Inode::root(self, self.fs.root());
+        *root = Arc::downgrade(&fresh);
+        fresh
+    }
+
+    /// Errors: `EROFS` when nothing may be changed.
+    pub(crate) fn writable(&self) -> Result<(), Errno> {
+        if self.read_only.load(Ordering::Relaxed) { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    /// Changes whether anything may be changed: `MS_REMOUNT`.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only || self.traits.read_only, Ordering::Relaxed);
+    }
+
+    /// The file system, if this thread may ask it. Errors: [`waits::LATER`].
+    pub(crate) fn ask(&self) -> Result<&Arc<dyn FileSystem>, Errno> {
+        if self.traits.may_wait {
+            waits::may_wait()?;
+        }
+        Ok(&self.fs)
+    }
+
+    /// Finds a name in a directory. Errors: `ENOENT`, those of the file system.
+    pub(crate) fn lookup(
+        self: &Arc<Self>,
+        caller: &Caller,
+        parent: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<Arc<Inode>, Errno> {
+        let key = (parent.node, name.to_vec());
+        if let Some(known) = self.names.lock().get(&key)
+            && known.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(Arc::clone(&known.inode));
+        }
+        match self.ask()?.lookup(caller, parent.node, name) {
+            Ok(entry) => Ok(self.enter(parent, name, &entry)),
+            Err(errno) => {
+                self.names.lock().remove(&key);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Takes in what a file system has found or made under a name.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        parent: &Arc<Inode>,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Arc<Inode> {
+        let inode = self.inode(entry);
+        inode.stands(parent, name);
+        let until = match entry.valid {
+            Duration::MAX => None,
+            valid => Instant::now().checked_add(valid),
+        };
+        let known = Known { inode: Arc::clone(&inode), until };
+        let mut names = self.names.lock();
+        let forgotten =
+            if names.len() >= NAMES_LIMIT { std::mem::take(&mut *names) } else { HashMap::new() };
+        let replaced = names.insert((parent.node, name.to_vec()), known);
+        drop(names);
+        // Inodes that nobody else needs are forgotten outside the lock.
+        drop((forgotten, replaced));
+        inode
+    }
+
+    fn inode(self: &Arc<Self>, entry: &Entry) -> Arc<Inode> {
+        let mut inodes = self.inodes.lock();
+        if let Some(inode) = inodes.get(&entry.node).and_then(Weak::upgrade) {
+            inode.referenced();
+            return inode;
+        }
+        let fresh = Inode::new(self, entry);
+        inodes.insert(entry.node, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// An inode without a name.
+    pub(crate) fn nameless(self: &Arc<Self>, entry: &Entry) -> Arc<Inode> {
+        self.inode(entry)
+    }
+
+    /// A name leads elsewhere or nowhere now.
+    pub(crate) fn forget_name(&self, parent: &Inode, name: &[u8]) {
+        let gone = self.names.lock().remove(&(parent.node, name.to_vec()));
+        drop(gone);
+    }
+
+    /// A name leads to this inode now.
+    pub(crate) fn remember_name(&self, parent: &Arc<Inode>, name: &[u8], inode: &Arc<Inode>) {
+        inode.stands(parent, name);
+        let known = Known { inode: Arc::clone(inode), until: None };
+        let before = self.names.lock().insert((parent.node, name.to_vec()), known);
+        drop(before);
+    }
+
+    /// Drops all names: the mount goes, and the inodes with them.
+    pub(crate) fn forget_names(&self) {
+        let names = std::mem::take(&mut *self.names.lock());
+        drop(names);
+    }
+
+    /// An inode is needed no more: its references go back to the file system.
+    pub(super) fn let_go(&self, node: Node, references: u64) {
+        let mut inodes = self.inodes.lock();
+        if inodes.get(&node).is_some_and(|inode| inode.strong_count() == 0) {
+            inodes.remove(&node);
+        }
+        drop(inodes);
+        if references > 0 {
+            self.fs.forget(node, references);
+        }
+    }
+
+    /// `st_dev` of one of its files.
+    pub(crate) fn dev_of(&self, attributes: &Attributes) -> u64 {
+        attributes.dev.unwrap_or(self.dev)
+    }
+}

@@ -1,0 +1,177 @@
+//! Making, removing and moving names, with what Linux checks first.
+
+use std::sync::Arc;
+
+use umvu_abi::{
+    Errno,
+    files::{Caller, WRITE},
+};
+
+use super::{Inode, access};
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Make<'a> {
+    /// mknod(2): type and permission bits, device.
+    Node(u32, u64),
+    /// mkdir(2).
+    Directory(u32),
+    /// symlink(2).
+    Link(&'a [u8]),
+}
+
+const PERMISSIONS: u32 = 0o7777;
+
+/// Makes something that does not exist. Errors: `EACCES`, `EROFS`, `EPERM` for a device that the
+/// caller may not make, those of the file system.
+pub(crate) fn make(
+    caller: &Caller,
+    parent: &Arc<Inode>,
+    name: &[u8],
+    what: Make<'_>,
+) -> Result<Arc<Inode>, Errno> {
+    access::alter(parent, caller)?;
+    if parent.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let fs = parent.files.ask()?;
+    let masked = |mode: u32| mode & PERMISSIONS & !caller.umask;
+    let entry = match what {
+        Make::Node(mode, rdev) => {
+            let kind = mode & libc::S_IFMT;
+            let is_device = matches!(kind, libc::S_IFCHR | libc::S_IFBLK);
+            if is_device && !caller.is_privileged() {
+                return Err(Errno::EPERM);
+            }
+            let rdev = if is_device { rdev } else { 0 };
+            fs.mknod(caller, parent.node, name, kind | masked(mode), rdev)?
+        }
+        // Set-id bits of a new directory are not taken.
+        Make::Directory(mode) => {
+            fs.mkdir(caller, parent.node, name, masked(mode) & (0o777 | libc::S_ISVTX))?
+        }
+        Make::Link(target) => fs.symlink(caller, parent.node, name, target)?,
+    };
+    Ok(parent.files.enter(parent, name, &entry))
+}
+
+/// Gives a file one more name. Errors: `EPERM` for a directory, `EXDEV`, `EROFS`, `EACCES`.
+pub(crate) fn link(
+    caller: &Caller,
+    file: &Arc<Inode>,
+    parent: &Arc<Inode>,
+    name: &[u8],
+) -> Result<(), Errno> {
+    if !Arc::ptr_eq(&file.files, &parent.files) {
+        return Err(Errno::EXDEV);
+    }
+    access::alter(parent, caller)?;
+    if file.is_directory()? {
+        return Err(Errno::EPERM);
+    }
+    let entry = parent.files.ask()?.link(caller, file.node, parent.node, name)?;
+    parent.files.enter(parent, name, &entry);
+    Ok(())
+}
+
+/// unlink(2). Errors: `EISDIR`, `EACCES`, `EPERM` by the sticky bit, `EROFS`.
+pub(crate) fn unlink(
+    caller: &Caller,
+    parent: &Arc<Inode>,
+    name: &[u8],
+    file: &Arc<Inode>,
+) -> Result<(), Errno> {
+    access::remove(parent, file, caller)?;
+    if file.is_directory()? {
+        return Err(Errno::EISDIR);
+    }
+    parent.files.ask()?.unlink(caller, parent.node, name)?;
+    parent.files.forget_name(parent, name);
+    file.removed();
+    Ok(())
+}
+
+/// rmdir(2). Errors: `ENOTDIR`, `ENOTEMPTY`, `EACCES`, `EPERM` by the sticky bit, `EROFS`.
+pub(crate) fn rmdir(
+    caller: &Caller,
+    parent: &Arc<Inode>,
+    name: &[u8],
+    directory: &Arc<Inode>,
+) -> Result<(), Errno> {
+    access::remove(parent, directory, caller)?;
+    if !directory.is_directory()? {
+        return Err(Errno::ENOTDIR);
+    }
+    parent.files.ask()?.rmdir(caller, parent.node, name)?;
+    parent.files.forget_name(parent, name);
+    directory.removed();
+    Ok(())
+}
+
+/// One side of a rename: a name, and what it leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    /// The directory.
+    pub(crate) parent: Arc<Inode>,
+    /// The name in it.
+    pub(crate) name: Vec<u8>,
+    /// What it leads to; None for nothing.
+    pub(crate) inode: Option<Arc<Inode>>,
+}
+
+/// renameat2(2). Errors: `EXDEV` between mounts, `EINVAL` for a directory below itself, `EEXIST`,
+/// `EISDIR`, `ENOTDIR`, `ENOTEMPTY`, `EACCES`, `EPERM` by the sticky bit, `EROFS`.
+pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Result<(), Errno> {
+    let files = &from.parent.files;
+    if !Arc::ptr_eq(files, &to.parent.files) {
+        return Err(Errno::EXDEV);
+    }
+    let moved = from.inode.as_ref().ok_or(Errno::ENOENT)?;
+    let exchange = flags & libc::RENAME_EXCHANGE != 0;
+    match &to.inode {
+        Some(_) if flags & libc::RENAME_NOREPLACE != 0 => return Err(Errno::EEXIST),
+        None if exchange => return Err(Errno::ENOENT),
+        _ => {}
+    }
+    if to.parent.is_below(moved) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(replaced) = &to.inode
+        && from.parent.is_below(replaced)
+    {
+        return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
+    access::remove(&from.parent, moved, caller)?;
+    match &to.inode {
+        Some(replaced) => access::remove(&to.parent, replaced, caller)?,
+        None => access::alter(&to.parent, caller)?,
+    }
+    let is_directory = moved.is_directory()?;
+    // A directory that gets another parent is written to: its `..` changes.
+    if is_directory && !from.parent.is(&to.parent) && !files.traits.checks_access {
+        access::check(moved, caller, WRITE)?;
+    }
+    if let Some(replaced) = &to.inode {
+        if replaced.is(moved) && !exchange {
+            return Ok(());
+        }
+        match (is_directory, replaced.is_directory()?) {
+            _ if exchange => {}
+            (true, false) => return Err(Errno::ENOTDIR),
+            (false, true) => return Err(Errno::EISDIR),
+            _ => {}
+        }
+    }
+    let fs = files.ask()?;
+    fs.rename(caller, (from.parent.node, &from.name), (to.parent.node, &to.name), flags)?;
+    files.forget_name(&from.parent, &from.name);
+    files.forget_name(&to.parent, &to.name);
+    match &to.inode {
+        Some(other) if exchange => files.remember_name(&from.parent, &from.name, other),
+        Some(replaced) => replaced.removed(),
+        None => {}
+    }
+    // Entered again by the next lookup, with its validity; its place is known already.
+    moved.stands(&to.parent, &to.name);
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! The objects that stand for virtual files in the kernel, in one private directory.
+//!
+//! Object `files/N` is a regular file (the content of an inode, or a handle of one), an empty
+//! directory, or a FIFO. A descriptor or working directory of a guest is recognised by that path
+//! in `/proc/TID/fd` and `/proc/TID/cwd`. While a guest has an object open its inode is kept.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{Errno, files::Handle};
+
+use super::Inode;
+use crate::paths::lexical::{below, components};
+
+/// How many directories are kept for those who stand in them or have them open.
+const DIRECTORIES_LIMIT: usize = 16_384;
+
+#[derive(Debug)]
+struct Known {
+    inode: Arc<Inode>,
+    used: u64,
+    directory: bool,
+}
+
+#[derive(Debug)]
+struct Direct {
+    inode: Arc<Inode>,
+    handle: Handle,
+    /// Ours, to find out whether somebody else has it.
+    file: fs::File,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_number: HashMap<u64, Known>,
+    /// Files whose every read and write is one of the file system: one object for each open.
+    direct: HashMap<u64, Direct>,
+    /// Files of the host that look as their inodes say, by `st_dev` and `st_ino`.
+    dressed: HashMap<(u64, u64), Arc<Inode>>,
+    next: u64,
+    clock: u64,
+}
+
+/// What a guest holds by an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The inode.
+    pub(crate) inode: Arc<Inode>,
+    /// The handle of a file whose data is direct.
+    pub(crate) direct: Option<Handle>,
+}
+
+/// The objects of one hypervisor.
+#[derive(Debug)]
+pub struct Objects {
+    root: PathBuf,
+    table: Mutex<Table>,
+    used: AtomicBool,
+    dressed: AtomicBool,
+    /// Bytes of contents that are kept.
+    pub(super) bytes: AtomicU64,
+}
+
+impl Objects {
+    /// Keeps them below the private directory. Nothing is made before the first is needed.
+    pub(crate) fn new(run_dir: &Path) -> Arc<Self> {
+        // The kernel reports paths without symbolic links.
+        let run_dir = fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_owned());
+        Arc::new(Self {
+            root: run_dir.join("files"),
+            table: Mutex::default(),
+            used: AtomicBool::new(false),
+            dressed: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Where they are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether there was ever one.
+    pub(crate) fn are_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Makes the directory. Errors: those of mkdir(2).
+    fn prepare(self: &Arc<Self>) -> io::Result<()> {
+        if !self.used.swap(true, Ordering::AcqRel) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
+            self.watch()?;
+        }
+        Ok(())
+    }
+
+    /// An object for one open of a file whose data is direct, as large as the file. Errors: those of
+    /// open(2).
+    pub(crate) fn direct(
+        self: &Arc<Self>,
+        inode: &Arc<Inode>,
+        handle: Handle,
+        size: u64,
+    ) -> Result<PathBuf, Errno> {
+        self.prepare()?;
+        let mut table = self.table.lock();
+        let number = table.next;
+        let path = self.place(number);
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o700).open(&path)?;
+        // Only the end matters, for lseek(2); no room for it, no end.
+        let _ = file.set_len(size);
+        drop(file);
+        let file = fs::File::open(&path)?;
+        table.next += 1;
+        table.direct.insert(number, Direct { inode: Arc::clone(inode), handle, file });
+        Ok(path)
+    }
+
+    /// A guest has closed an object: whether it is of a direct file, whose handle goes with the last.
+    pub(super) fn direct_closed(&self, number: u64) -> bool {
+        let mut table = self.table.lock();
+        let Some(direct) = table.direct.get(&number) else { return false };
+        if super::content::lease(&direct.file) {
+            let gone = table.direct.remove(&number);
+            drop(table);
+            self.discard(number);
+            if let Some(Direct { inode, handle, .. }) = gone {
+                inode.files.fs.release(inode.node, handle);
+            }
+        }
+        true
+    }
+
+    fn place(&self, number: u64) -> PathBuf {
+        self.root.join(number.to_string())
+    }
+
+    /// The object of an inode: its path, and it is in use from now on. `make` makes it the first
+    /// time. Errors: those of making it.
+    pub(crate) fn obtain(
+        self: &Arc<Self>,
+        inode: &Arc<Inode>,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<PathBuf, Errno> {
+        self.prepare()?;
+        let directory = inode.is_directory()?;
+        let mut table = self.table.lock();
+        table.clock += 1;
+        let used = table.clock;
+        if let Some(number) = inode.object.get() {
+            let known = Known { inode: Arc::clone(inode), used, directory };
+            table.by_number.insert(*number, known);
+            return Ok(self.place(*number));
+        }
+        let number = table.next;
+        make(&self.place(number))?;
+        table.next += 1;
+        let _ = inode.object.set(number);
+        table.by_number.insert(number, Known { inode: Arc::clone(inode), used, directory });
+        let evicted = self.evict(&mut table);
+        drop(table);
+        drop(evicted);
+        Ok(self.place(number))
+    }
+
+    /// A directory as an object. Errors: those of mkdir(2).
+    pub(crate) fn directory(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<PathBuf, Errno> {
+        self.obtain(inode, |path| fs::DirBuilder::new().mode(0o755).create(path))
+    }
+
+    /// A handle that names a file and has no content. Errors: those of open(2).
+    pub(crate) fn handle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<PathBuf, Errno> {
+        self.obtain(inode, |path| {
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(path).map(drop)
+        })
+    }
+
+    fn evict(&self, table: &mut Table) -> Option<Known> {
+        let directories = table.by_number.values().filter(|known| known.directory).count();
+        if !table.next.is_multiple_of(64) || directories < DIRECTORIES_LIMIT {
+            return None;
+        }
+        let kept = table.by_number.iter().filter(|(_, known)| known.directory);
+        let oldest = kept.min_by_key(|(_, known)| known.used).map(|(number, _)| *number)?;
+        table.by_number.remove(&oldest)
+    }
+
+    /// Nobody has the object open any more.
+    pub(crate) fn unused(&self, number: u64) {
+        let known = self.table.lock().by_number.remove(&number);
+        drop(known);
+    }
+
+    /// The inode is gone: so is its object.
+    pub(super) fn discard(&self, number: u64) {
+        let path = self.place(number);
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    }
+
+    /// The inode by the number of its object in use.
+    pub(crate) fn by_number(&self, number: u64) -> Option<Arc<Inode>> {
+        self.table.lock().by_number.get(&number).map(|known| Arc::clone(&known.inode))
+    }
+
+    fn find(&self, number: u64) -> Option<Held> {
+        let table = self.table.lock();
+        let known = table.by_number.get(&number);
+        let held = known.map(|known| Held { inode: Arc::clone(&known.inode), direct: None });
+        held.or_else(|| {
+            let Direct { inode, handle, .. } = table.direct.get(&number)?;
+            Some(Held { inode: Arc::clone(inode), direct: Some(*handle) })
+        })
+    }
+
+    /// The inode that a path of the kernel stands for; None when the path is not one of ours.
+    /// Errors: `ENOENT` for an object that is forgotten.
+    pub(crate) fn stands_for(&self, link: &[u8]) -> Option<Result<Held, Errno>> {
+        if !self.are_used() {
+            return None;
+        }
+        let rest = below(link, self.root.as_os_str().as_bytes())?;
+        let first = components(rest).next()?;
+        let first = first.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let number = std::str::from_utf8(first).ok().and_then(|text| text.parse().ok());
+        Some(number.and_then(|number| self.find(number)).ok_or(Errno::ENOENT))
+    }
+
+    /// Objects of one mount that are in use, for its end.
+    pub(crate) fn of_mount(&self, files: &Arc<super::MountedFiles>) -> Vec<(u64, Arc<Inode>)> {
+        let table = self.table.lock();
+        let of = |inode: &Arc<Inode>| Arc::ptr_eq(&inode.files, files);
+        let known = table.by_number.iter().map(|(number, known)| (*number, &known.inode));
+        let direct = table.direct.iter().map(|(number, direct)| (*number, &direct.inode));
+        let ours = known.chain(direct).filter(|(_, inode)| of(inode));
+        ours.map(|(number, inode)| (number, Arc::clone(inode))).collect()
+    }
+
+    /// The regular files in use.
+    pub(crate) fn files(&self) -> Vec<(u64, Arc<Inode>)> {
+        let table = self.table.lock();
+        let files = table.by_number.iter().filter(|(_, known)| !known.directory);
+        files.map(|(number, known)| (*number, Arc::clone(&known.inode))).collect()
+    }
+
+    /// A file of the host shows what its inode says.
+    pub(crate) fn dress(&self, identity: (u64, u64), inode: &Arc<Inode>) {
+        self.table.lock().dressed.insert(identity, Arc::clone(inode));
+        self.dressed.store(true, Ordering::Release);
+    }
+
+    /// The inode whose looks a file of the host has.
+    pub(crate) fn dressed(&self, identity: (u64, u64)) -> Option<Arc<Inode>> {
+        self.table.lock().dressed.get(&identity).cloned()
+    }
+
+    /// Whether any file of the host is dressed.
+    pub(crate) fn any_dressed(&self) -> bool {
+        self.dressed.load(Ordering::Acquire)
+    }
+
+    /// Undresses the files of a mount.
+    pub(crate) fn undress(&self, files: &Arc<super::MountedFiles>) {
+        let mut table = self.table.lock();
+        let mut gone = Vec::new();
+        table.dressed.retain(|_, inode| {
+            let stays = !Arc::ptr_eq(&inode.files, files);
+            if !stays {
+                gone.push(Arc::clone(inode));
+            }
+            stays
+        });
+        drop(table);
+        drop(gone);
+    }
+}
+
+impl Objects {
+    /// Writes back what guests have changed in the files of a mount.
+    pub(crate) fn write_back(&self, files: &Arc<super::MountedFiles>) {
+        for (_, inode) in self.files() {
+            if Arc::ptr_eq(&inode.files, files) {
+                super::worker::write_back(&inode);
+            }
+        }
+    }
+
+    /// Writes back all that does not wait for guests: there are none any more.
+    pub(crate) fn write_back_all(&self) {
+        for (_, inode) in self.files() {
+            if !inode.files.traits.may_wait {
+                super::worker::write_back(&inode);
+            }
+        }
+    }
+
+    /// A mount is taken away. Lazily: what is open stays until it is closed.
+    pub(crate) fn forget(&self, files: &Arc<super::MountedFiles>, lazily: bool) {
+        self.undress(files);
+        if lazily {
+            return;
+        }
+        let mut table = self.table.lock();
+        let numbers: Vec<u64> = table
+            .by_number
+            .iter()
+            .filter(|(_, known)| Arc::ptr_eq(&known.inode.files, files))
+            .map(|(number, _)| *number)
+            .collect();
+        let gone: Vec<_> =
+            numbers.iter().filter_map(|number| table.by_number.remove(number)).collect();
+        drop(table);
+        drop(gone);
+    }
+}

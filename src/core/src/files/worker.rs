@@ -1,0 +1,125 @@
+//! The thread that learns of closed files by inotify(7), and writes back.
+//!
+//! One watch on the private directory tells the name of each object that a guest has closed; nothing
+//! is trapped for it. Files that stay open are looked at every few seconds.
+
+#![expect(unsafe_code, reason = "fcntl(F_SETLEASE) has no safe wrapper")]
+
+use std::{
+    io,
+    os::fd::{AsFd, RawFd},
+    sync::{Arc, Weak},
+    thread,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+use super::{Inode, Objects, waits};
+
+/// How often open files are written back.
+const PERIOD: u16 = 5000;
+
+/// Tries a write lease, and gives it back.
+pub(super) fn lease(fd: RawFd) -> bool {
+    // SAFETY: no pointers are passed; the descriptor is the caller's.
+    let granted = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) } == 0;
+    if granted {
+        // SAFETY: as above.
+        unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+    granted
+}
+
+impl Objects {
+    /// Starts the thread. Errors: those of inotify_init(2) and of starting a thread.
+    pub(super) fn watch(self: &Arc<Self>) -> io::Result<()> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(
+            self.root(),
+            AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_CLOSE_NOWRITE,
+        )?;
+        let objects = Arc::downgrade(self);
+        thread::Builder::new()
+            .name("umvu-files".to_owned())
+            .spawn(move || run(&inotify, &objects))?;
+        Ok(())
+    }
+}
+
+fn run(inotify: &Inotify, objects: &Weak<Objects>) {
+    loop {
+        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+        let count = poll(&mut ready, PollTimeout::from(PERIOD));
+        let Some(objects) = objects.upgrade() else { return };
+        if count == Ok(0) {
+            for (_, inode) in objects.files() {
+                write_back(&inode);
+            }
+            continue;
+        }
+        for event in inotify.read_events().unwrap_or_default() {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                objects.files().into_iter().for_each(|(number, _)| closed(&objects, number));
+            }
+            let name = event.name.as_ref().and_then(|name| name.to_str()?.parse().ok());
+            if let Some(number) = name {
+                closed(&objects, number);
+            }
+        }
+    }
+}
+
+/// Writes back what guests have changed in a file; waits for it unless the file system may wait and
+/// this thread may not.
+pub(super) fn write_back(inode: &Arc<Inode>) {
+    with_patience(inode, |inode| {
+        let mut content = inode.content.lock();
+        if content.is_written()
+            && let Err(errno) = content.write_back(inode)
+        {
+            complain(inode, errno);
+        }
+    });
+}
+
+/// A guest has closed an object.
+fn closed(objects: &Arc<Objects>, number: u64) {
+    if objects.direct_closed(number) {
+        return;
+    }
+    let Some(inode) = objects.by_number(number) else { return };
+    let objects = Arc::clone(objects);
+    with_patience(&inode, move |inode| {
+        let mut content = inode.content.lock();
+        // Before writing back: what an idle file holds then is the last.
+        let idle = inode.is_directory() == Ok(false) && content.is_idle();
+        if content.is_written()
+            && let Err(errno) = content.write_back(inode)
+        {
+            complain(inode, errno);
+        }
+        if idle {
+            content.rest(inode);
+            objects.unused(number);
+        }
+    });
+}
+
+/// Does something with an inode, on a thread of its own when it may wait.
+fn with_patience(inode: &Arc<Inode>, work: impl FnOnce(&Arc<Inode>) + Send + 'static) {
+    if !inode.files.traits.may_wait || waits::may_wait().is_ok() {
+        return work(inode);
+    }
+    let inode = Arc::clone(inode);
+    let work = move || waits::patiently(|| work(&inode));
+    // Without a thread what was written stays in the cache until the next attempt.
+    let _ = thread::Builder::new().name("umvu-flush".to_owned()).spawn(work);
+}
+
+fn complain(inode: &Inode, errno: umvu_abi::Errno) {
+    let path = inode.path();
+    tracing::warn!("{}: what was written is lost: {errno}", String::from_utf8_lossy(&path));
+}

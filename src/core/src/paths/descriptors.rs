@@ -1,0 +1,150 @@
+//! Calls about descriptors of virtual files: fstat(2), fchmod(2), fsync(2), getxattr by descriptor.
+//!
+//! They are trapped in processes only that have been given such a descriptor. Most descriptors are
+//! the kernel's even there: one readlinkat(2) tells.
+
+use umvu_abi::{Errno, files::Handle};
+use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
+
+use super::{
+    change::{self, Times},
+    inspect, layout, stat,
+};
+use crate::{
+    Core,
+    dispatch::{Handler, Row},
+    files::{self, Held},
+};
+
+const NOTE: &str = "virtual files as their file system says; others are native";
+
+/// A row of a call that is trapped in processes that hold virtual files.
+pub(crate) const fn watched(name: &'static str, handler: Handler) -> Row {
+    let trap = Trap::Watched(Watch::Looks, Before::Never);
+    Row { name, trap, interruptible: false, handler, note: NOTE }
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        watched("fstat", |core, call| {
+            of_held(core, call, |held| stat::of_held(core, call, held, 1))
+        }),
+        watched("fstatfs", |core, call| {
+            of_held(core, call, |held| inspect::statfs_of(call, &held.inode))
+        }),
+        watched("fchmod", |core, call| {
+            let mode = call.int(1).cast_unsigned();
+            let caller = core.paths.caller(call.tid());
+            done(core, call, |held| files::change::chmod(&held.inode, &caller, mode))
+        }),
+        watched("fchown", |core, call| {
+            let [uid, gid] = change::ids(call, 1);
+            let caller = core.paths.caller(call.tid());
+            done(core, call, |held| files::change::chown(&held.inode, &caller, uid, gid))
+        }),
+        watched("fsync", |core, call| done(core, call, |held| sync(held, false))),
+        watched("fdatasync", |core, call| done(core, call, |held| sync(held, true))),
+        watched("syncfs", |core, call| {
+            done(core, call, |held| {
+                core.objects.write_back(&held.inode.files);
+                held.inode.files.ask()?.sync()
+            })
+        }),
+        watched("fgetxattr", |core, call| {
+            of_held(core, call, |held| inspect::get_xattr(core, call, &held.inode))
+        }),
+        watched("flistxattr", |core, call| {
+            of_held(core, call, |held| inspect::list_xattr(core, call, &held.inode))
+        }),
+        watched("fsetxattr", |core, call| {
+            of_held(core, call, |held| change::set_xattr_of(core, call, &held.inode))
+        }),
+        watched("fremovexattr", |core, call| {
+            of_held(core, call, |held| change::remove_xattr_of(core, call, &held.inode))
+        }),
+    ]
+}
+
+/// What the guest holds by a descriptor; None for what is the kernel's.
+pub(crate) fn held(core: &Core, call: &Call, argument: usize) -> Result<Option<Held>, Errno> {
+    if !core.objects.are_used() {
+        return Ok(None);
+    }
+    let fd = call.fd(argument);
+    let link = if fd.0 == libc::AT_FDCWD { call.guest.cwd_link() } else { call.guest.fd_link(fd) };
+    let Ok(link) = link else { return Ok(None) };
+    if let Some(held) = core.objects.stands_for(&link) {
+        return held.map(Some);
+    }
+    if core.objects.any_dressed()
+        && link.starts_with(b"/")
+        && let Ok(file) = call.guest.identify_fd(fd)
+        && let Some(inode) = core.objects.dressed((file.dev, file.ino))
+    {
+        return Ok(Some(Held { inode, direct: None }));
+    }
+    Ok(None)
+}
+
+/// Answers a call about the descriptor in argument 0, unless that is the kernel's.
+pub(crate) fn of_held(core: &Core, call: &Call, answer: impl FnOnce(&Held) -> Action) -> Action {
+    match held(core, call, 0) {
+        Ok(Some(held)) => answer(&held),
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+fn done(core: &Core, call: &Call, work: impl FnOnce(&Held) -> Result<(), Errno>) -> Action {
+    of_held(core, call, |held| Action::done(work(held)))
+}
+
+/// A handle to speak to the file system about an open file.
+pub(crate) fn handle_of(held: &Held) -> Handle {
+    held.direct.or_else(|| held.inode.content.lock().handle()).unwrap_or(Handle(0))
+}
+
+/// Brings a file to where it lasts. Errors: `EIO`, `ENOSPC`.
+fn sync(held: &Held, data_only: bool) -> Result<(), Errno> {
+    let inode = &held.inode;
+    let fs = inode.files.ask()?;
+    if inode.is_directory()? {
+        return fs.fsyncdir(inode.node, data_only);
+    }
+    inode.content.lock().write_back(inode)?;
+    fs.fsync(inode.node, handle_of(held), data_only)
+}
+
+/// futimens(3): utimensat(2) without a path.
+pub(super) fn set_times(core: &Core, call: &Call, times: Times) -> Action {
+    let caller = core.paths.caller(call.tid());
+    done(core, call, |held| files::change::set_times(&held.inode, &caller, times))
+}
+
+/// stat(2) of a descriptor by `AT_EMPTY_PATH`; None when a path is given or the file is the kernel's.
+pub(super) fn by_empty_path(core: &Core, call: &Call, path: usize) -> Option<Result<Held, Errno>> {
+    let is_empty = call.addr(path).is_null()
+        || call.guest.read_string(call.addr(path), 2).is_ok_and(|path| path.is_empty());
+    if !is_empty {
+        return None;
+    }
+    held(core, call, 0).transpose()
+}
+
+/// Bytes for the guest.
+pub(crate) fn give(call: &Call, argument: usize, bytes: Vec<u8>, result: i64) -> Action {
+    let writes = vec![(call.addr(argument), bytes)];
+    Action::Return(Reply { result: Ok(result), writes })
+}
+
+/// The layout of a file as the caller sees it.
+pub(super) fn encode(
+    core: &Core,
+    call: &Call,
+    held: &Held,
+    encode: fn(&layout::Attributes) -> Vec<u8>,
+) -> Result<Vec<u8>, Errno> {
+    let caller = core.paths.caller(call.tid());
+    let attributes = held.inode.attributes_by(&caller, held.direct)?;
+    Ok(encode(&(&attributes).into()))
+}

@@ -1,0 +1,255 @@
+//! execve(2) and execveat(2) of programs in mounted file systems.
+//!
+//! The kernel executes the kept content of the file, by a link to it that has the program's own name
+//! (the name of the process is taken from it). A script is executed by its interpreter, which is
+//! looked up in the view, for virtual scripts and for real ones with a virtual interpreter.
+
+use std::{
+    fs,
+    io::Read,
+    os::{
+        fd::AsRawFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+        unix::fs::DirBuilderExt,
+    },
+    path::PathBuf,
+    sync::Arc,
+};
+
+use umvu_abi::{
+    Errno, GuestAddr,
+    files::{Caller, EXECUTE},
+};
+use umvu_tracer::api::{Action, Call, Exec};
+
+use super::{
+    descriptors,
+    lexical::PATH_MAX,
+    locate::{self, At, Target, locate, os_path},
+    open_inode,
+    resolve::{Last, Place},
+    stat::is_empty_path,
+};
+use crate::{
+    Core,
+    dispatch::{Row, always},
+    files::{Inode, access},
+};
+
+/// How much of a file the kernel looks at (`BINPRM_BUF_SIZE`).
+const HEAD: usize = 256;
+/// How many interpreters may be interpreted (binfmt_script).
+const DEPTH: usize = 4;
+/// How many arguments and bytes of them are copied for a script.
+const ARGUMENTS_LIMIT: usize = 65_536;
+const ARGUMENT_LIMIT: usize = 131_072;
+
+pub(super) fn rows() -> Vec<Row> {
+    const NOTE: &str = "also of virtual programs, and of scripts with a virtual interpreter";
+    vec![
+        always("execve", |core, call| execute(core, call, locate::path(0), 1, 0), NOTE),
+        always("execveat", |core, call| execute(core, call, locate::at(0), 2, call.int(4)), NOTE),
+    ]
+}
+
+/// A program to be executed.
+enum Program {
+    /// A file of a mounted file system.
+    Virtual(Arc<Inode>),
+    /// A file of the host, which the kernel finds at this path.
+    Real(Vec<u8>),
+}
+
+fn execute(core: &Core, call: &Call, at: At, vectors: usize, flags: i32) -> Action {
+    if core.paths.territory(&core.view).is_empty() {
+        return Action::Forward;
+    }
+    let vectors = [call.addr(vectors), call.addr(vectors + 1)];
+    match plan(core, call, at, vectors, flags) {
+        Ok(Some(exec)) => Action::Exec(exec),
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// What is to be executed instead; None for what the kernel can do alone.
+fn plan(
+    core: &Core,
+    call: &Call,
+    at: At,
+    vectors: [GuestAddr; 2],
+    flags: i32,
+) -> Result<Option<Exec>, Errno> {
+    let Ok(text) = call.guest.read_string(call.addr(at.path), PATH_MAX) else { return Ok(None) };
+    if core.objects.is_program(&text) {
+        return Ok(None);
+    }
+    let mut program = if text.is_empty() && is_empty_path(flags) {
+        match descriptors::held(core, call, 0)? {
+            Some(held) => Program::Virtual(held.inode),
+            None => return Ok(None),
+        }
+    } else {
+        let last = if flags & libc::AT_SYMLINK_NOFOLLOW == 0 { Last::Follow } else { Last::Keep };
+        match locate(core, call, at, last)? {
+            Target::Virtual(Place::Inode(found)) => Program::Virtual(found.inode),
+            Target::Virtual(Place::Vacant(_) | Place::Missing(_)) => return Err(Errno::ENOENT),
+            Target::Virtual(_) => return Err(Errno::EACCES),
+            Target::Elsewhere(path) => Program::Real(path),
+            Target::Kernel if text.starts_with(b"/") => Program::Real(text.clone()),
+            Target::Kernel => match locate::absolute(core, call, at) {
+                Ok(path) => Program::Real(path),
+                Err(_) => return Ok(None),
+            },
+        }
+    };
+    let caller = core.paths.caller(call.tid());
+    let mut changed = matches!(program, Program::Virtual(_)) || !text.starts_with(b"/");
+    let mut name = text;
+    let mut arguments: Option<Vec<Vec<u8>>> = None;
+    for _ in 0..DEPTH {
+        if let Program::Virtual(inode) = &program {
+            check(inode, &caller)?;
+        }
+        let (path, head) = open(core, &caller, &program)?;
+        let Some((interpreter, argument)) = interpreter(&head) else {
+            // What the kernel can find by itself it shall find.
+            let own = matches!(program, Program::Virtual(_)) || arguments.is_some() && changed;
+            return Ok(own.then_some(Exec { path, arguments, vectors }));
+        };
+        let place = locate::resolve(core, call.tid(), &interpreter, Last::Follow)?;
+        let next = match place {
+            Place::Inode(found) => Program::Virtual(found.inode),
+            Place::Real(path) => Program::Real(path),
+            _ => return Err(Errno::ENOENT),
+        };
+        changed |= matches!(next, Program::Virtual(_));
+        let given = match arguments.take() {
+            Some(given) => given,
+            None => read_arguments(call, vectors[0])?,
+        };
+        let mut all = vec![interpreter.clone()];
+        all.extend(argument);
+        all.push(name);
+        all.extend(given.into_iter().skip(1));
+        arguments = Some(all);
+        name = interpreter;
+        program = next;
+    }
+    Err(Errno::ELOOP)
+}
+
+fn check(inode: &Arc<Inode>, caller: &Caller) -> Result<(), Errno> {
+    if inode.kind()? != libc::S_IFREG {
+        return Err(Errno::EACCES);
+    }
+    access::check(inode, caller, EXECUTE)
+}
+
+/// The path by which the kernel executes a program, and how the file begins.
+fn open(core: &Core, caller: &Caller, program: &Program) -> Result<(Vec<u8>, Vec<u8>), Errno> {
+    let path = match program {
+        Program::Real(path) => path.clone(),
+        Program::Virtual(inode) => open_inode::program(core, caller, inode)?,
+    };
+    let mut head = Vec::new();
+    // What cannot be read may be executable all the same.
+    if let Ok(file) = fs::File::open(os_path(&path)) {
+        let _ = file.take(HEAD as u64).read_to_end(&mut head);
+    }
+    Ok((path, head))
+}
+
+/// The interpreter of a script and its argument (execve(2)).
+fn interpreter(head: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let line = head.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = line.iter().position(|byte| !is_blank(byte))?;
+    let line = &line[start..];
+    let end = line.iter().position(is_blank).unwrap_or(line.len());
+    let (path, rest) = line.split_at(end);
+    let from = rest.iter().position(|byte| !is_blank(byte));
+    let argument = from.map(|from| {
+        let to = rest.iter().rposition(|byte| !is_blank(byte)).unwrap_or(from);
+        rest[from..=to].to_vec()
+    });
+    Some((path.to_vec(), argument))
+}
+
+/// Reads the arguments of a guest. Errors: `EFAULT`, `E2BIG`.
+fn read_arguments(call: &Call, at: GuestAddr) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut arguments = Vec::new();
+    if at.is_null() {
+        return Ok(arguments);
+    }
+    loop {
+        let mut pointer = [0; 8];
+        call.guest.read(at.offset(8 * arguments.len() as u64), &mut pointer)?;
+        let pointer = GuestAddr(u64::from_ne_bytes(pointer));
+        if pointer.is_null() {
+            return Ok(arguments);
+        }
+        if arguments.len() >= ARGUMENTS_LIMIT {
+            return Err(Errno::E2BIG);
+        }
+        let text = call.guest.read_string(pointer, ARGUMENT_LIMIT);
+        let too_long = |errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno };
+        arguments.push(text.map_err(too_long)?);
+    }
+}
+
+impl crate::files::Objects {
+    fn programs(&self) -> PathBuf {
+        self.root().join("programs")
+    }
+
+    /// Whether a path is one that a guest has been told to execute.
+    fn is_program(&self, path: &[u8]) -> bool {
+        self.are_used() && path.starts_with(self.root().as_os_str().as_bytes())
+    }
+
+    /// A link to an object with a name of its own. Errors: those of mkdir(2) and symlink(2).
+    pub(super) fn program(
+        &self,
+        inode: &Inode,
+        object: &std::path::Path,
+    ) -> Result<Vec<u8>, Errno> {
+        let number = object.file_name().ok_or(Errno::EIO)?;
+        let folder = self.programs().join(number);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let path = inode.path();
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let link = folder.join(std::ffi::OsStr::from_bytes(name));
+        match std::os::unix::fs::symlink(object, &link) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+        Ok(link.into_os_string().into_vec())
+    }
+}
+
+/// A path of the kernel for a descriptor of ours.
+pub(super) fn own_path(file: &impl AsRawFd) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_names_the_interpreter() {
+        let read = |text: &str| interpreter(text.as_bytes());
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        assert_eq!(read("#!/bin/sh\nx"), Some((bytes("/bin/sh"), None)));
+        let with = Some((bytes("/usr/bin/env"), Some(bytes("python3 -u"))));
+        assert_eq!(read("#! /usr/bin/env  python3 -u \n"), with);
+        assert_eq!(read("\x7fELF"), None);
+        assert_eq!(read("#!"), None);
+        assert_eq!(read("#!  \n"), None);
+    }
+}

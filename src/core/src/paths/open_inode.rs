@@ -1,0 +1,269 @@
+//! Opening files of mounted file systems.
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use nix::{
+    fcntl::OFlag,
+    sys::stat::{Mode, SFlag, fstat, mknod},
+};
+use umvu_abi::{
+    Errno,
+    files::{Caller, Data, Opened, READ, Seek, WRITE},
+};
+use umvu_tracer::api::{Action, Call, FdReply, Instead, Watch};
+
+use super::{
+    exec, host,
+    open::How,
+    resolve::{Found, Vacant},
+};
+use crate::{
+    Core,
+    files::{Inode, access, change, content},
+};
+
+/// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
+const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// What an open gives to the guest.
+enum Given {
+    /// A descriptor; calls about it are watched.
+    Watched(OwnedFd, Watch),
+    /// A descriptor of the host's, which tells the truth by itself.
+    Plain(OwnedFd),
+    /// The guest opens this path itself.
+    Path(PathBuf),
+}
+
+/// Opens what is there. Errors: those of open(2).
+pub(super) fn open(core: &Core, call: &Call, found: &Found, how: How) -> Action {
+    let caller = core.paths.caller(call.tid());
+    give(open_found(core, &caller, &found.inode, how), how)
+}
+
+/// Makes a regular file where there is none, and opens it. Errors: those of open(2).
+pub(super) fn create(core: &Core, call: &Call, vacant: &Vacant, how: How) -> Action {
+    let caller = core.paths.caller(call.tid());
+    give(create_at(core, &caller, vacant, how), how)
+}
+
+fn give(given: Result<Given, Errno>, how: How) -> Action {
+    let reply = |fd| FdReply { fd, close_on_exec: how.has(OFlag::O_CLOEXEC), writes: Vec::new() };
+    match given {
+        Ok(Given::Watched(fd, watch)) => Action::Watched(reply(fd), watch),
+        Ok(Given::Plain(fd)) => Action::ReturnFd(reply(fd)),
+        Ok(Given::Path(path)) => {
+            let mut path = path.into_os_string().into_vec();
+            path.push(0);
+            let at = i64::from(libc::AT_FDCWD).cast_unsigned();
+            let flags = how.flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW);
+            let args = [at, 0, u64::from(flags.bits().cast_unsigned()), 0, 0, 0];
+            Action::Instead(Instead { number: libc::SYS_openat, args, data: Some((1, path)) })
+        }
+        Err(errno) => errno.into(),
+    }
+}
+
+fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Result<Given, Errno> {
+    let kind = inode.kind()?;
+    let is_directory = kind == libc::S_IFDIR;
+    if how.has(OFlag::O_PATH) {
+        if how.has(OFlag::O_DIRECTORY) && !is_directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let object = if is_directory {
+            core.objects.directory(inode)?
+        } else {
+            core.objects.handle(inode)?
+        };
+        let flags = how.flags & OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        return Ok(Given::Watched(host::open_existing(&object, flags)?, Watch::Looks));
+    }
+    if is_directory {
+        return open_directory(core, caller, inode, how);
+    }
+    match kind {
+        libc::S_IFLNK => return Err(Errno::ELOOP),
+        _ if how.has(OFlag::O_DIRECTORY) => return Err(Errno::ENOTDIR),
+        libc::S_IFSOCK => return Err(Errno::ENXIO),
+        _ => {}
+    }
+    access::check(inode, caller, wanted(how))?;
+    if how.has(OFlag::O_NOATIME) && !caller.owns(&inode.attributes(caller)?) {
+        return Err(Errno::EPERM);
+    }
+    if how.has(OFlag::O_TRUNC) && kind == libc::S_IFREG {
+        inode.files.writable()?;
+        if inode.attributes(caller)?.size > 0 {
+            change::resize(inode, caller, 0)?;
+        }
+    }
+    if kind == libc::S_IFIFO {
+        let object = core.objects.obtain(inode, |path| {
+            Ok(mknod(path, SFlag::S_IFIFO, Mode::from_bits_truncate(0o700), 0)?)
+        })?;
+        return Ok(Given::Path(object));
+    }
+    data(core, caller, inode, how)
+}
+
+fn wanted(how: How) -> u32 {
+    let reads = if how.reads() { READ } else { 0 };
+    reads | if how.writes() || how.has(OFlag::O_TRUNC) { WRITE } else { 0 }
+}
+
+fn open_directory(
+    core: &Core,
+    caller: &Caller,
+    inode: &Arc<Inode>,
+    how: How,
+) -> Result<Given, Errno> {
+    if how.flags.bits() & TMPFILE != 0 {
+        return open_nameless(core, caller, inode, how);
+    }
+    if how.writes() || how.has(OFlag::O_CREAT) || how.has(OFlag::O_TRUNC) {
+        return Err(Errno::EISDIR);
+    }
+    access::check(inode, caller, READ)?;
+    let flags = how.flags & OFlag::O_NONBLOCK | OFlag::O_DIRECTORY;
+    let fd = host::open_existing(&core.objects.directory(inode)?, flags)?;
+    Ok(Given::Watched(fd, Watch::Looks))
+}
+
+/// `O_TMPFILE`.
+fn open_nameless(
+    core: &Core,
+    caller: &Caller,
+    directory: &Arc<Inode>,
+    how: How,
+) -> Result<Given, Errno> {
+    if !how.writes() {
+        return Err(Errno::EINVAL);
+    }
+    access::alter(directory, caller)?;
+    let files = &directory.files;
+    let mode = libc::S_IFREG | how.mode & !caller.umask;
+    let entry = files.ask()?.tmpfile(caller, directory.node, mode)?;
+    let inode = files.nameless(&entry);
+    inode.is_nameless_in(directory);
+    data(core, caller, &inode, how)
+}
+
+fn create_at(core: &Core, caller: &Caller, vacant: &Vacant, how: How) -> Result<Given, Errno> {
+    let parent = &vacant.parent;
+    if vacant.slash {
+        return Err(Errno::EISDIR);
+    }
+    access::alter(parent, caller)?;
+    if parent.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    if how.has(OFlag::O_DIRECTORY) {
+        return Err(Errno::EINVAL);
+    }
+    let fs = parent.files.ask()?;
+    let mode = how.mode & !caller.umask;
+    let (entry, opened) =
+        fs.create(caller, parent.node, &vacant.name, mode, flags_for_files(how.flags))?;
+    let inode = parent.files.enter(parent, &vacant.name, &entry);
+    let how = How { flags: how.flags & !OFlag::O_TRUNC, ..how };
+    serve(core, caller, &inode, opened, how)
+}
+
+/// The flags that a file system gets to know.
+fn flags_for_files(flags: OFlag) -> i32 {
+    (flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_TRUNC | OFlag::O_CLOEXEC)).bits()
+}
+
+fn data(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Result<Given, Errno> {
+    let opened = inode.files.ask()?.open(caller, inode.node, flags_for_files(how.flags))?;
+    serve(core, caller, inode, opened, how)
+}
+
+fn serve(
+    core: &Core,
+    caller: &Caller,
+    inode: &Arc<Inode>,
+    opened: Opened,
+    how: How,
+) -> Result<Given, Errno> {
+    let fs = &inode.files.fs;
+    let is_large = || {
+        let looks = fs.getattr(caller, inode.node, Some(opened.handle));
+        looks.is_ok_and(|looks| looks.is_regular() && looks.size > content::WHOLE_LIMIT)
+    };
+    match opened.data {
+        Data::Cached { keep } if !is_large() => {
+            let opened = Opened { data: Data::Direct, ..opened };
+            let mut content = inode.content.lock();
+            let fd = content.serve(inode, caller, &opened, keep, how.flags)?;
+            Ok(Given::Watched(fd, Watch::Looks))
+        }
+        Data::Cached { .. } | Data::Direct => direct(core, caller, inode, &opened, how),
+        Data::Host(fd) => {
+            fs.release(inode.node, opened.handle);
+            Ok(Given::Plain(fd))
+        }
+        Data::HostDressed(fd) => {
+            fs.release(inode.node, opened.handle);
+            let found = fstat(&fd).map_err(io::Error::from)?;
+            core.objects.dress((found.st_dev, found.st_ino), inode);
+            Ok(Given::Watched(fd, Watch::Looks))
+        }
+        Data::HostPath(path) => {
+            fs.release(inode.node, opened.handle);
+            Ok(Given::Path(PathBuf::from(std::ffi::OsString::from_vec(path))))
+        }
+        Data::Same(inner) => {
+            fs.release(inode.node, opened.handle);
+            // Checked by the one that passed it on.
+            let inner = inner.downcast::<Inode>().map_err(|_| Errno::EIO)?;
+            let how = How { flags: how.flags & !(OFlag::O_TRUNC | OFlag::O_NOFOLLOW), ..how };
+            open_found(core, &Caller::root(), &inner, how)
+        }
+    }
+}
+
+/// The path by which the kernel can execute a file. Errors: those of open(2); `EACCES` for what has
+/// no content that the kernel could execute.
+pub(super) fn program(core: &Core, caller: &Caller, inode: &Arc<Inode>) -> Result<Vec<u8>, Errno> {
+    let how = How { flags: OFlag::O_RDONLY, mode: 0 };
+    let opened = inode.files.ask()?.open(&Caller::root(), inode.node, libc::O_RDONLY)?;
+    match serve(core, caller, inode, opened, how)? {
+        Given::Watched(file, Watch::Looks) => {
+            let object = exec::own_path(&file).ok_or(Errno::EACCES)?;
+            core.objects.program(inode, &object)
+        }
+        Given::Plain(file) => {
+            let path = exec::own_path(&file).ok_or(Errno::EACCES)?;
+            Ok(path.into_os_string().into_vec())
+        }
+        Given::Watched(..) | Given::Path(_) => Err(Errno::EACCES),
+    }
+}
+
+/// A placeholder whose data is moved by the hypervisor.
+fn direct(
+    core: &Core,
+    caller: &Caller,
+    inode: &Arc<Inode>,
+    opened: &Opened,
+    how: How,
+) -> Result<Given, Errno> {
+    let fs = &inode.files.fs;
+    let looks = fs.getattr(caller, inode.node, Some(opened.handle))?;
+    let size = match looks.kind() {
+        libc::S_IFREG => looks.size,
+        libc::S_IFBLK => fs.seek(inode.node, opened.handle, 0, Seek::Hole).unwrap_or(0),
+        _ => 0,
+    };
+    let object = core.objects.direct(inode, opened.handle, size)?;
+    let flags = how.flags & (OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_NONBLOCK);
+    let fd = host::open_existing(&object, flags)?;
+    Ok(Given::Watched(fd, Watch::Data))
+}
