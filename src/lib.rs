@@ -8,10 +8,16 @@ pub mod cli;
 use std::sync::Arc;
 
 use umvu_abi::module::Module;
+use umvu_fs_modules::{mountreal::MountReal, unreal::Unreal, vufuse::Vufuse};
 use umvu_reactor::Reactor;
 
 /// Every built-in module; the stacks of vunet run on the given event loop.
 #[must_use]
 pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
-    vec![Arc::new(umvu_stacks::Vunet::new(reactor.clone()))]
+    vec![
+        Arc::new(umvu_stacks::Vunet::new(reactor.clone())),
+        Arc::new(Vufuse),
+        Arc::new(MountReal),
+        Arc::new(Unreal),
+    ]
 }

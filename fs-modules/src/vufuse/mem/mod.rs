@@ -1,0 +1,309 @@
+//! `vufusemem`: a file system in memory.
+//!
+//! `vumount -t vufusemem [-o size=N,inodes=N,mode=M,uid=U,gid=G] none /mnt`: as tmpfs(5). Hard links,
+//! holes, extended attributes, `O_TMPFILE`, exchange and no-replace renames; `ENOSPC` when `size` or
+//! `inodes` is used up.
+
+mod data;
+mod inode;
+mod tree;
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno,
+    files::{
+        Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Seek,
+        StatFs,
+    },
+    module::{MountError, MountRequest},
+};
+
+use self::{
+    inode::{Body, Inode},
+    tree::Tree,
+};
+use crate::options::Options;
+
+/// `TMPFS_MAGIC`: programs know how to treat it.
+const MAGIC: i64 = 0x0102_1994;
+const PAGE: u64 = 4096;
+/// What statfs(2) tells when no limit was given.
+const PLENTY: u64 = 1 << 40;
+
+/// Makes a file system by the options of a mount. Errors: `EINVAL` for an unknown option.
+pub fn mount(request: &MountRequest) -> Result<Arc<dyn FileSystem>, MountError> {
+    let mut options = Options::of(request);
+    let size = options.size("size")?;
+    let inodes = options.size("inodes")?;
+    let mode = options.number("mode", 8)?.unwrap_or(0o1777);
+    let owner = [options.number("uid", 10)?, options.number("gid", 10)?];
+    options.finish()?;
+    let root = Inode::directory(libc::S_IFDIR | mode & 0o7777, owner.map(|id| id.unwrap_or(0)));
+    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)) }))
+}
+
+/// The file system.
+#[derive(Debug)]
+pub struct Memory {
+    tree: Mutex<Tree>,
+}
+
+impl Memory {
+    /// One without limits, whose root belongs to the administrator.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        let root = Inode::directory(libc::S_IFDIR | 0o1777, [0, 0]);
+        Self { tree: Mutex::new(Tree::new(root, None, None)) }
+    }
+}
+
+fn entry(tree: &mut Tree, node: u64) -> Result<Entry, Errno> {
+    let inode = tree.get_mut(node)?;
+    inode.references += 1;
+    Ok(Entry::lasting(Node(node), inode.attributes(node)))
+}
+
+impl FileSystem for Memory {
+    fn lookup(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
+        let mut tree = self.tree.lock();
+        let node = tree.directory(parent.0)?.get(name).copied().ok_or(Errno::ENOENT)?;
+        entry(&mut tree, node)
+    }
+
+    fn forget(&self, node: Node, count: u64) {
+        self.tree.lock().forget(node.0, count);
+    }
+
+    fn getattr(&self, _: &Caller, node: Node, _: Option<Handle>) -> Result<Attributes, Errno> {
+        Ok(self.tree.lock().get(node.0)?.attributes(node.0))
+    }
+
+    fn setattr(
+        &self,
+        _: &Caller,
+        node: Node,
+        _: Option<Handle>,
+        changes: &Changes,
+    ) -> Result<Attributes, Errno> {
+        let mut tree = self.tree.lock();
+        if let Some(size) = changes.size {
+            tree.resize(node.0, size)?;
+        }
+        let inode = tree.get_mut(node.0)?;
+        inode.change(changes);
+        Ok(inode.attributes(node.0))
+    }
+
+    fn readlink(&self, _: &Caller, node: Node) -> Result<Vec<u8>, Errno> {
+        match &self.tree.lock().get(node.0)?.body {
+            Body::Link(target) => Ok(target.clone()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn mknod(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        name: &[u8],
+        mode: u32,
+        rdev: u64,
+    ) -> Result<Entry, Errno> {
+        let body = if mode & libc::S_IFMT == libc::S_IFREG {
+            Body::File(data::Data::default())
+        } else {
+            Body::Special(rdev)
+        };
+        self.make(caller, parent, name, mode, body)
+    }
+
+    fn mkdir(&self, caller: &Caller, parent: Node, name: &[u8], mode: u32) -> Result<Entry, Errno> {
+        self.make(caller, parent, name, libc::S_IFDIR | mode, Body::Directory(Default::default()))
+    }
+
+    fn symlink(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Entry, Errno> {
+        self.make(caller, parent, name, libc::S_IFLNK | 0o777, Body::Link(target.to_vec()))
+    }
+
+    fn link(&self, _: &Caller, node: Node, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
+        let mut tree = self.tree.lock();
+        tree.link(node.0, parent.0, name)?;
+        entry(&mut tree, node.0)
+    }
+
+    fn unlink(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
+        self.tree.lock().unlink(parent.0, name)
+    }
+
+    fn rmdir(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
+        self.tree.lock().rmdir(parent.0, name)
+    }
+
+    fn rename(
+        &self,
+        caller: &Caller,
+        from: (Node, &[u8]),
+        to: (Node, &[u8]),
+        flags: u32,
+    ) -> Result<(), Errno> {
+        let mut tree = self.tree.lock();
+        let (from, to) = ((from.0.0, from.1), (to.0.0, to.1));
+        if flags & libc::RENAME_EXCHANGE != 0 {
+            return tree.exchange(from, to);
+        }
+        tree.rename(from, to)?;
+        if flags & libc::RENAME_WHITEOUT != 0 {
+            let mode = libc::S_IFCHR;
+            let whiteout = Inode::new(mode, [caller.uid, caller.gid], Body::Special(0));
+            tree.insert(from.0, from.1, whiteout)?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
+        match &self.tree.lock().get(node.0)?.body {
+            Body::File(_) => Ok(Opened::cached()),
+            Body::Directory(_) => Err(Errno::EISDIR),
+            // No device is behind it, as on a file system that is mounted `nodev`.
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    fn tmpfile(&self, caller: &Caller, parent: Node, mode: u32) -> Result<Entry, Errno> {
+        let mut tree = self.tree.lock();
+        let body = Body::File(data::Data::default());
+        let (mode, owner) = tree.inherit(parent.0, caller, mode)?;
+        let node = tree.add(Inode::new(mode, owner, body))?;
+        entry(&mut tree, node)
+    }
+
+    fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        Ok(self.tree.lock().file(node.0)?.read(at, buffer))
+    }
+
+    fn write(&self, node: Node, _: Handle, at: u64, data: &[u8]) -> Result<usize, Errno> {
+        self.tree.lock().write(node.0, at, data)
+    }
+
+    fn fallocate(
+        &self,
+        node: Node,
+        _: Handle,
+        mode: i32,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let mut tree = self.tree.lock();
+        match mode {
+            0 => {
+                let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+                if end > tree.file(node.0)?.size() { tree.resize(node.0, end) } else { Ok(()) }
+            }
+            mode if mode == punch => tree.punch(node.0, offset, length),
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    fn seek(&self, node: Node, _: Handle, offset: u64, what: Seek) -> Result<u64, Errno> {
+        self.tree.lock().file(node.0)?.seek(offset, what).ok_or(Errno::ENXIO)
+    }
+
+    fn readdir(
+        &self,
+        _: &Caller,
+        node: Node,
+        _: Handle,
+        each: &mut dyn FnMut(DirEntry),
+    ) -> Result<(), Errno> {
+        let tree = self.tree.lock();
+        for (name, child) in tree.directory(node.0)? {
+            let kind = tree.get(*child)?.mode & libc::S_IFMT;
+            each(DirEntry { name: name.clone(), ino: *child, kind });
+        }
+        Ok(())
+    }
+
+    fn statfs(&self, _: Node) -> Result<StatFs, Errno> {
+        let tree = self.tree.lock();
+        let blocks = tree.size_limit.unwrap_or(PLENTY) / PAGE;
+        let free = blocks.saturating_sub(tree.used.div_ceil(PAGE));
+        let files = tree.inodes_limit.unwrap_or(PLENTY);
+        Ok(StatFs {
+            kind: MAGIC,
+            block_size: 4096,
+            blocks,
+            free,
+            available: free,
+            files,
+            free_files: files.saturating_sub(tree.count()),
+            name_length: 255,
+        })
+    }
+
+    fn getxattr(&self, _: &Caller, node: Node, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.tree.lock().get(node.0)?.xattrs.get(name).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn setxattr(
+        &self,
+        _: &Caller,
+        node: Node,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), Errno> {
+        let mut tree = self.tree.lock();
+        let inode = tree.get_mut(node.0)?;
+        match (inode.xattrs.contains_key(name), flags) {
+            (true, libc::XATTR_CREATE) => return Err(Errno::EEXIST),
+            (false, libc::XATTR_REPLACE) => return Err(Errno::ENODATA),
+            _ => {}
+        }
+        inode.xattrs.insert(name.to_vec(), value.to_vec());
+        inode.touched();
+        Ok(())
+    }
+
+    fn listxattr(&self, _: &Caller, node: Node) -> Result<Vec<Vec<u8>>, Errno> {
+        Ok(self.tree.lock().get(node.0)?.xattrs.keys().cloned().collect())
+    }
+
+    fn removexattr(&self, _: &Caller, node: Node, name: &[u8]) -> Result<(), Errno> {
+        let mut tree = self.tree.lock();
+        let inode = tree.get_mut(node.0)?;
+        inode.xattrs.remove(name).ok_or(Errno::ENODATA)?;
+        inode.touched();
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn make(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        name: &[u8],
+        mode: u32,
+        body: Body,
+    ) -> Result<Entry, Errno> {
+        let mut tree = self.tree.lock();
+        let (mode, owner) = tree.inherit(parent.0, caller, mode)?;
+        let node = tree.insert(parent.0, name, Inode::new(mode, owner, body))?;
+        entry(&mut tree, node)
+    }
+}
+
+/// The names of a directory.
+type Names = HashMap<Vec<u8>, u64>;
+
+#[cfg(test)]
+mod tests;
