@@ -243,8 +243,8 @@ impl Builder {
             view: self.name,
         };
         let halt = Halt::new()?;
-        let Mounted::Stack(stack) =
-            Vunet::new(Reactor::clone(&reactor)).mount(&request).map_err(failure)?;
+        let mounted = Vunet::new(Reactor::clone(&reactor)).mount(&request).map_err(failure)?;
+        let Mounted::Stack(stack) = mounted else { return Err(io::ErrorKind::Unsupported.into()) };
         Ok(Stack { inner: Arc::new(Inner { stack, halt, reactor }) })
     }
 }
