@@ -19,6 +19,7 @@
 //! | `null://` | nothing |
 //! | `vlan://4{...}` | a VLAN of the network in braces |
 //! | `agno://{...}` | an encrypted network inside the one in braces |
+//! | `wirefilter://[loss=5/delay=100]{...}` | the network in braces behind a bad link |
 //! | `strict://{...}` | the network in braces, whose loss is final |
 //! | `libvdeplug://{...}` | whatever it is, joined by the C library |
 //! | any other, as `slirp://`, `pcap://eth0` | joined by a plugin of the C library, if that is installed |
@@ -67,6 +68,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod hostnet;
+pub mod impair;
 mod library;
 mod mac_table;
 mod macvtap;
@@ -85,6 +87,7 @@ mod vlan;
 mod vnl;
 mod vxlan;
 mod vxvde;
+mod wirefilter;
 
 pub use error::OpenError;
 pub use frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload};

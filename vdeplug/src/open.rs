@@ -11,7 +11,7 @@ use crate::{
     transport::Transport,
     udp, vde, vlan,
     vnl::{self, Vnl},
-    vxlan, vxvde,
+    vxlan, vxvde, wirefilter,
 };
 
 /// The longest description, in bytes (`VDE_DESCR_MAXLEN`).
@@ -20,7 +20,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 18] = [
+const TRANSPORTS: [(&str, Open); 19] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -37,6 +37,7 @@ const TRANSPORTS: [(&str, Open); 18] = [
     ("null", null::open),
     ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
     ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
+    ("wirefilter", |vnl, about| wirefilter::open(vnl, |inner| open_parsed(inner, about))),
     ("strict", open_strict),
     ("libvdeplug", library::open_forced),
 ];
@@ -95,7 +96,9 @@ fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenE
 fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     match (native(&vnl.scheme), vnl.scheme.as_str()) {
         // What these open has a description of its own.
-        (Some(open), "vlan" | "agno" | "strict" | "libvdeplug") => open(vnl, description),
+        (Some(open), "vlan" | "agno" | "wirefilter" | "strict" | "libvdeplug") => {
+            open(vnl, description)
+        }
         (Some(open), _) => open(vnl, &describe(description)),
         (None, _) => open_foreign(&vnl.to_string(), description),
     }
@@ -142,7 +145,7 @@ mod tests {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
                         bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
-                        seqpacket:// null:// vlan:// agno:// strict:// libvdeplug://; by plugins of \
+                        seqpacket:// null:// vlan:// agno:// wirefilter:// strict:// libvdeplug://; by plugins of \
                         libvdeplug: slirp:// pcap:// vdesl://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);

@@ -340,6 +340,11 @@ impl<'a> Resolved<'a> {
         self.values.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
+    /// Returns all parameters in order, with empty texts for those that have no value.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        self.values.iter().copied()
+    }
+
     /// Returns the number of a parameter: decimal, `0x` hexadecimal, and with a suffix k, M, G or T.
     ///
     /// # Errors
