@@ -20,8 +20,8 @@ use std::{
 use aes::{
     Aes128,
     cipher::{
-        Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit,
-        KeyIvInit,
+        Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt,
+        InnerIvInit, KeyInit,
     },
 };
 use nix::unistd::{User, geteuid};
@@ -183,7 +183,6 @@ fn now() -> u32 {
 #[derive(Clone)]
 struct Cipher {
     aes: Aes128,
-    key: [u8; KEY],
 }
 
 impl std::fmt::Debug for Cipher {
@@ -194,7 +193,7 @@ impl std::fmt::Debug for Cipher {
 
 impl Cipher {
     fn new(key: &[u8; KEY]) -> Self {
-        Self { aes: Aes128::new(&Array::from(*key)), key: *key }
+        Self { aes: Aes128::new(&Array::from(*key)) }
     }
 
     /// Encrypts a frame, which has a header.
@@ -215,10 +214,10 @@ impl Cipher {
         sealed.extend(&frame[HEADER..]);
         sealed.resize(sealed.len() + padding, 0);
         let (blocks, _) = sealed[HEADER..].as_chunks_mut::<BLOCK>();
-        let mut chain = cbc::Encryptor::<Aes128>::new(&self.key.into(), &block.into());
         if let Some((first, payload)) = blocks.split_first_mut() {
             self.aes.encrypt_block(first.into());
-            payload.iter_mut().for_each(|block| chain.encrypt_block(block.into()));
+            let mut chain = cbc::Encryptor::inner_iv_init(self.aes.clone(), &block.into());
+            chain.encrypt_blocks(Array::cast_slice_from_core_mut(payload));
         }
         sealed
     }
@@ -238,9 +237,9 @@ impl Cipher {
         let mut frame = sealed[..TYPE].to_vec();
         frame.extend(&block[..2]);
         frame.extend(payload.as_flattened());
-        let mut chain = cbc::Decryptor::<Aes128>::new(&self.key.into(), &block);
+        let mut chain = cbc::Decryptor::inner_iv_init(self.aes.clone(), &block);
         let (blocks, _) = frame[HEADER..].as_chunks_mut::<BLOCK>();
-        blocks.iter_mut().for_each(|block| chain.decrypt_block(block.into()));
+        chain.decrypt_blocks(Array::cast_slice_from_core_mut(blocks));
         frame.truncate(HEADER + length);
         Some(frame)
     }
