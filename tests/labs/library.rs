@@ -71,3 +71,24 @@ fn what_is_missing_is_said_in_one_line() {
         assert!(said.contains("by plugins of libvdeplug: slirp:// pcap:// vdesl://"), "{said}");
     }
 }
+
+/// QEMU's user network, a router at 10.0.2.2, on one wire with a host of ours.
+#[test]
+fn qemu_is_met_on_a_switch_without_a_daemon() {
+    let found = std::process::Command::new("qemu-system-x86_64").arg("--version").output();
+    if !found.is_ok_and(|done| done.status.success()) {
+        return eprintln!("skipped: qemu-system-x86_64 is not installed");
+    }
+    for place in INSIDE {
+        let script = r#"
+            W=$(mktemp -d); trap 'kill $qemu; rm -rf $W' EXIT
+            vumount -t vunetioth -o switch://$W/sw,ip=10.0.2.15/24,gw=10.0.2.2 smoltcp /dev/net/1
+            vustack kernel qemu-system-x86_64 -M none -nodefaults -display none -monitor none \
+                -netdev user,id=u -netdev hubport,id=a,hubid=0,netdev=u \
+                -netdev vde,id=v,sock=$W/sw -netdev hubport,id=b,hubid=0,netdev=v 2>/dev/null &
+            qemu=$!
+            until vustack /dev/net/1 ping -c 1 -W 1 10.0.2.2 >/dev/null; do :; done
+            vustack /dev/net/1 ping -q -c 3 -i 0.2 10.0.2.2 | grep -o '.* received'"#;
+        assert_eq!(succeed(place, script), "3 packets transmitted, 3 received\n", "{place:?}");
+    }
+}
