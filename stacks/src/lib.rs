@@ -5,6 +5,7 @@
 //!
 //! Each submodule holds one kind of stack and implements [`umvu_abi::net::NetStack`].
 
+mod bpf;
 mod ffi;
 mod module;
 mod names;

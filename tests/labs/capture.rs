@@ -1,6 +1,6 @@
 //! Programs that look at frames: tcpdump, tshark and what else uses packet sockets.
 
-use crate::harness::{INSIDE, Place, run, succeed};
+use crate::harness::{INSIDE, Place, on_two_hosts, run, succeed, with_hosts};
 
 /// Whether `vdestack` can work here: it needs user namespaces and a tap.
 fn has_vdestack() -> bool {
@@ -38,4 +38,27 @@ IP 10.3.0.1 > 10.3.0.2: ICMP echo request, id ID, seq 1, length 64
         let out = id.map_or(out.clone(), |(id, _)| out.replace(&format!("id {id},"), "id ID,"));
         assert_eq!(out, wanted, "{place:?}");
     }
+}
+
+/// A script gives the same output on two kernel namespaces and inside umvu.
+#[track_caller]
+fn same_everywhere(script: &str) -> String {
+    let mut outputs = with_hosts().into_iter().map(|place| (place, on_two_hosts(place, script)));
+    let (_, first) = outputs.next().expect("one place at least");
+    for (place, output) in outputs {
+        assert_eq!(output, first, "{place:?}");
+    }
+    first
+}
+
+#[test]
+fn packet_sockets_and_their_rings_behave_as_on_linux() {
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/packets.py");
+    let script = format!(
+        "$A timeout 60 python3 {guest} capture $W & capture=$!
+         $B timeout 60 python3 {guest} send $W
+         wait $capture; echo \"= $?\""
+    );
+    let output = same_everywhere(&script);
+    assert!(output.ends_with("= 0\n"), "{output}");
 }

@@ -389,7 +389,7 @@ impl DatagramSocket for NetlinkSocket {
         };
         let source = SockAddr::Netlink { pid: 0, groups };
         let meta = DatagramMeta { source, destination: KERNEL, ifindex: 0, ttl: 0, tos: 0 };
-        Some(Datagram { data: queued.data, meta })
+        Some(Datagram { data: queued.data, meta, packet: None })
     }
 
     fn shutdown(&self, _how: Shutdown) -> Result<(), Errno> {

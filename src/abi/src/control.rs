@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Errno, SockAddr,
-    net::{DatagramMeta, QueuedError, SendControl},
+    net::{DatagramMeta, PacketNote, QueuedError, SendControl},
     sockaddr::AF_INET6,
 };
 
@@ -29,6 +29,8 @@ pub struct Wanted {
     /// The error queue.
     errors: bool,
     packet_info_2292: bool,
+    /// `PACKET_AUXDATA`.
+    packet_notes: bool,
 }
 
 impl Wanted {
@@ -46,6 +48,7 @@ impl Wanted {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) => self.packet_info6 = on,
             (libc::IPPROTO_IPV6, IPV6_2292PKTINFO) => self.packet_info_2292 = on,
             (libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT) => self.hop_limit_2292 = on,
+            (libc::SOL_PACKET, libc::PACKET_AUXDATA) => self.packet_notes = on,
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.errors = on;
             }
@@ -95,6 +98,13 @@ impl Wanted {
         }
     }
 
+    /// The messages that come with a frame, `kept` bytes of which are there.
+    pub fn packet_messages(&self, note: &PacketNote, kept: usize, out: &mut Messages) {
+        if self.packet_notes {
+            out.push(libc::SOL_PACKET, libc::PACKET_AUXDATA, &aux_data(note, kept));
+        }
+    }
+
     /// The messages that come with an entry of the error queue.
     pub fn error_messages(&self, error: &QueuedError, out: &mut Messages) {
         let ttl = i32::from(error.ttl).to_ne_bytes();
@@ -113,6 +123,17 @@ impl Wanted {
         }
         error_message(error, out);
     }
+}
+
+/// `struct tpacket_auxdata` (packet(7)).
+fn aux_data(note: &PacketNote, kept: usize) -> Vec<u8> {
+    // TP_STATUS_USER; TP_STATUS_VLAN_VALID and TP_STATUS_VLAN_TPID_VALID.
+    let vlan = if note.vlan.is_some() { 0x50 } else { 0 };
+    let (tag, protocol) = note.vlan.unwrap_or_default();
+    let words = [1 | vlan | note.status, note.length, u32::try_from(kept).unwrap_or(u32::MAX)];
+    let halves = [0, note.network, tag, protocol];
+    let words = words.into_iter().flat_map(u32::to_ne_bytes);
+    words.chain(halves.into_iter().flat_map(u16::to_ne_bytes)).collect()
 }
 
 /// `struct in_pktinfo`: interface, local address, header's destination.

@@ -255,6 +255,21 @@ pub struct Datagram {
     pub data: Vec<u8>,
     /// The rest.
     pub meta: DatagramMeta,
+    /// What is known about the frame, for packet sockets.
+    pub packet: Option<PacketNote>,
+}
+
+/// What a packet socket can tell about a frame; becomes `struct tpacket_auxdata` (packet(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketNote {
+    /// How long the frame was, with the link's header if the socket has it.
+    pub length: u32,
+    /// `TP_STATUS_*`, without the bits about the tag.
+    pub status: u32,
+    /// The 802.1Q tag that was taken off: its control information and its EtherType.
+    pub vlan: Option<(u16, u16)>,
+    /// Where the network's header is.
+    pub network: u16,
 }
 
 /// One entry of a socket's error queue (`MSG_ERRQUEUE`, ip(7) `IP_RECVERR`).
@@ -319,6 +334,17 @@ pub trait DatagramSocket: Socket {
     /// A datagram taken by [`receive`](Self::receive) found the guest's socket closed: its sender is
     /// told as for a port that nobody has.
     fn refuse(&self, _datagram: &Datagram) {}
+
+    /// The memory that mmap(2) of the socket shows, as a file: all of it, `length` bytes.
+    /// Errors: `EINVAL` for another length, `ENODEV` when there is none.
+    fn memory(&self, _length: usize) -> Result<OwnedFd, Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Whether that memory holds something the guest has not given back; None when there is none.
+    fn ring_readable(&self) -> Option<bool> {
+        None
+    }
 
     /// Takes one entry of the error queue. None: `EAGAIN`.
     fn receive_error(&self) -> Option<QueuedError> {

@@ -152,7 +152,7 @@ pub enum Action {
 }
 
 /// A call for the kernel, made of nothing that the guest could change meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Instead {
     /// The number.
     pub number: i64,
@@ -160,6 +160,27 @@ pub struct Instead {
     pub args: [u64; 6],
     /// An argument that points to these bytes.
     pub data: Option<(usize, Vec<u8>)>,
+    /// An argument that is a descriptor of this file, which the guest has during the call only.
+    pub file: Option<(usize, Arc<OwnedFd>)>,
+    /// What is trapped from then on in the process, and in those that it creates.
+    pub then: Then,
+}
+
+impl Instead {
+    /// A call with these arguments, and nothing else.
+    #[must_use]
+    pub fn call(number: i64, args: [u64; 6]) -> Self {
+        Self { number, args, data: None, file: None, then: Then::Nothing }
+    }
+}
+
+/// What more is trapped in a process once it has made a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// No more than before.
+    Nothing,
+    /// The calls of [`Trap::Waiting`].
+    Waits,
 }
 
 /// A program to execute by execve(2), with the environment that the guest gave.
@@ -376,6 +397,9 @@ pub enum Trap {
     },
     /// Not trapped: the filter itself answers with this error.
     Refuse(Errno),
+    /// Always, but only in processes whose waits are watched ([`Instead::then`]). The handler has
+    /// something to do before the kernel performs the call; its answer is not heard.
+    Waiting,
     /// Always in processes that are watched so; in others as it says.
     Watched(Watch, Before),
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use umvu_abi::Tid;
 
 use crate::{
-    api::{Exec, Instead, Syscall, Watch},
+    api::{Exec, Instead, Syscall, Then, Watch},
     arm,
     filter::Instruction,
     registers::{ERESTARTSYS, Registers},
@@ -47,6 +47,8 @@ pub(crate) struct Means<'a> {
     pub(crate) shortcuts: &'a Shortcuts,
     /// The filters of watched processes.
     pub(crate) watching: &'a [Vec<Instruction>; 2],
+    /// The filter of processes whose waits are watched.
+    pub(crate) waiting: &'a [Instruction],
 }
 
 /// How a guest goes on after an errand.
@@ -121,7 +123,13 @@ impl Errands {
             return Ok(Outcome::Onward);
         }
         match wanted.errand {
-            Errand::Call(instead) => self.call(tid, task, registers, &instead)?,
+            Errand::Call(instead) => {
+                self.call(tid, task, registers, &instead)?;
+                if instead.then == Then::Waits && !task.waits_are_watched {
+                    let added = arm::add(&task.guest, tid, task.group, means.waiting)?;
+                    means.tasks.watch_waits(id, added);
+                }
+            }
             Errand::Shortcut(after) => means.shortcuts.install(tid, task, after)?,
             Errand::Watch(watch) => {
                 let [looks, data] = means.watching;

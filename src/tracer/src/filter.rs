@@ -113,6 +113,7 @@ pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
 fn before_watched(row: &Subscription) -> Option<Subscription> {
     let trap = match row.trap {
         Trap::Watched(_, before) => before.as_trap()?,
+        Trap::Waiting => return None,
         trap => trap,
     };
     Some(Subscription { trap, ..*row })
@@ -122,6 +123,14 @@ fn before_watched(row: &Subscription) -> Option<Subscription> {
 pub(crate) fn watched(subscriptions: &[Subscription], most: Watch) -> Vec<i64> {
     let rows = subscriptions.iter();
     let rows = rows.filter(|row| matches!(row.trap, Trap::Watched(watch, _) if watch <= most));
+    let mut numbers: Vec<i64> = rows.map(|row| row.number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The calls that are trapped in processes whose waits are watched, sorted.
+pub(crate) fn waits(subscriptions: &[Subscription]) -> Vec<i64> {
+    let rows = subscriptions.iter().filter(|row| row.trap == Trap::Waiting);
     let mut numbers: Vec<i64> = rows.map(|row| row.number).collect();
     numbers.sort_unstable();
     numbers
@@ -186,6 +195,7 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     }
     match row.trap {
         Trap::Always => body.push(op(RETURN, NOTIFY)),
+        Trap::Waiting => body.push(op(RETURN, ALLOW)),
         Trap::Refuse(error) => body.push(op(RETURN, errno(error))),
         Trap::NonNull(index) => body.extend([
             op(LOAD, low(index)),
@@ -257,7 +267,7 @@ pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
     };
     match trap {
         // Without filters every process is watched.
-        Trap::Always | Trap::Watched(..) => true,
+        Trap::Always | Trap::Waiting | Trap::Watched(..) => true,
         Trap::Refuse(_) => false,
         Trap::NonNull(index) => args[usize::from(index)] != 0,
         Trap::Masked { index, mask, value } => masked(index, mask, value),

@@ -255,7 +255,7 @@ impl Listener {
             Action::Exec(exec) => return errand(Errand::Exec(exec)),
             Action::Forward if number != syscall.number => {
                 let Syscall { number, args } = syscall;
-                return errand(Errand::Call(Instead { number, args, data: None }));
+                return errand(Errand::Call(Instead::call(number, args)));
             }
             Action::Watched(reply, watch) if self.backend.tasks.watch_of(tid) >= Some(watch) => {
                 Action::ReturnFd(reply)

@@ -3,11 +3,13 @@
 use std::io;
 
 use nix::unistd::Pid;
+use umvu_abi::Errno;
 
 use crate::{
     api::{Exec, Instead},
     arch,
     guest::Memory,
+    handover,
     registers::Registers,
     sys::{self, Wait},
 };
@@ -71,8 +73,17 @@ impl<'a> Remote<'a> {
     /// Makes a call with its data on the guest's stack; returns its result.
     /// Errors: `ESRCH` when the guest dies, `EFAULT`.
     pub(crate) fn perform(&mut self, instead: &Instead) -> io::Result<i64> {
-        let args = place(instead, &self.saved, self.memory)?;
-        self.call(instead.number, args)
+        let mut args = place(instead, &self.saved, self.memory)?;
+        let Some((index, file)) = &instead.file else { return self.call(instead.number, args) };
+        let group = self.group;
+        match handover::give(self, group, file, true) {
+            Ok(given) => args[*index] = given.cast_unsigned(),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
+            Err(error) => return Ok(Errno::from(error).to_return()),
+        }
+        let result = self.call(instead.number, args)?;
+        self.call(libc::SYS_close, [args[*index], 0, 0, 0, 0, 0])?;
+        Ok(result)
     }
 
     /// Gives the guest back as it was.

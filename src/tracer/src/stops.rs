@@ -21,8 +21,8 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     apart,
     api::{
-        Action, Answer, Call, Completer, FdReply, Guest, Renewal, Subscription, Supervisor,
-        Syscall, Trap,
+        Action, Answer, Call, Completer, FdReply, Guest, Instead, Renewal, Subscription,
+        Supervisor, Syscall, Trap,
     },
     births, filter,
     guest::TaskGuest,
@@ -46,6 +46,9 @@ enum Inside {
     Renewing(Renewal, Registers),
     /// A call in place of the guest's, and what the registers were.
     Replaced(Registers),
+    /// A call that was skipped, another with a file of ours in place of it, and what the registers
+    /// were.
+    Performing(Instead, Registers),
     /// A call whose answer comes later, and what the registers were.
     Parked(Arc<Parked>, Registers),
     /// A call that is made again and then carried out so.
@@ -209,6 +212,10 @@ impl Stops {
         };
         let action = match row.map(|row| row.trap) {
             _ if remade.is_some() => remade.unwrap_or(Action::Forward),
+            Some(Trap::Waiting) => {
+                self.ask(guest, syscall);
+                Action::Forward
+            }
             _ if syscall.number < 0 => self.ask(guest, syscall),
             Some(Trap::Refuse(errno)) => Action::error(errno),
             Some(trap) if filter::traps(trap, &syscall.args) => self.ask(guest, syscall),
@@ -220,6 +227,13 @@ impl Stops {
         let inside = match action {
             Action::Forward if syscall.number < 0 => Inside::Answered(Errno::ENOSYS.to_return()),
             Action::Forward => Inside::Native,
+            Action::Instead(instead) if instead.file.is_some() => {
+                let before = registers;
+                registers.skip(0);
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Performing(instead, before));
+                return Ok(());
+            }
             Action::Instead(instead) => {
                 let memory = guest.memory().map_err(io::Error::from)?;
                 let args = remote::place(&instead, &registers, memory)?;
@@ -281,6 +295,9 @@ impl Stops {
                 before.set_result(registers.result());
                 return before.write(tid);
             }
+            Some(Inside::Performing(instead, before)) => {
+                return perform(tid, guest, group, &instead, before);
+            }
             Some(Inside::Renewing(renewal, before)) => {
                 return renew(tid, guest, group, &renewal, before);
             }
@@ -321,6 +338,7 @@ impl Stops {
             }
             Inside::Native
             | Inside::Renewing(..)
+            | Inside::Performing(..)
             | Inside::Replaced(_)
             | Inside::Remade(_)
             | Inside::Parked(..) => Ok(()),
@@ -388,6 +406,23 @@ impl Stops {
         }
         parked
     }
+}
+
+/// At the exit of a skipped call: has the guest make another, with a file of ours.
+fn perform(
+    tid: Pid,
+    guest: &TaskGuest,
+    group: i32,
+    instead: &Instead,
+    before: Registers,
+) -> io::Result<()> {
+    let memory = guest.memory().map_err(io::Error::from)?;
+    let mut remote = Remote::begin(tid, group, memory)?;
+    let result = remote.perform(instead);
+    remote.end()?;
+    let mut registers = before;
+    registers.set_result(result?);
+    registers.write(tid)
 }
 
 /// At the exit of a skipped call: puts a file in place and has the guest make the call again.

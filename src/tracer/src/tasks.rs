@@ -18,11 +18,14 @@ pub(crate) struct Task {
     pub(crate) guest: Arc<TaskGuest>,
     /// Which filter of watched processes it has.
     pub(crate) watched: Option<Watch>,
+    /// Whether it has the filter of those whose waits are watched.
+    pub(crate) waits_are_watched: bool,
 }
 
 impl Task {
     pub(crate) fn new(tid: Tid, group: i32, listener: Option<Arc<Listener>>) -> Self {
-        Self { group, listener, guest: Arc::new(TaskGuest::new(tid, group)), watched: None }
+        let guest = Arc::new(TaskGuest::new(tid, group));
+        Self { group, listener, guest, watched: None, waits_are_watched: false }
     }
 }
 
@@ -68,6 +71,15 @@ impl Tasks {
             if *other == tid || whole && task.group == group {
                 task.watched = task.watched.max(Some(watch));
             }
+        }
+    }
+
+    /// Marks a thread, or its whole group: its waits are watched.
+    pub(crate) fn watch_waits(&self, tid: Tid, whole: bool) {
+        let mut tasks = self.by_tid.lock();
+        let Some(group) = tasks.get(&tid).map(|task| task.group) else { return };
+        for (other, task) in tasks.iter_mut() {
+            task.waits_are_watched |= *other == tid || whole && task.group == group;
         }
     }
 

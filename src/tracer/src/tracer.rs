@@ -92,6 +92,9 @@ pub struct Tracer {
     armed_filter: Vec<Instruction>,
     /// The filters that are added to watched processes.
     watching: [Vec<Instruction>; 2],
+    /// The calls that are trapped in processes whose waits are watched, and their filter.
+    waits: Vec<i64>,
+    waiting_filter: Vec<Instruction>,
     /// Guests in an execve(2) of ours in place of their own: what their registers were.
     executing: HashMap<Pid, Registers>,
     restartable: HashSet<i64>,
@@ -141,6 +144,8 @@ impl Tracer {
             armed_filter: filter::armed(&rows),
             watching: [Watch::Looks, Watch::Data]
                 .map(|watch| filter::watching(&filter::watched(&rows, watch))),
+            waiting_filter: filter::watching(&filter::waits(&rows)),
+            waits: filter::waits(&rows),
             executing: HashMap::new(),
             restartable: never_interrupted.map(|row| row.number).collect(),
             waiting: programs.into(),
@@ -262,8 +267,8 @@ impl Tracer {
             listener = None;
         }
         let unarmed = listener.is_none();
-        let watched = creator.watched;
-        let task = Task { watched, ..Task::new(Tid(child), group, listener) };
+        let Task { watched, waits_are_watched, .. } = creator;
+        let task = Task { watched, waits_are_watched, ..Task::new(Tid(child), group, listener) };
         self.backend.tasks.insert(Tid(child), task);
         if birth == Birth::Process {
             let memory = Registers::read(parent)
@@ -291,9 +296,10 @@ impl Tracer {
         let leader = Tid(tid.as_raw());
         let before = self.backend.tasks.remove(former);
         let watched = before.as_ref().and_then(|task| task.watched);
+        let waits_are_watched = before.as_ref().is_some_and(|task| task.waits_are_watched);
         let listener = before.and_then(|task| task.listener);
-        let task = Task { watched, ..Task::new(leader, tid.as_raw(), listener) };
-        self.backend.tasks.insert(leader, task);
+        let task = Task::new(leader, tid.as_raw(), listener);
+        self.backend.tasks.insert(leader, Task { watched, waits_are_watched, ..task });
         self.executing.remove(&Pid::from_raw(former.0));
         self.executing.remove(&tid);
         if let Some(stops) = &mut self.stops {
@@ -330,7 +336,8 @@ impl Tracer {
 
     fn run_errand(&mut self, tid: Pid, task: &Task) {
         let Backend { tasks, shortcuts, .. } = &*self.backend;
-        let means = Means { tasks, shortcuts, watching: &self.watching };
+        let means =
+            Means { tasks, shortcuts, watching: &self.watching, waiting: &self.waiting_filter };
         match self.backend.errands.run(tid, task, &means) {
             Ok(Outcome::Onward) => {}
             Ok(Outcome::Executing(before)) => {
@@ -453,6 +460,9 @@ impl Tracer {
             }
         } else if let Ok(place) = self.backend.watched.binary_search(&number) {
             self.look_at(tid, place, &mut registers);
+        } else if self.waits.binary_search(&number).is_ok() {
+            self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
+            return self.resume(tid, 0);
         } else if number < 0 {
             let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
             registers.skip(result);

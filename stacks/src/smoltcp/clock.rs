@@ -44,3 +44,8 @@ impl Clock {
         }
     }
 }
+
+/// The host's time since the epoch.
+pub(crate) fn time_of_day(_at: Instant) -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}

@@ -9,9 +9,13 @@ use std::collections::VecDeque;
 use smoltcp::time::{Duration, Instant};
 
 use super::{
+    clock,
     counts::Counts,
     device::Produced,
-    dgram::Dgrams,
+    dgram::{
+        Dgrams,
+        packet::tap::{Sight, Way},
+    },
     link::{Link, Outgoing},
     net::Net,
     reassembly::Reassembly,
@@ -30,6 +34,8 @@ const BURST: usize = 256;
 pub(crate) struct Inner {
     /// The time of this turn.
     pub(crate) now: Instant,
+    /// The time of day at an instant.
+    pub(crate) clock: fn(Instant) -> std::time::Duration,
     /// Random numbers.
     pub(crate) rng: Rng,
     /// Addresses and routes.
@@ -71,6 +77,7 @@ impl Inner {
         let lo = Link::loopback(1, rng.next(), now);
         Self {
             now,
+            clock: clock::time_of_day,
             rng,
             net: Net::default(),
             generation: 0,
@@ -88,6 +95,11 @@ impl Inner {
             again: false,
             stopped: false,
         }
+    }
+
+    /// The time since the epoch, for time stamps.
+    pub(crate) fn wall_time(&self) -> std::time::Duration {
+        (self.clock)(self.now)
     }
 
     /// Takes what the transports have and does what time demands.
@@ -134,6 +146,7 @@ impl Inner {
     fn expire(&mut self) {
         self.expire_flows();
         self.expire_neighbours();
+        self.expire_rings();
         self.reassembly.expire(self.now);
         if self
             .net
@@ -192,6 +205,7 @@ impl Inner {
     fn flush(&mut self) {
         if !self.dgrams.taps.is_empty() {
             self.tap_queues();
+            self.dgrams.sent.clear();
         }
         for link in &mut self.links {
             if link.queue.is_empty() {
@@ -209,8 +223,12 @@ impl Inner {
     fn tap_queues(&mut self) {
         for index in 0..self.links.len() {
             let queue = std::mem::take(&mut self.links[index].queue);
-            for frame in &queue {
-                self.tap(index, &frame.bytes, true);
+            for (place, frame) in queue.iter().enumerate() {
+                let mut sent = self.dgrams.sent.iter();
+                let sender = sent.find(|(link, at, _)| (*link, *at) == (index, place));
+                let way = Way::Out(sender.map(|(.., id)| *id));
+                let unsummed = frame.offload.checksum_pending;
+                self.tap(index, &Sight { frame: &frame.bytes, way, unsummed });
             }
             self.links[index].queue = queue;
         }
@@ -233,7 +251,8 @@ impl Inner {
         let neighbours = self.links.iter().filter_map(|link| link.neighbours.due).min();
         let lifetimes =
             self.net.config.due().and_then(|due| i64::try_from(due).ok()).map(Instant::from_millis);
-        [self.flows_due(), neighbours, self.reassembly.due(), self.ticks, lifetimes]
+        let rings = self.rings_due();
+        [self.flows_due(), neighbours, self.reassembly.due(), self.ticks, lifetimes, rings]
             .into_iter()
             .flatten()
             .min()

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use umvu_abi::IfIndex;
 
 use super::{
+    dgram::packet::tap::{Sight, Way},
     icmp::Trouble,
     inner::Inner,
     link::{Kind, Outgoing},
@@ -46,10 +47,8 @@ impl Inner {
         }
         link.counters.received.0 += 1;
         link.counters.received.1 += frame.bytes.len() as u64;
-        let tapped = !self.dgrams.taps.is_empty();
-        if tapped {
-            self.tap(index, &frame.bytes, false);
-        }
+        let unsummed = frame.offload.checksum_pending;
+        self.tap(index, &Sight { frame: &frame.bytes, way: Way::In, unsummed });
         let Some(link) = self.links.get_mut(index) else { return };
         let Some(head) = frame.bytes.first_chunk::<14>() else { return };
         // A group's addresses have this bit; other hosts' frames are not for us.
@@ -89,7 +88,11 @@ impl Inner {
             entry.counters.received.1 += packet.bytes.len() as u64;
             super::link::write_ethernet(&mut packet.bytes, entry.mac, entry.mac, kind);
         }
-        self.tap(link, &packet.bytes, false);
+        // As on Linux, what a link hears of its own broadcasts is not shown again.
+        if self.is_loopback(link) {
+            let unsummed = packet.unsummed;
+            self.tap(link, &Sight { frame: &packet.bytes, way: Way::In, unsummed });
+        }
         let ip = &packet.bytes[HEADROOM..];
         if let Some(header) = IpHeader::parse(ip) {
             self.counts.ip(header.source.is_ipv6()).received += 1;

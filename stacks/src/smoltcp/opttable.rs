@@ -71,6 +71,8 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_RXQ_OVFL, ALL, Flag(0)),
     (SOCKET, libc::SO_PEEK_OFF, ALL, Int(-1)),
     (SOCKET, libc::SO_LOCK_FILTER, ALL, Flag(0)),
+    // SO_BPF_EXTENSIONS: SKF_AD_MAX.
+    (SOCKET, libc::SO_BPF_EXTENSIONS, ALL, Fixed(64)),
     (SOCKET, libc::SO_SELECT_ERR_QUEUE, ALL, Flag(0)),
     (SOCKET, libc::SO_BUSY_POLL, ALL, Int(0)),
     (SOCKET, libc::SO_MAX_PACING_RATE, ALL, Int(-1)),
@@ -148,8 +150,14 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (libc::SOL_UDP, 101, U, Flag(0)),
     (libc::SOL_UDP, 102, U, Flag(0)),
     (libc::SOL_PACKET, libc::PACKET_AUXDATA, P, Flag(0)),
-    (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, P, Any),
-    (libc::SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, P, Any),
+    (libc::SOL_PACKET, libc::PACKET_COPY_THRESH, P, Int(0)),
+    (libc::SOL_PACKET, libc::PACKET_ORIGDEV, P, Flag(0)),
+    (libc::SOL_PACKET, libc::PACKET_LOSS, P, Flag(0)),
+    (libc::SOL_PACKET, libc::PACKET_TIMESTAMP, P, Int(0)),
+    // PACKET_TX_HAS_OFF, PACKET_QDISC_BYPASS, PACKET_IGNORE_OUTGOING.
+    (libc::SOL_PACKET, 19, P, Flag(0)),
+    (libc::SOL_PACKET, 20, P, Flag(0)),
+    (libc::SOL_PACKET, 23, P, Flag(0)),
     // IP_BLOCK_SOURCE and the other source filters are accepted by none but the group calls.
     (V4, libc::IP_NODEFRAG, DGRAM, Flag(0)),
 ];

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use super::{
+    dgram::packet::tap::{Sight, Way},
     fragment::fragments,
     inner::Inner,
-    link::{Kind, Outgoing, ethertype, multicast_mac},
+    link::{Kind, Outgoing, ethertype, multicast_mac, write_ethernet},
     neighbour::{Due, Mac, Resolution},
     net::{Hop, HopKind},
     packet::{HEADROOM, IpHeader, fill_payload_checksum},
@@ -66,6 +67,7 @@ impl Inner {
             link.counters.sent.0 += 1;
             link.counters.sent.1 += packet.bytes.len() as u64;
             if self.looped.len() < LOOPED {
+                self.tap_loopback(index, &mut packet);
                 self.looped.push_back((index, packet));
             }
             return;
@@ -87,6 +89,18 @@ impl Inner {
             Resolution::Waiting { solicit: true } => self.solicit(index, next, None),
             Resolution::Waiting { solicit: false } => {}
             Resolution::Unreachable(packet) => self.lost.push(packet),
+        }
+    }
+
+    /// Shows what leaves by `lo` to the packet sockets.
+    fn tap_loopback(&mut self, index: usize, packet: &mut Outgoing) {
+        let kind = ethertype(&packet.bytes[HEADROOM..]);
+        if let Some(link) = self.links.get(index)
+            && !self.dgrams.taps.is_empty()
+        {
+            write_ethernet(&mut packet.bytes, link.mac, link.mac, kind);
+            let unsummed = packet.unsummed;
+            self.tap(index, &Sight { frame: &packet.bytes, way: Way::Out(None), unsummed });
         }
     }
 

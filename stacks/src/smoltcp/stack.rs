@@ -23,7 +23,7 @@ use umvu_reactor::{Reactor, Source};
 
 use super::{
     clock::Clock,
-    dgram::{Dgram, DgramId, PacketBinding, socket::DgramSocket},
+    dgram::{Dgram, DgramId, packet::PacketBinding, socket::DgramSocket},
     shared::Shared,
     sockopt::{Class, Options},
     tcp::{sock::Sock, socket::TcpSocket},

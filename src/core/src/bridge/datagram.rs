@@ -30,7 +30,9 @@ use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use super::{
     Hub, Virtual, ffi,
+    origins::{self, Origins},
     receive::{Batch, Request, answer},
+    ring::Token,
     unix,
 };
 
@@ -67,6 +69,28 @@ struct State {
     seen: Option<(Weak<dyn Guest>, GuestFd)>,
     /// The error that the guest's socket has been given, as the stack told it.
     raised: Option<Errno>,
+    /// What packet sockets have beside.
+    frames: Option<Box<Frames>>,
+}
+
+/// What packet sockets have beside what others have.
+#[derive(Default)]
+struct Frames {
+    /// The origins of the datagrams in the guest's queue.
+    origins: Origins,
+    /// The ring that the guest has mapped.
+    token: Option<Token>,
+}
+
+impl State {
+    fn frames(&mut self) -> &mut Frames {
+        self.frames.get_or_insert_default()
+    }
+
+    /// The token of the ring that the guest has mapped, and our end that puts it in.
+    fn token(&mut self) -> Option<(&mut Token, &OwnedFd)> {
+        Some((self.frames.as_mut()?.token.as_mut()?, &self.paired.as_ref()?.end))
+    }
 }
 
 struct Pair {
@@ -213,7 +237,7 @@ impl Datagrams {
         hub: &Hub,
         guest: &OwnedFd,
         request: &Request,
-    ) -> Result<super::receive::Received, Errno> {
+    ) -> Result<super::receive::Outcome, Errno> {
         if request.wants_errors() {
             let error = self.socket.receive_error().ok_or(Errno::EAGAIN)?;
             // Who reads the queue knows of the error.
@@ -225,7 +249,11 @@ impl Datagrams {
         }
         let local = self.socket.local().ok();
         // Asked for once the datagram is here, else it may be older than that.
-        let origin = || self.state.lock().origin;
+        let origin = |received: &origins::Received<'_>| {
+            let mut state = self.state.lock();
+            let found = state.frames.as_mut().and_then(|frames| frames.origins.find(received));
+            found.or_else(|| Some((state.origin?, None)))
+        };
         request.receive(hub, guest, &self.wanted.lock(), origin, local)
     }
 
@@ -259,6 +287,36 @@ impl Datagrams {
             && hub.raise_unpaired(&guest, path).is_ok()
         {
             state.raised = Some(errno);
+        }
+    }
+
+    /// The guest maps the ring of the socket.
+    pub(crate) fn note_ring(&self, one: &Arc<Virtual>, hub: &Hub, call: &Call, fd: GuestFd) {
+        let holder = (Arc::downgrade(&call.guest), fd);
+        self.state.lock().frames().token = Some(Token::new(holder, one.inode()));
+        hub.note_ring(one);
+        one.wake();
+    }
+
+    /// Has poll(2) say that the ring is readable, when it has become so.
+    fn tell_of_ring(&self) {
+        let mut state = self.state.lock();
+        let Some((token, end)) = state.token() else { return };
+        if self.socket.ring_readable() == Some(true) {
+            token.put(end);
+        }
+    }
+
+    /// The guest is about to wait.
+    pub(super) fn settle_ring(&self) {
+        let mut state = self.state.lock();
+        let Some((token, end)) = state.token() else { return };
+        let readable = self.socket.ring_readable();
+        if let Err(errno) = token.settle(end, readable == Some(true)) {
+            tracing::debug!("the holder of a ring: {errno}");
+        }
+        if readable.is_none() {
+            state.frames().token = None;
         }
     }
 
@@ -304,6 +362,7 @@ impl Datagrams {
         let sent = self.take_from_guest(one, hub);
         self.raise_error(one, hub);
         let delivered = self.give_to_guest(one, hub);
+        self.tell_of_ring();
         self.serve_waiters(one, hub);
         if sent == BATCH || delivered == BATCH {
             one.wake();
@@ -367,8 +426,17 @@ impl Datagrams {
 
     fn deliver(&self, hub: &Hub, state: &mut State, datagram: &Datagram) -> io::Result<usize> {
         if let Some(pair) = &state.paired {
-            state.origin = Some(datagram.meta);
-            return unix::send(&pair.end, &datagram.data);
+            if datagram.packet.is_none() {
+                state.origin = Some(datagram.meta);
+                return unix::send(&pair.end, &datagram.data);
+            }
+            let origins = &mut state.frames.get_or_insert_default().origins;
+            origins.note(datagram);
+            let sent = unix::send(&pair.end, &datagram.data);
+            if sent.is_err() {
+                origins.take_back();
+            }
+            return sent;
         }
         let Some(path) = &self.path else { return Ok(0) };
         let sender = hub.senders.get(&hub.names, &datagram.meta)?;

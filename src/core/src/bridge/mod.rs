@@ -12,7 +12,9 @@ mod alive;
 mod datagram;
 mod ffi;
 mod names;
+mod origins;
 mod receive;
+mod ring;
 mod send;
 mod senders;
 mod stream;
@@ -80,7 +82,7 @@ pub struct Virtual {
 /// The sorts of virtual sockets.
 pub(crate) enum Kind {
     Stream(Stream),
-    Datagram(Datagrams),
+    Datagram(Box<Datagrams>),
 }
 
 impl fmt::Debug for Virtual {
@@ -201,6 +203,8 @@ pub(crate) struct Hub {
     next_sweep: Mutex<Instant>,
     /// Where the reactor receives datagrams.
     scratch: Mutex<Vec<u8>>,
+    /// The sockets whose rings guests have mapped.
+    rings: Mutex<Vec<Weak<Virtual>>>,
 }
 
 /// The registry of all virtual sockets of a hypervisor.
@@ -245,6 +249,7 @@ impl Sockets {
             sweeping: Mutex::default(),
             next_sweep: Mutex::new(Instant::now()),
             scratch: Mutex::default(),
+            rings: Mutex::default(),
         });
         let sweeper: Arc<dyn Source> = Arc::new(Sweeper(Arc::downgrade(&hub)));
         let sweep = reactor.handle(&sweeper);
@@ -275,7 +280,7 @@ impl Sockets {
             }
             Ok(NewSocket::Datagram(socket)) => {
                 let (guest, datagram) = Datagrams::create(hub, socket, nonblocking)?;
-                (guest, Kind::Datagram(datagram))
+                (guest, Kind::Datagram(Box::new(datagram)))
             }
             Err(errno) => return Err(errno),
         };
@@ -445,6 +450,29 @@ impl Hub {
         // The former end is recognised until it is closed.
         self.sweep_soon();
         Ok(Action::Renew(Renewal { at, fd }))
+    }
+
+    /// A guest is about to wait: what poll(2) says of its rings is made true.
+    pub(crate) fn settle_rings(&self) {
+        let rings: Vec<Arc<Virtual>> = {
+            let mut rings = self.rings.lock();
+            rings.retain(|ring| ring.strong_count() > 0);
+            rings.iter().filter_map(Weak::upgrade).collect()
+        };
+        for one in rings {
+            if let Kind::Datagram(datagram) = &one.kind {
+                datagram.settle_ring();
+            }
+        }
+    }
+
+    /// Notes that a guest maps the ring of a socket.
+    fn note_ring(&self, one: &Arc<Virtual>) {
+        let mut rings = self.rings.lock();
+        let noted = Arc::downgrade(one);
+        if !rings.iter().any(|other| other.ptr_eq(&noted)) {
+            rings.push(noted);
+        }
     }
 
     /// Takes a socket out of the registry: nothing refers to it any more.

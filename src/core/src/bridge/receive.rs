@@ -10,11 +10,15 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use umvu_abi::{
     Errno, GuestAddr, SockAddr,
     control::{Messages, Wanted},
-    net::{DatagramMeta, QueuedError},
+    net::QueuedError,
 };
 use umvu_tracer::api::{Action, Reply};
 
-use super::{Hub, unix};
+use super::{
+    Hub,
+    origins::{Origin, Received},
+    unix,
+};
 
 /// The most that one receive copies.
 const RECEIVE_LIMIT: usize = 1 << 17;
@@ -80,8 +84,8 @@ impl Batch {
     /// [`finish`](Self::finish) tells what it returns if it does not.
     pub(crate) fn fill(
         &mut self,
-        mut attempt: impl FnMut(&Request) -> Result<Received, Errno>,
-    ) -> Result<Received, Errno> {
+        mut attempt: impl FnMut(&Request) -> Result<Outcome, Errno>,
+    ) -> Result<Outcome, Errno> {
         if let [only] = self.requests.as_slice() {
             return attempt(only);
         }
@@ -101,7 +105,7 @@ impl Batch {
     }
 
     /// What the call returns when it waits no longer: the messages it has, or the error.
-    pub(crate) fn finish(&mut self, errno: Errno) -> Result<Received, Errno> {
+    pub(crate) fn finish(&mut self, errno: Errno) -> Result<Outcome, Errno> {
         if self.filled == 0 {
             return Err(errno);
         }
@@ -111,15 +115,15 @@ impl Batch {
 }
 
 /// The answer of a receive.
-pub(crate) fn answer(result: Result<Received, Errno>) -> Action {
+pub(crate) fn answer(result: Result<Outcome, Errno>) -> Action {
     match result {
         Ok((value, writes)) => Action::Return(Reply { result: Ok(value), writes }),
         Err(errno) => Action::error(errno),
     }
 }
 
-/// What was received: the value to return and the memory to write.
-pub(crate) type Received = (i64, Vec<(GuestAddr, Vec<u8>)>);
+/// The answer to a receive: the value to return and the memory to write.
+pub(crate) type Outcome = (i64, Vec<(GuestAddr, Vec<u8>)>);
 
 impl Request {
     pub(crate) fn dont_wait(&self) -> bool {
@@ -142,27 +146,33 @@ impl Request {
         hub: &Hub,
         guest: &OwnedFd,
         wanted: &Wanted,
-        origin: impl FnOnce() -> Option<DatagramMeta>,
+        origin: impl FnOnce(&Received<'_>) -> Option<Origin>,
         local: Option<SockAddr>,
-    ) -> Result<Received, Errno> {
+    ) -> Result<Outcome, Errno> {
         let mut data = vec![0; self.room()];
         let mut space = nix::cmsg_space!([i64; 16]);
-        let kept = libc::MSG_PEEK | libc::MSG_TRUNC;
-        let flags = MsgFlags::from_bits_truncate(self.flags & kept) | MsgFlags::MSG_DONTWAIT;
+        let peeks = MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        let flags = peeks | MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
         let mut buffers = [IoSliceMut::new(&mut data)];
         let got = recvmsg::<UnixAddr>(guest.as_raw_fd(), &mut buffers, Some(&mut space), flags)
             .map_err(unix::errno)?;
-        let meta = got.address.as_ref().and_then(|name| hub.names.origin_of(name)).or_else(origin);
+        let named = got.address.as_ref().and_then(|name| hub.names.origin_of(name));
         let mut messages = Messages::default();
         for message in got.cmsgs().map_err(unix::errno)? {
             timestamp(&message, &mut messages);
         }
-        if let Some(meta) = &meta {
+        let (whole, truncated) = (got.bytes, got.flags.contains(MsgFlags::MSG_TRUNC));
+        data.truncate(whole);
+        let received = Received { data: &data, length: whole, stays: !peeks.is_empty() };
+        let origin = named.map(|meta| (meta, None)).or_else(|| origin(&received));
+        if let Some((meta, note)) = &origin {
             wanted.messages(meta, &mut messages);
+            if let Some(note) = note {
+                wanted.packet_messages(note, whole, &mut messages);
+            }
         }
-        let length = got.bytes;
-        let truncated = got.flags.contains(MsgFlags::MSG_TRUNC);
-        data.truncate(length);
+        let meta = origin.map(|(meta, _)| meta);
+        let length = if self.flags & libc::MSG_TRUNC == 0 { data.len() } else { whole };
         let source = meta.map(|meta| meta.source);
         let source = source.map(|addr| match local {
             Some(local) => addr.mapped_to(local.family()),
@@ -173,7 +183,7 @@ impl Request {
     }
 
     /// The message of one entry of the error queue.
-    pub(crate) fn error_message(&self, error: &QueuedError, wanted: &Wanted) -> Received {
+    pub(crate) fn error_message(&self, error: &QueuedError, wanted: &Wanted) -> Outcome {
         let mut messages = Messages::default();
         wanted.error_messages(error, &mut messages);
         let mut data = error.data.clone();
@@ -192,7 +202,7 @@ impl Request {
         source: Option<SockAddr>,
         messages: Messages,
         mut flags: i32,
-    ) -> Received {
+    ) -> Outcome {
         let mut writes = self.scatter(data);
         let name = source.map(|addr| addr.encode()).unwrap_or_default();
         let name_size = i32::try_from(name.len()).unwrap_or(0);

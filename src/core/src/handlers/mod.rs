@@ -1,6 +1,7 @@
 //! One file per family of system calls; each handler is decode, find, one call, encode.
 
 mod ioctl;
+mod mapping;
 mod mount;
 mod msocket;
 mod process;
@@ -17,6 +18,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = sockets::rows();
     rows.extend(mount::rows());
     rows.extend(ioctl::rows());
+    rows.extend(mapping::rows());
     rows.extend(process::rows());
     rows.extend([
         refused("io_uring_setup", "rings bypass interception"),

@@ -71,7 +71,7 @@ fn enter_inode(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Action, E
 /// Has the kernel enter another directory than the one that was named.
 fn enter(mut path: Vec<u8>) -> Action {
     path.push(0);
-    Action::Instead(Instead { number: libc::SYS_chdir, args: [0; 6], data: Some((0, path)) })
+    Action::Instead(Instead { data: Some((0, path)), ..Instead::call(libc::SYS_chdir, [0; 6]) })
 }
 
 fn fchdir(core: &Core, call: &Call) -> Action {

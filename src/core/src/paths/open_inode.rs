@@ -63,7 +63,10 @@ fn give(given: Result<Given, Errno>, how: How) -> Action {
             let at = i64::from(libc::AT_FDCWD).cast_unsigned();
             let flags = how.flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW);
             let args = [at, 0, u64::from(flags.bits().cast_unsigned()), 0, 0, 0];
-            Action::Instead(Instead { number: libc::SYS_openat, args, data: Some((1, path)) })
+            Action::Instead(Instead {
+                data: Some((1, path)),
+                ..Instead::call(libc::SYS_openat, args)
+            })
         }
         Err(errno) => errno.into(),
     }

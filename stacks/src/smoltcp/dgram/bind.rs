@@ -14,7 +14,8 @@ use super::{
         ports::{Holder, Host},
         sockopt::Class,
     },
-    Dgram, DgramId, PacketBinding,
+    Dgram, DgramId,
+    packet::PacketBinding,
 };
 
 impl Inner {

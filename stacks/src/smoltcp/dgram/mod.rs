@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 mod device;
 pub(crate) mod errors;
+pub(crate) mod filter;
 pub(crate) mod groups;
 pub(crate) mod options;
 pub(crate) mod packet;
@@ -24,23 +25,16 @@ use umvu_abi::{
     net::{Datagram, QueuedError, SocketEvents},
 };
 
+use self::packet::{Capture, PacketBinding, ring::Ring};
 use super::{
     hash::Map,
     ports::{Host, Ports},
     slab::{Id, Slab},
     sockopt::{Class, Options},
 };
+use crate::bpf::Program;
 
 pub(crate) type DgramId = Id<Dgram>;
-
-/// What a packet socket is bound to.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PacketBinding {
-    /// The EtherType; 0 receives nothing, 3 (`ETH_P_ALL`) everything.
-    pub(crate) protocol: u16,
-    /// The interface index, 0 for all.
-    pub(crate) ifindex: u32,
-}
 
 /// A datagram socket.
 pub(crate) struct Dgram {
@@ -58,8 +52,11 @@ pub(crate) struct Dgram {
     pub(crate) peer: Option<SocketAddr>,
     /// The source address that connect(2) chose.
     pub(crate) source: Option<IpAddr>,
-    /// What a packet socket is bound to.
+    /// What a packet socket is bound to, and what else it has.
     pub(crate) packet: PacketBinding,
+    pub(crate) capture: Capture,
+    /// What decides which packets the socket takes, and how much of each.
+    pub(crate) filter: Option<Program>,
     /// Received datagrams and their bytes.
     pub(crate) queue: VecDeque<Datagram>,
     pub(crate) queued: usize,
@@ -99,6 +96,8 @@ impl Dgram {
             peer: None,
             source: None,
             packet: PacketBinding::default(),
+            capture: Capture::default(),
+            filter: None,
             queue: VecDeque::new(),
             queued: 0,
             error: None,
@@ -108,6 +107,11 @@ impl Dgram {
             shut_write: false,
             drops: 0,
         }
+    }
+
+    /// Whether a packet socket has frames without the link's header (SOCK_DGRAM).
+    pub(crate) fn is_cooked(&self) -> bool {
+        self.options.int(libc::SOL_SOCKET, libc::SO_TYPE) == libc::SOCK_DGRAM
     }
 
     /// The port, 0 when unbound.
@@ -133,6 +137,16 @@ pub(crate) struct Dgrams {
     pub(crate) raws: Vec<DgramId>,
     /// Packet sockets.
     pub(crate) taps: Vec<DgramId>,
+    /// Frames in the queues of links that packet sockets have sent: the link, the place there.
+    pub(crate) sent: Vec<(usize, usize, DgramId)>,
     /// How many sockets joined a group on a link.
     pub(crate) groups: Map<(usize, IpAddr), usize>,
+}
+
+impl Dgrams {
+    /// The rings of all packet sockets.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = &Ring> {
+        let socks = self.taps.iter().filter_map(|id| self.socks.get(*id));
+        socks.filter_map(|sock| sock.capture.ring.as_deref())
+    }
 }

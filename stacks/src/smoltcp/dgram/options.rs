@@ -20,6 +20,14 @@ impl Inner {
         if let Some(wish) = membership(level, name, value) {
             return self.change_membership(id, wish?);
         }
+        let own = match level {
+            libc::SOL_SOCKET => self.filter_option(id, name, value),
+            libc::SOL_PACKET => self.packet_set_option(id, name, value),
+            _ => None,
+        };
+        if let Some(done) = own {
+            return done;
+        }
         let device = self.device_option(level, name, value)?;
         let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
         if let Some(index) = device {
@@ -43,24 +51,27 @@ impl Inner {
         id: DgramId,
         level: i32,
         name: i32,
+        given: &[u8],
     ) -> Result<Vec<u8>, Errno> {
+        if level == libc::SOL_PACKET
+            && let Some(value) = self.packet_option(id, name, given)
+        {
+            return value;
+        }
         let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_ERROR) => {
                 let errno = sock.error.take().map_or(0, |errno| errno.0);
                 Ok(errno.to_ne_bytes().to_vec())
             }
+            (libc::SOL_SOCKET, libc::SO_GET_FILTER) => {
+                Ok(sock.filter.as_ref().map(|filter| filter.encode()).unwrap_or_default())
+            }
             (libc::SOL_IP, libc::IP_MTU) | (libc::SOL_IPV6, libc::IPV6_MTU) => {
                 let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
                 let hop = self.route(peer.ip(), None, 0).map_err(|_| Errno::ENOTCONN)?;
                 let mtu = self.links.get(hop.link).map_or(1500, |link| link.mtu);
                 Ok(i32::try_from(mtu).unwrap_or(i32::MAX).to_ne_bytes().to_vec())
-            }
-            (libc::SOL_PACKET, libc::PACKET_STATISTICS) => {
-                let drops = u32::try_from(std::mem::take(&mut sock.drops)).unwrap_or(u32::MAX);
-                let mut value = drops.to_ne_bytes().to_vec();
-                value.extend_from_slice(&drops.to_ne_bytes());
-                Ok(value)
             }
             _ => sock.options.get(level, name),
         }

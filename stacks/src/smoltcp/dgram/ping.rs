@@ -73,6 +73,7 @@ impl Inner {
         }
         let ends = [source, arrival.header.destination].map(|ip| SocketAddr::new(ip, 0));
         let meta = self.datagram_meta(arrival, sock.family, ends);
-        self.enqueue(id, body, meta);
+        let Some(kept) = sock.filtered(arrival, meta.ifindex) else { return };
+        self.enqueue(id, &body[..body.len().min(kept)], meta);
     }
 }

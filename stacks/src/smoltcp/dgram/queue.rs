@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use umvu_abi::{
     SockAddr,
-    net::{Datagram, DatagramMeta},
+    net::{Datagram, DatagramMeta, PacketNote},
 };
 
 use super::{
@@ -43,21 +43,33 @@ impl Inner {
 
     /// Queues a datagram for a socket; a full queue drops it.
     pub(crate) fn enqueue(&mut self, id: DgramId, data: &[u8], meta: DatagramMeta) {
-        let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
+        self.enqueue_noted(id, data, meta, None);
+    }
+
+    /// Queues a datagram with what is known about its frame; tells whether there was room.
+    pub(crate) fn enqueue_noted(
+        &mut self,
+        id: DgramId,
+        data: &[u8],
+        meta: DatagramMeta,
+        packet: Option<PacketNote>,
+    ) -> bool {
+        let Some(sock) = self.dgrams.socks.get_mut(id) else { return false };
         let cost = data.len() + OVERHEAD;
         if sock.shut_read {
-            return;
+            return false;
         }
         let full =
             sock.queued + cost > sock.options.receive_buffer() || self.dgrams.queued + cost > MOST;
         if full {
             sock.drops += 1;
-            return;
+            return false;
         }
         sock.queued += cost;
         self.dgrams.queued += cost;
-        sock.queue.push_back(Datagram { data: data.to_vec(), meta });
+        sock.queue.push_back(Datagram { data: data.to_vec(), meta, packet });
         sock.events.changed();
+        true
     }
 
     /// Takes a datagram off a socket's queue.

@@ -100,7 +100,11 @@ impl Inner {
                 if *family == AF_INET6 { arrival.payload() } else { &arrival.ip[..header.total] };
             let ends = [header.source, header.destination].map(|ip| SocketAddr::new(ip, 0));
             let meta = self.datagram_meta(arrival, *family, ends);
-            self.enqueue(*id, data, meta);
+            let sock = self.dgrams.socks.get(*id);
+            let Some(kept) = sock.and_then(|sock| sock.filtered(arrival, meta.ifindex)) else {
+                continue;
+            };
+            self.enqueue(*id, &data[..data.len().min(kept)], meta);
         }
         !wanting.is_empty()
     }

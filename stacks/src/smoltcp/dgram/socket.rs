@@ -1,6 +1,6 @@
 //! The bridge's side of a datagram socket.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use umvu_abi::{
     Errno, SockAddr,
@@ -55,8 +55,8 @@ impl Socket for DgramSocket {
         self.shared.look(|inner| inner.dgram_set_option(self.id, level, name, value))
     }
 
-    fn option(&self, level: i32, name: i32, _given: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.shared.look(|inner| inner.dgram_option(self.id, level, name))
+    fn option(&self, level: i32, name: i32, given: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.shared.look(|inner| inner.dgram_option(self.id, level, name, given))
     }
 
     fn ioctl(&self, request: u32, argument: &mut Vec<u8>) -> Result<i32, Errno> {
@@ -98,6 +98,14 @@ impl DatagramSocket for DgramSocket {
         if self.class == Class::Udp {
             self.shared.with(|inner| inner.udp_refuse(datagram));
         }
+    }
+
+    fn memory(&self, length: usize) -> Result<OwnedFd, Errno> {
+        self.shared.look(|inner| inner.dgram_memory(self.id, length))
+    }
+
+    fn ring_readable(&self) -> Option<bool> {
+        self.shared.look(|inner| inner.ring_readable(self.id))
     }
 
     fn receive_error(&self) -> Option<QueuedError> {

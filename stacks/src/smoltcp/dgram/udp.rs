@@ -179,6 +179,8 @@ impl Inner {
     ) {
         let Some(sock) = self.dgrams.socks.get(id) else { return };
         let meta = self.datagram_meta(arrival, sock.family, [source, local]);
+        let Some(kept) = sock.filtered_udp(arrival, meta.ifindex) else { return };
+        let data = &data[..data.len().min(kept)];
         self.counts.ip(source.is_ipv6()).datagrams_in += 1;
         self.enqueue(id, data, meta);
     }

@@ -1,6 +1,6 @@
 //! setsockopt(2), getsockopt(2).
 
-use umvu_abi::Errno;
+use umvu_abi::{Errno, GuestAddr};
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::with_socket;
@@ -12,6 +12,10 @@ use crate::{
 
 /// The longest option value that is read or returned.
 const VALUE_LIMIT: usize = 4096;
+
+/// `struct sock_filter`, and the most of them (`BPF_MAXINSNS`).
+const INSTRUCTION: usize = 8;
+const INSTRUCTIONS: usize = 4096;
 
 /// Options that the guest's own AF_UNIX socket must know too: its waits and time stamps are the
 /// kernel's.
@@ -29,6 +33,9 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
         let mut value = vec![0; length.min(VALUE_LIMIT)];
         if !value.is_empty() {
             call.guest.read(call.addr(3), &mut value)?;
+        }
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER) {
+            value = read_filter(call, length)?;
         }
         if level == libc::SOL_SOCKET && MIRRORED.contains(&name) {
             let guest = call.guest.fetch_fd(call.fd(0))?;
@@ -68,11 +75,45 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
         } else {
             one.socket().option(level, name, &given(call, level, room)?)?
         };
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) {
+            return give_filter(call, value, room);
+        }
         value.truncate(room);
         let length = i32::try_from(value.len()).unwrap_or(0).to_ne_bytes().to_vec();
         let writes = vec![(call.addr(3), value), (call.addr(4), length)];
         Ok(Action::Return(Reply { result: Ok(0), writes }))
     })
+}
+
+/// The program that a `struct sock_fprog` leads to. Errors: `EINVAL`, `EFAULT`.
+fn read_filter(call: &Call, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut header = [0; 16];
+    if length != header.len() {
+        return Err(Errno::EINVAL);
+    }
+    call.guest.read(call.addr(3), &mut header)?;
+    let [l0, l1, _, _, _, _, _, _, at @ ..] = header;
+    let count = usize::from(u16::from_ne_bytes([l0, l1]));
+    if count == 0 || count > INSTRUCTIONS {
+        return Err(Errno::EINVAL);
+    }
+    let mut program = vec![0; count * INSTRUCTION];
+    call.guest.read(GuestAddr(u64::from_ne_bytes(at)), &mut program)?;
+    Ok(program)
+}
+
+/// SO_GET_FILTER: the length counts instructions, and 0 asks for it only. Errors: `EINVAL`.
+fn give_filter(call: &Call, program: Vec<u8>, room: usize) -> Result<Action, Errno> {
+    let count = program.len() / INSTRUCTION;
+    let length = i32::try_from(count).unwrap_or(0).to_ne_bytes().to_vec();
+    let mut writes = vec![(call.addr(4), length)];
+    if room > 0 && count > room {
+        return Err(Errno::EINVAL);
+    }
+    if room > 0 {
+        writes.push((call.addr(3), program));
+    }
+    Ok(Action::Return(Reply { result: Ok(0), writes }))
 }
 
 /// What the guest's buffer holds, for the few levels whose options read it.
