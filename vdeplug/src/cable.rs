@@ -62,7 +62,7 @@ impl Stop {
         while poll(&mut [self.descriptor()], PollTimeout::NONE) == Err(Errno::EINTR) {}
     }
 
-    fn descriptor(&self) -> PollFd<'_> {
+    pub(crate) fn descriptor(&self) -> PollFd<'_> {
         PollFd::new(self.0.as_fd(), PollFlags::POLLIN)
     }
 }

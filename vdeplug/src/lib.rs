@@ -43,6 +43,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`ManagedSwitch`] is a switch with ports, VLANs and [`management`], as `vde_switch`;
 //! [`cable`] carries frames between two plugs, or between a plug and a stream of bytes.
 //!
 //! # Code map
@@ -72,6 +73,7 @@ pub mod impair;
 mod library;
 mod mac_table;
 mod macvtap;
+pub mod management;
 mod null;
 mod open;
 mod outlet;
@@ -93,5 +95,6 @@ pub use error::OpenError;
 pub use frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload};
 pub use library::plugins as libvdeplug;
 pub use open::open;
+pub use switch::managed::{ManagedSwitch, SwitchSettings};
 pub use transport::{Transport, Waker};
 pub use vnl::{Parameter, Parameters, Resolved, Vnl, VnlError};

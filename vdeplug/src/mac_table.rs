@@ -15,12 +15,29 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64);
 
+/// What is known about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known<V> {
+    /// The number of its set in the table.
+    pub(crate) set: usize,
+    pub(crate) key: Key,
+    pub(crate) value: V,
+    /// Seconds since it was last seen.
+    pub(crate) age: u32,
+}
+
 impl Key {
     /// Returns the key of an address seen in a VLAN (0: untagged); None for the zero address.
     pub(crate) fn new(address: [u8; 6], vlan: u16) -> Option<Self> {
         let [a, b, c, d, e, f] = address;
         let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         (address != 0).then_some(Self(address << 16 | u64::from(vlan)))
+    }
+
+    /// The address and the VLAN.
+    pub(crate) fn parts(self) -> ([u8; 6], u16) {
+        let [a, b, c, d, e, f, high, low] = self.0.to_be_bytes();
+        ([a, b, c, d, e, f], u16::from_be_bytes([high, low]))
     }
 }
 
@@ -48,6 +65,8 @@ pub(crate) struct MacTable<V> {
     slots: Vec<Entry<V>>,
     seed: u64,
     expiry: u32,
+    /// A station seen elsewhere has not moved before so many seconds.
+    persistence: u32,
 }
 
 impl<V: Copy + Default + PartialEq> MacTable<V> {
@@ -56,19 +75,25 @@ impl<V: Copy + Default + PartialEq> MacTable<V> {
         let sets = size.div_ceil(WAYS).max(1).next_power_of_two();
         let free = Entry { key: 0, seen: 0, value: V::default() };
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        Self { slots: vec![free; sets * WAYS], seed, expiry }
+        Self { slots: vec![free; sets * WAYS], seed, expiry, persistence: 0 }
     }
 
-    /// Notes that `key` is behind `value`.
-    pub(crate) fn learn(&mut self, key: Key, value: V, now: u32) {
-        let expiry = self.expiry;
+    /// Notes that `key` is behind `value`; returns whether it was not known.
+    pub(crate) fn learn(&mut self, key: Key, value: V, now: u32) -> bool {
+        let (expiry, persistence) = (self.expiry, self.persistence);
         let set = self.set(key);
         let known = set.iter().position(|e| e.key == key.0);
+        let stays = |e: &Entry<V>| e.value != value && now.wrapping_sub(e.seen) < persistence;
+        if known.is_some_and(|way| stays(&set[way])) {
+            return false;
+        }
+        let is_new = known.is_none_or(|way| now.wrapping_sub(set[way].seen) > expiry);
         let age = |e: &Entry<V>| if e.key == 0 { u32::MAX } else { now.wrapping_sub(e.seen) };
         let oldest = || (0..WAYS).max_by_key(|way| age(&set[*way]).min(expiry.max(1) + 1));
         if let Some(way) = known.or_else(oldest) {
             set[way] = Entry { key: key.0, seen: now, value };
         }
+        is_new
     }
 
     /// Returns what `key` is behind, unless it was not seen for too long.
@@ -83,6 +108,30 @@ impl<V: Copy + Default + PartialEq> MacTable<V> {
         for entry in self.slots.iter_mut().filter(|e| e.value == value) {
             entry.key = 0;
         }
+    }
+
+    /// Forgets the addresses of a VLAN.
+    pub(crate) fn forget_vlan(&mut self, vlan: u16) {
+        for entry in self.slots.iter_mut().filter(|e| Key(e.key).parts().1 == vlan) {
+            entry.key = 0;
+        }
+    }
+
+    /// Changes how long entries live, and how long a station stays where it was seen.
+    pub(crate) fn set_times(&mut self, expiry: u32, persistence: u32) {
+        (self.expiry, self.persistence) = (expiry, persistence);
+    }
+
+    /// Returns all that is known, in the order of the table.
+    pub(crate) fn known(&self, now: u32) -> impl Iterator<Item = Known<V>> {
+        let expiry = self.expiry;
+        self.slots.iter().enumerate().filter(|(_, entry)| entry.key != 0).filter_map(
+            move |(at, entry)| {
+                let age = now.wrapping_sub(entry.seen);
+                let known = Known { set: at / WAYS, key: Key(entry.key), value: entry.value, age };
+                (age <= expiry).then_some(known)
+            },
+        )
     }
 
     fn set(&mut self, key: Key) -> &mut [Entry<V>] {
@@ -136,6 +185,32 @@ mod tests {
             assert_eq!(table.lookup(key(n), 0), None);
         }
         assert!((0..20).step_by(2).any(|n| table.lookup(key(n), 0) == Some(0)));
+    }
+
+    #[test]
+    fn a_station_that_moves_is_believed_after_a_while() {
+        let mut table = MacTable::new(64, 120, None);
+        table.set_times(120, 3);
+        table.learn(key(1), 7_u32, 10);
+        table.learn(key(1), 8, 12);
+        assert_eq!(table.lookup(key(1), 12), Some(7));
+        table.learn(key(1), 8, 13);
+        assert_eq!(table.lookup(key(1), 13), Some(8));
+        table.learn(key(1), 8, 14);
+        assert_eq!(
+            table.known(15).map(|known| (known.key, known.age)).collect::<Vec<_>>(),
+            [(key(1), 1)]
+        );
+    }
+
+    #[test]
+    fn a_vlan_is_forgotten_alone() {
+        let mut table = MacTable::new(64, 120, None);
+        let of = |vlan| Key::new([2, 0, 0, 0, 0, 1], vlan).expect("a key");
+        table.learn(of(4), 1_u32, 0);
+        table.learn(of(5), 2, 0);
+        table.forget_vlan(4);
+        assert_eq!(table.known(0).map(|known| known.key.parts().1).collect::<Vec<_>>(), [5]);
     }
 
     #[test]

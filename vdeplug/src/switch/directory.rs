@@ -106,7 +106,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Binds the control socket, replacing a stale one; None if somebody listens there.
-fn bind(control: &Path) -> io::Result<Option<UnixListener>> {
+pub(crate) fn bind(control: &Path) -> io::Result<Option<UnixListener>> {
     match UnixListener::bind(control) {
         Ok(listener) => return Ok(Some(listener)),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}

@@ -20,7 +20,11 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     frame::Frame,
     mac_table::{Key, MacTable, address_at, is_group},
-    switch::port::Port,
+    switch::{
+        bridge::Bridge,
+        layout::{Guest, PortNumber},
+        port::Port,
+    },
     transport::{Drops, Waker},
 };
 
@@ -62,6 +66,8 @@ pub(crate) enum Policy {
     Multi,
     /// One after the other gets a frame of the host, the host those of all.
     Bonding,
+    /// Numbered ports and VLANs: a switch that is managed.
+    Bridge(Bridge),
 }
 
 /// The forwarding part of a switch, or of what is less than one.
@@ -94,8 +100,34 @@ impl Fabric {
         Slot::try_from(slot).unwrap_or(Slot::MAX)
     }
 
+    /// The part with numbered ports, of a switch that has it.
+    pub(crate) fn bridge(&self) -> Option<&Bridge> {
+        match &self.policy {
+            Policy::Bridge(bridge) => Some(bridge),
+            Policy::Learn(_) | Policy::Flood | Policy::Multi | Policy::Bonding => None,
+        }
+    }
+
+    /// Seconds since the switch was made.
+    pub(crate) fn uptime(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a port for a guest, in the numbered port that was chosen if there are such.
+    pub(crate) fn admit(&self, port: Arc<Port>, number: PortNumber, mut guest: Guest) -> Slot {
+        let slot = self.attach(port);
+        if let Some(bridge) = self.bridge() {
+            guest.endpoint.slot = slot;
+            bridge.join(number, guest);
+        }
+        slot
+    }
+
     /// Removes a port and all that was learned about it.
     pub(crate) fn detach(&self, slot: Slot) {
+        if let Some(bridge) = self.bridge() {
+            bridge.leave(slot);
+        }
         if let Some(port) = self.ports.write().get_mut(index(slot)) {
             *port = None;
         }
@@ -112,6 +144,11 @@ impl Fabric {
         runs: &mut Vec<Run>,
         drops: &Drops,
     ) {
+        if let Some(bridge) = self.bridge() {
+            let wakers = bridge.forward(from, frames, &self.ports.read(), self.uptime(), drops);
+            wakers.iter().for_each(|waker| waker());
+            return;
+        }
         runs.clear();
         self.route(from, frames, runs);
         let mut wakers = Vec::new();
@@ -142,15 +179,15 @@ impl Fabric {
 
     /// Learns the sources of the frames and decides where they go.
     fn route(&self, from: Slot, frames: &[Frame], runs: &mut Vec<Run>) {
-        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let now = self.uptime();
         let mut table = match &self.policy {
             Policy::Learn(table) => Some(table.lock()),
-            Policy::Flood | Policy::Multi | Policy::Bonding => None,
+            Policy::Flood | Policy::Multi | Policy::Bonding | Policy::Bridge(_) => None,
         };
         let untold = match self.policy {
             Policy::Multi | Policy::Bonding if from != HOST => Hop::To(HOST),
             Policy::Bonding => Hop::Next,
-            Policy::Learn(_) | Policy::Flood | Policy::Multi => Hop::All,
+            Policy::Learn(_) | Policy::Flood | Policy::Multi | Policy::Bridge(_) => Hop::All,
         };
         // Frames of one batch mostly belong to few conversations.
         let mut learned = None;

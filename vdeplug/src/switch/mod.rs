@@ -13,18 +13,20 @@
 //! Locks: the registry, held while a switch is made or taken down, comes first; the directory's
 //! `flock(2)`, held while deciding who makes the switch, comes second.
 
-mod directory;
+pub(crate) mod bridge;
+pub(crate) mod directory;
+pub(crate) mod events;
 pub(crate) mod fabric;
+pub(crate) mod layout;
+mod local;
+pub(crate) mod managed;
 pub(crate) mod port;
 pub(crate) mod server;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-    os::fd::BorrowedFd,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::Instant,
 };
 
 use nix::unistd::{User, geteuid};
@@ -32,16 +34,16 @@ use parking_lot::Mutex;
 
 use self::{
     directory::Directory,
-    fabric::{Fabric, Policy, Run, Slot},
-    port::{Inbox, Port},
+    fabric::{Fabric, Policy},
+    local::LocalPlug,
+    port::Port,
     server::{Access, Server},
 };
 use crate::{
     error::OpenError,
-    frame::Frame,
     mac_table::MacTable,
-    reconnect::{Desk, Dial, Link, Lost, Plug, Progress},
-    transport::{Drops, Transport, Waker},
+    reconnect::{Desk, Dial, Plug, Progress},
+    transport::Transport,
     vde::{group_id, handshake::Target},
     vnl::Vnl,
 };
@@ -94,7 +96,7 @@ fn open(vnl: &Vnl, kind: Kind, description: &str) -> Result<Arc<dyn Transport>, 
     let mut attempt = 1;
     loop {
         if let Some(switch) = Switch::find_or_make(&place, &path, &options)? {
-            return Ok(Arc::new(SwitchPlug::new(switch)));
+            return Ok(Arc::new(plug(switch)));
         }
         let target = Target {
             place: place.clone(),
@@ -130,7 +132,7 @@ impl Dial for Seat {
         match Switch::find_or_make(place, directory, &self.options)? {
             Some(switch) => {
                 tracing::info!(place, "the switch is now in this process");
-                let plug = SwitchPlug::new(switch);
+                let plug = plug(switch);
                 plug.set_waker(desk.waker());
                 Ok(Progress::Connected(Box::new(plug)))
             }
@@ -245,86 +247,26 @@ impl Switch {
     }
 }
 
-/// A plug in a switch of this process.
+/// What a plug holds of its switch; the last one takes the switch down.
 #[derive(Debug)]
-struct SwitchPlug {
-    /// None only while the plug is dropped.
-    switch: Option<Arc<Switch>>,
-    fabric: Arc<Fabric>,
-    port: Arc<Port>,
-    slot: Slot,
-    runs: Mutex<Vec<Run>>,
-}
+struct Lease(Option<Arc<Switch>>);
 
-impl SwitchPlug {
-    fn new(switch: Arc<Switch>) -> Self {
-        let port = Arc::new(Port::local());
-        let fabric = Arc::clone(&switch.fabric);
-        let slot = fabric.attach(Arc::clone(&port));
-        Self { switch: Some(switch), fabric, port, slot, runs: Mutex::default() }
-    }
-
-    fn inbox(&self) -> Option<&Inbox> {
-        self.port.inbox()
-    }
-}
-
-impl Drop for SwitchPlug {
+impl Drop for Lease {
     fn drop(&mut self) {
-        self.fabric.detach(self.slot);
         // Under the lock, so that nobody opens the path while the switch is taken down.
         let mut registry = REGISTRY.lock();
-        if let Some(switch) = self.switch.take().and_then(Arc::into_inner) {
+        if let Some(switch) = self.0.take().and_then(Arc::into_inner) {
             registry.remove(&switch.path);
         }
     }
 }
 
-impl Transport for SwitchPlug {
-    fn send(&self, frames: &mut Vec<Frame>) {
-        self.fabric.forward(self.slot, frames, &mut self.runs.lock(), &self.port.drops);
-    }
-
-    fn receive(&self, into: &mut VecDeque<Frame>, budget: usize) -> io::Result<usize> {
-        Ok(self.inbox().map_or(0, |inbox| inbox.take(into, budget)))
-    }
-
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn set_waker(&self, waker: Waker) {
-        if let Some(inbox) = self.inbox() {
-            inbox.set_waker(waker);
-        }
-    }
-
-    fn accepts_offload(&self) -> bool {
-        true
-    }
-
-    fn drops(&self) -> u64 {
-        self.port.drops.get()
-    }
-}
-
-impl Link for SwitchPlug {
-    fn send(&self, frames: &mut Vec<Frame>, _drops: &Drops) {
-        Transport::send(self, frames);
-    }
-
-    fn receive(
-        &self,
-        into: &mut VecDeque<Frame>,
-        budget: usize,
-        _drops: &Drops,
-    ) -> Result<usize, Lost> {
-        Ok(self.inbox().map_or(0, |inbox| inbox.take(into, budget)))
-    }
-
-    fn check(&self, _now: Instant) -> Result<(), Lost> {
-        Ok(())
-    }
+/// Plugs into a switch of this process.
+fn plug(switch: Arc<Switch>) -> LocalPlug {
+    let port = Arc::new(Port::local());
+    let fabric = Arc::clone(&switch.fabric);
+    let slot = fabric.attach(Arc::clone(&port));
+    LocalPlug::new(fabric, port, slot, Lease(Some(switch)))
 }
 
 #[cfg(test)]

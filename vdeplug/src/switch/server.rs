@@ -25,9 +25,9 @@ use nix::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         eventfd::{EfdFlags, EventFd},
         signal::SigSet,
-        socket::{setsockopt, sockopt},
+        socket::{getsockopt, setsockopt, sockopt},
     },
-    unistd::{Gid, chown},
+    unistd::{Gid, Uid, chown},
 };
 
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
     outlet::Outlet,
     switch::{
         fabric::{Fabric, Run, Slot},
+        layout::{Endpoint, Guest},
         port::Port,
     },
     vde::{
@@ -248,7 +249,13 @@ impl Worker {
 
     fn join(&mut self, id: u64, request: &Request) -> io::Result<()> {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
-        let path = self.directory.join(format!("fd{id}"));
+        let guest = guest(&client.stream, id, request)?;
+        let bridge = self.fabric.bridge();
+        let number = bridge.map(|bridge| bridge.layout.read().choose(&guest)).transpose()?;
+        let path = self.directory.join(match number {
+            Some(number) => format!("{number:03}.{id}"),
+            None => format!("fd{id}"),
+        });
         let reply = encode_address(&path).ok_or(Errno::ENAMETOOLONG)?;
         // A former owner of the directory may have died without removing its sockets.
         let _ = fs::remove_file(&path);
@@ -260,7 +267,7 @@ impl Worker {
         let _ = setsockopt(&data, sockopt::SndBuf, &SEND_BUFFER);
         let outlet = Outlet::new(data.into(), Arc::clone(&self.epoll), data_token(id))?;
         let port = Arc::new(Port::remote(outlet));
-        let slot = self.fabric.attach(Arc::clone(&port));
+        let slot = self.fabric.admit(Arc::clone(&port), number.unwrap_or_default(), guest);
         client.stage = Stage::Joined(Joined { slot, port, _path: path });
         client.stream.write_all(&reply)?;
         tracing::debug!(client = request.description, slot, "a client joined the switch");
@@ -275,6 +282,21 @@ impl Worker {
             }
         }
     }
+}
+
+/// Who asks: the request, and what the system knows about its sender.
+fn guest(stream: &UnixStream, id: u64, request: &Request) -> io::Result<Guest> {
+    let peer = getsockopt(stream, sockopt::PeerCredentials)?;
+    let endpoint = Endpoint {
+        slot: 0,
+        id,
+        module: "unix prog",
+        description: request.description.clone(),
+        user: Uid::from_raw(peer.uid()),
+        stream: Some(stream.try_clone()?),
+    };
+    let group = Gid::from_raw(peer.gid());
+    Ok(Guest { port: request.port, endpoint, group })
 }
 
 fn stream_token(id: u64) -> u64 {
