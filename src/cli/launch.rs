@@ -97,7 +97,8 @@ pub(super) fn command() -> Command {
         .after_help(
             "The exit status is that of the command; 128+N when signal N ended it.\n\
              `umvu doctor` tells what this host allows, and how to get what is missing.\n\
-             `umvu plug` and `umvu dpipe` are the commands umvu-plug and umvu-dpipe. A program that has \
+             `umvu switch`, `umvu plug` and `umvu dpipe` are the commands umvu-switch, umvu-plug and \
+             umvu-dpipe. A program that has \
              such a name runs as `umvu ./plug` or `umvu -- plug`.",
         )
 }

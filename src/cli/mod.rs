@@ -20,6 +20,7 @@ mod output;
 mod pages;
 mod plug;
 mod stack;
+mod switch;
 mod user;
 pub mod vucalls;
 mod words;
@@ -53,6 +54,7 @@ const COMMANDS: &[Entry] = &[
     Entry { define: debug::command, run: debug::run, usage: 1 },
     Entry { define: plug::command, run: plug::run, usage: 1 },
     Entry { define: dpipe::command, run: dpipe::run, usage: 1 },
+    Entry { define: switch::command, run: switch::run, usage: 1 },
 ];
 
 /// The definitions of all commands.

@@ -68,6 +68,15 @@ const SECTIONS: &[(&str, &[Section])] = &[
             ("EXAMPLES", include_str!("pages/umvu-dpipe-examples.roff")),
         ],
     ),
+    (
+        "umvu-switch",
+        &[
+            ("MANAGEMENT", include_str!("pages/umvu-switch-management.roff")),
+            ("EXIT STATUS", include_str!("pages/umvu-switch-status.roff")),
+            ("FILES", include_str!("pages/umvu-switch-files.roff")),
+            ("EXAMPLES", include_str!("pages/umvu-switch-examples.roff")),
+        ],
+    ),
 ];
 
 /// Writes a manual page of section 1 for each command. Errors: those of writing the files.

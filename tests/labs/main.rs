@@ -10,4 +10,5 @@ mod interop;
 mod library;
 mod network;
 mod programs;
+mod switches;
 mod terminal;
