@@ -8,6 +8,7 @@ mod harness;
 mod interfaces;
 mod interop;
 mod library;
+mod lost;
 mod network;
 mod programs;
 mod switches;
