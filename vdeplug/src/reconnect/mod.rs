@@ -371,3 +371,6 @@ fn wait_readable(descriptor: BorrowedFd<'_>, until: Instant) -> nix::Result<()> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
