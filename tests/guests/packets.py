@@ -234,15 +234,16 @@ def queue(ready, sent):
 
 
 def outgoing():
-    seeing = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    ignoring = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    seeing = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    ignoring = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     ignoring.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
     only_ours = (0x28, 0, 0, 12), (0x15, 0, 1, KIND), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)
     for sock in seeing, ignoring:
         attach(sock, *only_ours)
         sock.bind(("vde0", 3))
-    sender = packet_socket(3)
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     attach(sender, *only_ours)
+    sender.bind(("vde0", 3))
     frame = b"\xff" * 6 + b"\2\0\0\0\0\7" + struct.pack("!H", KIND) + b"own" * 20
     print("sent", sender.send(frame))
     data, name = seeing.recvfrom(100)
