@@ -280,11 +280,15 @@ pub(crate) enum Wait {
     Event(Pid, i32, i32),
 }
 
-/// waitpid(2) for all threads; `pid` -1 is any guest. Errors: `ECHILD`, `EINTR`.
+/// What the calling thread has started or traces: not what other threads of the hypervisor start.
+const OWN: i32 = libc::__WALL | libc::__WNOTHREAD;
+
+/// waitpid(2) for all threads of guests, by the thread that traces them; `pid` -1 is any guest.
+/// Errors: `ECHILD`, `EINTR`.
 pub(crate) fn wait(pid: i32, flags: i32) -> io::Result<Wait> {
     let mut status = 0;
     // SAFETY: the kernel writes one int through a valid pointer.
-    let found = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | flags) };
+    let found = unsafe { libc::waitpid(pid, &raw mut status, flags | OWN) };
     check(libc::c_long::from(found))?;
     let tid = Pid::from_raw(found);
     Ok(if found == 0 {
