@@ -95,6 +95,7 @@ mod tests {
             fstype: text("vufusemem"),
             flags: 0,
             data: text(data),
+            environment: Vec::new(),
             view: String::new(),
         })
     }

@@ -68,6 +68,7 @@ fn mount(
         fstype: "vunetioth".to_owned(),
         flags: 0,
         data: format!("{network},ip={ip}/16"),
+        environment: Vec::new(),
         view: String::new(),
     };
     let Mounted::Stack(stack) = vunet.mount(&request)? else {

@@ -50,6 +50,7 @@ mod tests {
             fstype: "vunetioth".to_owned(),
             flags: 0,
             data: String::new(),
+            environment: Vec::new(),
             view: view.to_owned(),
         };
         Names::of(&request, chance)

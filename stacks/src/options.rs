@@ -184,6 +184,7 @@ mod tests {
             fstype: "vunetioth".to_owned(),
             flags: 0,
             data: data.to_owned(),
+            environment: Vec::new(),
             view: "v".to_owned(),
         };
         StackPlan::parse(&request, None, 1)

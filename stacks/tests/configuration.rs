@@ -115,6 +115,7 @@ fn mistakes_are_told_in_one_line_and_mount_nothing() -> Result<()> {
             fstype: fstype.to_owned(),
             flags: 0,
             data: data.to_owned(),
+            environment: Vec::new(),
             view: String::new(),
         };
         let error = vunet.mount(&request).expect_err(data);
@@ -135,6 +136,7 @@ fn the_null_stack_has_no_sockets_and_the_real_one_the_hosts() -> Result<()> {
             fstype: fstype.to_owned(),
             flags: 0,
             data: String::new(),
+            environment: Vec::new(),
             view: String::new(),
         };
         let Mounted::Stack(stack) = vunet.mount(&request)? else {

@@ -1,6 +1,6 @@
 //! The contract between the core and its modules.
 
-use std::{fmt, sync::Arc};
+use std::{ffi::OsString, fmt, sync::Arc};
 
 use crate::{
     Errno,
@@ -22,6 +22,8 @@ pub struct MountRequest {
     pub flags: u64,
     /// The data argument: comma-separated options, possibly empty.
     pub data: String,
+    /// The environment of the program that mounts, `NAME=VALUE` each; empty when it is not known.
+    pub environment: Vec<OsString>,
     /// The name of the view (`umvu -V`), empty when it has none.
     pub view: String,
 }

@@ -240,6 +240,7 @@ impl Builder {
             fstype: "vunetioth".to_owned(),
             flags: 0,
             data: self.options.join(","),
+            environment: Vec::new(),
             view: self.name,
         };
         let halt = Halt::new()?;

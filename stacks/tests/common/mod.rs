@@ -103,6 +103,7 @@ pub(crate) fn mount(
         fstype: "vunetioth".to_owned(),
         flags: 0,
         data: data.to_owned(),
+        environment: Vec::new(),
         view: String::new(),
     };
     let Mounted::Stack(stack) = vunet.mount(&request)? else {

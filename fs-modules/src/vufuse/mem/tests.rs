@@ -23,6 +23,7 @@ fn mounted(data: &str) -> Result<Arc<dyn FileSystem>, MountError> {
         fstype: text("vufusemem"),
         flags: 0,
         data: text(data),
+        environment: Vec::new(),
         view: String::new(),
     })
 }

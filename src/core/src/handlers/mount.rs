@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashSet,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -86,6 +88,7 @@ fn decode(core: &Core, call: &Call, fstype: String) -> Result<MountRequest, Errn
         fstype,
         flags: call.syscall.args[3],
         data: guest::read_optional_text(call, 4, DATA_LIMIT)?,
+        environment: environment(call.tid()),
         view: String::new(),
     })
 }
@@ -118,6 +121,7 @@ impl Core {
                 fstype: standing.fstype.to_owned(),
                 flags: 0,
                 data: String::new(),
+                environment: Vec::new(),
                 view: String::new(),
             };
             if let Err(error) = self.mount(request, Tid(0), None) {
@@ -127,6 +131,13 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// What a program was started with.
+fn environment(tid: Tid) -> Vec<OsString> {
+    let bytes = std::fs::read(format!("/proc/{}/environ", tid.0)).unwrap_or_default();
+    let variables = bytes.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    variables.map(|variable| OsStr::from_bytes(variable).to_owned()).collect()
 }
 
 fn umount(core: &Core, call: &Call) -> Action {

@@ -106,6 +106,7 @@ pub(super) fn view(targets: &[&str]) -> View {
             fstype: "fake".to_owned(),
             flags: 0,
             data: String::new(),
+            environment: Vec::new(),
             view: String::new(),
         })
         .expect("nothing is mounted there yet");
