@@ -27,6 +27,7 @@ const SECTIONS: &[(&str, &[Section])] = &[
         "vumount",
         &[
             ("STACKS AND NETWORKS", include_str!("pages/vumount-stacks.roff")),
+            ("PLUGINS", include_str!("pages/vumount-plugins.roff")),
             ("EXIT STATUS", OUTSIDE),
             ("EXAMPLES", include_str!("pages/vumount-examples.roff")),
         ],

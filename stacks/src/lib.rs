@@ -1,4 +1,4 @@
-//! Network stacks: smoltcp, kernel namespaces, the host and none.
+//! Network stacks: smoltcp, kernel namespaces, plugins of libioth, the host and none.
 //!
 //! Programs open a stack and use its sockets by [`net`]: three hosts in three threads, with nothing
 //! of umvu around them. umvu itself mounts stacks by the module [`Vunet`].
@@ -7,6 +7,7 @@
 
 mod bpf;
 mod ffi;
+mod ioth;
 mod module;
 mod names;
 pub mod net;

@@ -13,6 +13,7 @@ use umvu_abi::{
 use umvu_reactor::Reactor;
 
 use crate::{
+    ioth::IothStack,
     null::NullStack,
     options::{InterfacePlan, StackPlan},
     real::RealStack,
@@ -25,6 +26,7 @@ use crate::{
 /// | type | source | stack |
 /// |---|---|---|
 /// | `vunetioth` | `smoltcp`, `vdestack`, `kernel`, `null` or empty | that one; networks are options |
+/// | `vunetioth` | another name, or a file | a plugin of libioth; networks are options |
 /// | `vunetsmoltcp` | a network locator | smoltcp on it |
 /// | `vunetvdestack` | a network locator | a kernel namespace on it |
 /// | `vunetnull` | any | no network |
@@ -41,6 +43,7 @@ enum Kind {
     Vdestack,
     Null,
     Real,
+    Plugin,
 }
 
 impl Vunet {
@@ -99,10 +102,7 @@ fn select(request: &MountRequest) -> Result<(Kind, Option<&str>), MountError> {
             "vdestack" => Ok((Kind::Vdestack, None)),
             "kernel" | "real" => Ok((Kind::Real, None)),
             "null" => Ok((Kind::Null, None)),
-            other => Err(MountError::new(
-                Errno::EINVAL,
-                format!("{other}: no such stack (there are: smoltcp, vdestack, kernel, null)"),
-            )),
+            _ => Ok((Kind::Plugin, None)),
         },
         other => Err(MountError::new(
             Errno::ENODEV,
@@ -135,6 +135,7 @@ impl Module for Vunet {
             Kind::Real => Arc::new(RealStack),
             Kind::Smoltcp => self.smoltcp(&plan()?, about.trim_end())?,
             Kind::Vdestack => self.vdestack(&plan()?, about.trim_end())?,
+            Kind::Plugin => Arc::new(IothStack::start(request)?),
         };
         Ok(Mounted::Stack(stack))
     }

@@ -96,7 +96,7 @@ fn mistakes_are_told_in_one_line_and_mount_nothing() -> Result<()> {
     let vunet = vunet()?;
     for (fstype, source, data, errno, word) in [
         ("vunetioth", "smoltcp", "null://,speed=3", Errno::EINVAL, "speed=3"),
-        ("vunetioth", "picotcp", "null://", Errno::EINVAL, "picotcp"),
+        ("vunetioth", "picotcp", "null://", Errno::ENOTSUP, "picotcp"),
         ("vunetioth", "smoltcp", "nothing://x", Errno::EPROTONOSUPPORT, "nothing"),
         (
             "vunetioth",

@@ -10,6 +10,7 @@ mod interop;
 mod library;
 mod lost;
 mod network;
+mod plugins;
 mod programs;
 mod switches;
 mod terminal;

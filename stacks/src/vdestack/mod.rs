@@ -118,27 +118,33 @@ impl VdeStack {
     }
 
     /// How many connections say goodbye for a socket that is closed: the kernel counts them as
-    /// sockets, `/proc/net/tcp` shows them without an inode.
+    /// sockets.
     fn orphans(&self) -> usize {
-        const TIME_WAIT: &str = "06";
-        let count = |path| {
-            let text = self.helper.read(path).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let rows = text.lines().skip(1).map(|line| line.split_whitespace());
-            let fields = rows.map(|mut row| (row.nth(3), row.nth(5)));
-            fields.filter(|(state, inode)| *inode == Some("0") && *state != Some(TIME_WAIT)).count()
-        };
+        let count =
+            |path| orphans(&String::from_utf8_lossy(&self.helper.read(path).unwrap_or_default()));
         count("/proc/self/net/tcp") + count("/proc/self/net/tcp6")
     }
 
     /// How many sockets are open in the namespace.
     fn sockets(&self) -> usize {
         let text = self.helper.read("/proc/self/net/sockstat").unwrap_or_default();
-        String::from_utf8_lossy(&text)
-            .lines()
-            .find_map(|line| line.strip_prefix("sockets: used ")?.trim().parse().ok())
-            .unwrap_or(0)
+        sockets(&String::from_utf8_lossy(&text))
     }
+}
+
+/// How many sockets a namespace has, from its `/proc/net/sockstat`.
+pub(crate) fn sockets(sockstat: &str) -> usize {
+    let mut counts = sockstat.lines().filter_map(|line| line.strip_prefix("sockets: used "));
+    counts.next().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// How many connections have no socket any more, from `/proc/net/tcp` or `tcp6`, which show them
+/// without an inode.
+pub(crate) fn orphans(connections: &str) -> usize {
+    const TIME_WAIT: &str = "06";
+    let rows = connections.lines().skip(1).map(|line| line.split_whitespace());
+    let fields = rows.map(|mut row| (row.nth(3), row.nth(5)));
+    fields.filter(|(state, inode)| *inode == Some("0") && *state != Some(TIME_WAIT)).count()
 }
 
 impl NetStack for VdeStack {
