@@ -107,6 +107,10 @@ impl<C: Codec> Transport for Filter<C> {
         self.inner.tick(now)
     }
 
+    fn backlog(&self) -> usize {
+        self.inner.backlog()
+    }
+
     fn drops(&self) -> u64 {
         self.drops.get() + self.inner.drops()
     }

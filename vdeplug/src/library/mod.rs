@@ -55,8 +55,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a plug that is given up waits for the library to close it.
 const FAREWELL: Duration = Duration::from_millis(500);
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(8);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Opens `libvdeplug://{VNL}`, or the same without braces.
 pub(crate) fn open_forced(vnl: &Vnl, about: &str) -> Result<Arc<dyn Transport>, OpenError> {
@@ -316,6 +316,10 @@ impl Transport for LibraryPlug {
 
     fn carrier(&self) -> bool {
         self.shared.carrier.load(Ordering::Acquire)
+    }
+
+    fn backlog(&self) -> usize {
+        self.outlet.backlog()
     }
 
     fn drops(&self) -> u64 {
