@@ -15,8 +15,8 @@ use nix::sys::socket::{
 };
 
 use common::{
-    VdePlug, beside, directory, frame, in_private_network, installed, open, path_text, receive,
-    send, wait_for,
+    VdePlug, arp_answer, arp_question, beside, directory, frame, in_private_network, installed,
+    open, path_text, receive, send, send_until, wait_for,
 };
 use vdeplug::Transport;
 
@@ -224,7 +224,6 @@ fn tap_frames_reach_the_kernel_and_come_back() {
     };
     ip("address add 10.9.9.1/24 dev test0");
     ip("link set test0 up");
-    send(&plug, &arp_question());
     expect_arp_answer(&plug);
     let error = vdeplug::open("tap://test0", "test").expect_err("a second owner");
     assert_eq!(error.errno(), libc::EBUSY);
@@ -296,7 +295,6 @@ fn macvtap_frames_go_out_at_the_interface_below() {
         Err(error) => panic!("{error}"),
     };
     // Unlike a tap's, its other end is the kernel's: `right`.
-    send(&plug, &arp_question());
     expect_arp_answer(&plug);
 }
 
@@ -305,19 +303,7 @@ fn ip(arguments: &str) {
     assert!(done.expect("ip").success(), "ip {arguments}");
 }
 
-/// Who has 10.9.9.1? Tell 10.9.9.2.
-fn arp_question() -> Vec<u8> {
-    let mut question = vec![0xff; 6];
-    question
-        .extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2]);
-    question.extend([0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
-    question
-}
-
 fn expect_arp_answer(plug: &Arc<dyn Transport>) {
-    let answer = wait_for(plug, "an ARP reply", || {
-        let bytes = receive(plug);
-        (bytes[..6] == [2, 0, 0, 0, 0, 9] && bytes[12..14] == [8, 6]).then_some(bytes)
-    });
-    assert_eq!((answer[21], &answer[28..32]), (2, &[10, 9, 9, 1][..]));
+    let question = arp_question([10, 9, 9, 2], [10, 9, 9, 1]);
+    send_until(plug, plug, &question, |bytes| arp_answer(bytes, [10, 9, 9, 1]));
 }

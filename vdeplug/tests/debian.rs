@@ -11,8 +11,8 @@ use std::{
 };
 
 use common::{
-    Running, VdePlug, beside, directory, frame, in_private_network, installed, open, path_text,
-    receive_until, send, send_until, vde_switch, wait_for_path,
+    Running, VdePlug, arp_answer, arp_question, beside, directory, frame, in_private_network,
+    installed, open, path_text, receive_until, send, send_until, vde_switch, wait_for_path,
 };
 use vdeplug::Transport;
 
@@ -137,20 +137,15 @@ fn a_namespace_of_debian_is_a_host_on_our_switch() {
     let mut command = Command::new("vdens");
     command.args([&path, "sh", "-c", script]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut namespace = Running::start(&mut command);
-    // Who has 10.9.9.1? Tell 10.9.9.2.
-    let mut question = vec![0xff; 6];
-    question
-        .extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2]);
-    question.extend([0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
-    let answer = send_until(&plug, &plug, &question, |bytes| {
+    let question = arp_question([10, 9, 9, 2], [10, 9, 9, 1]);
+    send_until(&plug, &plug, &question, |bytes| {
         if let Ok(Some(status)) = namespace.0.try_wait() {
             let mut text = String::new();
             let _ = namespace.0.stderr.take().map(|mut said| said.read_to_string(&mut text));
             panic!("vdens ended: {status}: {text}");
         }
-        (bytes[..6] == [2, 0, 0, 0, 0, 9] && bytes[12..14] == [8, 6]).then(|| bytes.to_vec())
+        arp_answer(bytes, [10, 9, 9, 1])
     });
-    assert_eq!((answer[21], &answer[28..32]), (2, &[10, 9, 9, 1][..]));
     let _ = namespace.0.stdin.take().map(|mut input| input.write_all(b"\n"));
     assert!(namespace.0.wait().expect("vdens").success());
 }

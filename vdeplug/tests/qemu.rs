@@ -12,13 +12,12 @@ use std::{
 };
 
 use common::{
-    Running, beside, directory, in_private_network, installed, open, path_text, send_until,
+    Running, beside, directory, exchange_pings, in_private_network, installed, open, path_text,
     vde_switch,
 };
 use vdeplug::Transport;
 
 const QEMU: &str = "qemu-system-x86_64";
-const STATION: [u8; 6] = [2, 0, 0, 0, 0, 15];
 const OWN: [u8; 4] = [10, 0, 2, 15];
 const ROUTER: [u8; 4] = [10, 0, 2, 2];
 
@@ -34,31 +33,8 @@ fn router(netdev: &str) -> Running {
     Running::start(command.stdin(Stdio::null()).stderr(Stdio::null()))
 }
 
-/// Finds the router and pings it with packets of several sizes.
 fn exchange(plug: &Arc<dyn Transport>) {
-    let packet = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &STATION, &OWN, &[0; 6], &ROUTER].concat();
-    let question = [&[0xff; 6][..], &STATION, &[8, 6], &packet].concat();
-    let router: [u8; 6] = send_until(plug, plug, &question, |bytes| {
-        let answer = bytes.get(20..32)?;
-        (bytes[12..14] == [8, 6] && answer[..2] == [0, 2] && answer[8..] == ROUTER)
-            .then(|| answer[2..8].try_into().expect("six bytes"))
-    });
-    for (number, length) in [(1, 10), (2, 1000), (3, 1472)] {
-        let payload: Vec<u8> = (0..=255_u8).cycle().take(length).collect();
-        let mut ping = Vec::new();
-        etherparse::PacketBuilder::ethernet2(STATION, router)
-            .ipv4(OWN, ROUTER, 64)
-            .icmpv4_echo_request(7, number)
-            .write(&mut ping, &payload)
-            .expect("a packet");
-        let echo = send_until(plug, plug, &ping, |bytes| {
-            let reply = bytes.get(34..42)?;
-            let ours = [&[0, 7][..], &number.to_be_bytes()].concat();
-            (bytes[26..30] == ROUTER && reply[0] == 0 && reply[4..] == ours)
-                .then(|| bytes[42..42 + length].to_vec())
-        });
-        assert_eq!(echo, payload);
-    }
+    exchange_pings(plug, OWN, ROUTER);
 }
 
 fn vde(path: &Path) -> String {

@@ -261,3 +261,41 @@ pub(crate) fn path_text(path: &Path) -> String {
 pub(crate) fn beside(directory: &tempfile::TempDir, name: &str) -> PathBuf {
     directory.path().join(name)
 }
+
+/// The station that asks and pings in tests of networks with a host on them.
+pub(crate) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// A question of [`STATION`] at `own`: who has `wanted`?
+pub(crate) fn arp_question(own: [u8; 4], wanted: [u8; 4]) -> Vec<u8> {
+    let packet = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &STATION, &own, &[0; 6], &wanted].concat();
+    [&[0xff; 6][..], &STATION, &[8, 6], &packet].concat()
+}
+
+/// Returns the address in an answer to it.
+pub(crate) fn arp_answer(bytes: &[u8], wanted: [u8; 4]) -> Option<[u8; 6]> {
+    let answer = bytes.get(20..32)?;
+    let fits = bytes[12..14] == [8, 6] && answer[..2] == [0, 2] && answer[8..] == wanted;
+    fits.then(|| answer[2..8].try_into().expect("six bytes"))
+}
+
+/// Finds the station that has `host`, and pings it with packets of several sizes.
+pub(crate) fn exchange_pings(plug: &Arc<dyn Transport>, own: [u8; 4], host: [u8; 4]) {
+    let question = arp_question(own, host);
+    let station = send_until(plug, plug, &question, |bytes| arp_answer(bytes, host));
+    for (number, length) in [(1, 10), (2, 1000), (3, 1472)] {
+        let payload: Vec<u8> = (0..=255_u8).cycle().take(length).collect();
+        let mut ping = Vec::new();
+        etherparse::PacketBuilder::ethernet2(STATION, station)
+            .ipv4(own, host, 64)
+            .icmpv4_echo_request(7, number)
+            .write(&mut ping, &payload)
+            .expect("a packet");
+        let echo = send_until(plug, plug, &ping, |bytes| {
+            let reply = bytes.get(34..42)?;
+            let ours = [&[0, 7][..], &number.to_be_bytes()].concat();
+            (bytes[26..30] == host && reply[0] == 0 && reply[4..] == ours)
+                .then(|| bytes[42..42 + length].to_vec())
+        });
+        assert_eq!(echo, payload);
+    }
+}
