@@ -601,7 +601,11 @@ impl Hub {
         let stranger = unix::create(SockType::Datagram, true)?;
         ffi::disconnect(end)?;
         unix::send_to(&stranger, &[], &UnixAddr::new(end_path).map_err(unix::errno)?)?;
-        unix::connect_path(end, guest)?;
+        if let Err(errno) = unix::connect_path(end, guest) {
+            // The guest is gone: nobody must take the datagram for one of its own.
+            while unix::receive(end, &mut []).is_ok() {}
+            return Err(errno);
+        }
         ffi::disconnect(end)?;
         unix::connect_path(end, guest)
     }
