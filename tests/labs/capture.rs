@@ -62,3 +62,190 @@ fn packet_sockets_and_their_rings_behave_as_on_linux() {
     let output = same_everywhere(&script);
     assert!(output.ends_with("= 0\n"), "{output}");
 }
+
+/// `capture NAME COMMAND...` starts a capture on the first host and waits until it listens; `stop`
+/// ends it as ^C does, and waits until it has ended. What it prints is in `$W/NAME` and `$W/NAME.err`.
+/// `plain` leaves out of a line what differs from run to run.
+const CAPTURE: &str = r#"
+    until_ok on_a ping -c1 -W1 10.0.0.2; until_ok on_a ping -c1 -W1 fd00::2
+    capture() {
+        name=$1; shift
+        $A "$@" >$W/$name 2>$W/$name.err & capturing=$!
+        until_ok grep -qE 'listening|Capture started' $W/$name.err
+    }
+    stop() { kill -INT $capturing; wait $capturing; }
+    plain() { sed -E 's/([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}/MAC/g; s/ id [0-9]+/ id N/g; s/[0-9.]+ ?ms/N ms/g; s/flags \[[a-zA-Z]*\]/flags F/' "$@"; }
+"#;
+
+#[track_caller]
+fn captured_everywhere(script: &str, wanted: &str) {
+    assert_eq!(same_everywhere(&format!("{CAPTURE}{script}")), wanted, "{script}");
+}
+
+/// For Debian's tcpdump, which wants to become another user: a namespace without root does not let it.
+#[track_caller]
+fn captured_inside(script: &str, wanted: &str) {
+    let script = format!("{CAPTURE}{script}");
+    for place in INSIDE {
+        assert_eq!(on_two_hosts(place, &script), wanted, "{place:?}: {script}");
+    }
+}
+
+#[test]
+fn tcpdump_shows_what_its_filter_asks_for_and_counts_it() {
+    let script = r"
+        capture dump tcpdump --immediate-mode -l -n -e -v -t -i vde0 'icmp and dst host 10.0.0.2'
+        on_a ping -q -c 2 -i 0.2 -s 10 10.0.0.2 >$W/null
+        until_ok grep -q 'seq 2' $W/dump
+        stop; echo = $?
+        plain $W/dump | grep .; grep packet $W/dump.err";
+    let wanted = "\
+= 0
+MAC > MAC, ethertype IPv4 (0x0800), length 52: (tos 0x0, ttl 64, id N, offset 0, flags F, proto ICMP (1), length 38)
+    10.0.0.1 > 10.0.0.2: ICMP echo request, id N, seq 1, length 18
+MAC > MAC, ethertype IPv4 (0x0800), length 52: (tos 0x0, ttl 64, id N, offset 0, flags F, proto ICMP (1), length 38)
+    10.0.0.1 > 10.0.0.2: ICMP echo request, id N, seq 2, length 18
+2 packets captured
+2 packets received by filter
+0 packets dropped by kernel
+";
+    captured_inside(script, wanted);
+}
+
+#[test]
+fn tcpdump_sees_every_interface_and_both_ways() {
+    let script = r"
+        capture any tcpdump --immediate-mode -l -n -q -t -i any 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply'
+        on_a ping -q -c 1 127.0.0.1 >$W/null; on_a ping -q -c 1 10.0.0.2 >$W/null
+        until_ok grep -q 'vde0 .*reply' $W/any
+        stop
+        plain $W/any | grep .
+        capture lo tcpdump --immediate-mode -l -n -t -i lo udp port 7
+        on_a bash -c 'echo hello >/dev/udp/::1/7'
+        until_ok grep -q UDP $W/lo
+        stop
+        sed 's/[0-9]* >/N >/' $W/lo | grep .";
+    let wanted = "\
+lo    In  IP 127.0.0.1 > 127.0.0.1: ICMP echo request, id N, seq 1, length 64
+lo    In  IP 127.0.0.1 > 127.0.0.1: ICMP echo reply, id N, seq 1, length 64
+vde0  Out IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id N, seq 1, length 64
+vde0  In  IP 10.0.0.2 > 10.0.0.1: ICMP echo reply, id N, seq 1, length 64
+IP6 ::1.N > ::1.7: UDP, length 6
+";
+    captured_inside(script, wanted);
+}
+
+#[test]
+fn what_tcpdump_writes_is_right_in_the_eyes_of_tshark() {
+    // On Linux what leaves a host has no checksums yet, so this is about our stacks only.
+    for place in INSIDE {
+        let script = r#"
+            capture dump tcpdump -n -i vde0 -w $W/file
+            seq 1 100000 >$W/numbers
+            (cd $W; exec $B python3 -m http.server --bind fd00::2 80) >$W/null 2>&1 & server=$!
+            until_ok on_a curl -s -o $W/copy 'http://[fd00::2]/numbers'
+            on_a ping -q -c 1 -s 3000 10.0.0.2 >$W/null
+            on_a bash -c 'echo hello >/dev/udp/10.0.0.2/7'
+            on_a ping -q -c 1 10.0.0.2 >$W/null
+            sleep 1.5 # a block of the ring is old then
+            stop; kill $server
+            cmp $W/numbers $W/copy && echo same
+            wrong='_ws.malformed || tcp.checksum.status == Bad || udp.checksum.status == Bad || ip.checksum.status == Bad || icmp.checksum.status == Bad || icmpv6.checksum.status == Bad'
+            count() { tshark -n -o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE -o udp.check_checksum:TRUE -r $W/file -Y "$1" 2>$W/null | wc -l; }
+            echo wrong: $(count "$wrong") echo: $(count 'icmp.type == 8') datagrams: $(count 'udp.port == 7 && !icmp') get: $(count 'http.request')
+            # Of the body all is there: what TCP carried is what the file has.
+            tshark -n -r $W/file --export-objects http,$W/objects >$W/null 2>&1
+            cmp $W/numbers $W/objects/numbers && echo complete
+            grep dropped $W/dump.err"#;
+        let script = format!("{CAPTURE}{script}");
+        let wanted = "\
+same
+wrong: 0 echo: 2 datagrams: 1 get: 1
+complete
+0 packets dropped by kernel
+";
+        assert_eq!(on_two_hosts(place, &script), wanted, "{place:?}");
+    }
+}
+
+#[test]
+fn tshark_captures_by_itself() {
+    let script = r#"
+        capture shark tshark -n -l -i vde0 -f icmp -c 2 -T fields -e ip.src -e icmp.type
+        tries=0
+        until grep -q 10.0.0.2 $W/shark; do
+            tries=$((tries + 1)); [ $tries -lt 50 ] || break
+            on_a ping -q -c 1 10.0.0.2 >$W/null; sleep 0.2
+        done
+        wait $capturing; echo = $?
+        cat $W/shark"#;
+    captured_everywhere(script, "= 0\n10.0.0.1\t8\n10.0.0.2\t0\n");
+}
+
+#[test]
+fn a_capture_under_load_neither_stalls_nor_grows() {
+    for place in INSIDE {
+        let script = r#"
+            capture dump tcpdump -n -i vde0 -B 1024 -s 64 -w $W/file
+            $B iperf3 -s -1 >$W/null 2>&1 & server=$!
+            resident() { awk '/VmRSS/ { print $2 }' /proc/$PPID/status; }
+            until_ok on_a iperf3 -c 10.0.0.2 -n 20M
+            wait $server; before=$(resident)
+            $B iperf3 -s -1 >$W/null 2>&1 & server=$!
+            until_ok on_a iperf3 -c 10.0.0.2 -n 60M
+            wait $server; after=$(resident)
+            [ $after -lt $((before + 20000)) ] || echo "grew: $before $after"
+            on_a ping -q -c 1 10.0.0.2 | grep -o '.* received'
+            stop
+            # All that passed the filter is accounted for.
+            captured=$(awk '/captured/ { print $1 }' $W/dump.err)
+            received=$(awk '/received/ { print $1 }' $W/dump.err)
+            dropped=$(awk '/dropped/ { print $1 }' $W/dump.err)
+            [ $captured -gt 100 ] && [ $((captured + dropped)) -le $received ] && echo counted
+            [ $(tshark -n -r $W/file 2>$W/null | wc -l) = $captured ] && echo whole"#;
+        let wanted = "1 packets transmitted, 1 received\ncounted\nwhole\n";
+        assert_eq!(on_two_hosts(place, &format!("{CAPTURE}{script}")), wanted, "{place:?}");
+    }
+}
+
+#[test]
+fn scanners_find_hosts_and_ports_as_on_linux() {
+    let script = r#"
+        $B python3 -m http.server 80 >$W/null 2>&1 & server=$!
+        until_ok on_a curl -s http://10.0.0.2/
+        on_a arping -c 2 -I vde0 10.0.0.2 | plain
+        on_a arp-scan --plain --quiet --timeout=3000 --interface=vde0 10.0.0.0/29 | plain | sort -u
+        on_a nmap -n -sn 10.0.0.1-5 | grep -E 'report|hosts up' | sed 's/ scanned.*//'
+        on_a nmap -n -sS -p 79-81 10.0.0.2 | grep tcp
+        on_a nmap -n -sT -p 79-81 10.0.0.2 | grep tcp
+        on_a nmap -n -sU -p 7 10.0.0.2 | grep udp
+        on_a hping3 -S -p 80 -c 1 10.0.0.2 2>&1 | grep -oE 'flags=[A-Z]+|[0-9]+ packets rec'
+        on_a hping3 -S -p 81 -c 1 10.0.0.2 2>&1 | grep -oE 'flags=[A-Z]+|[0-9]+ packets rec'
+        on_a hping3 -1 -c 1 10.0.0.2 2>&1 | grep -oE 'icmp_seq=[0-9]|[0-9]+ packets rec'
+        kill $server"#;
+    let wanted = "\
+ARPING 10.0.0.2 from 10.0.0.1 vde0
+Unicast reply from 10.0.0.2 [MAC]  N ms
+Unicast reply from 10.0.0.2 [MAC]  N ms
+Sent 2 probes (1 broadcast(s))
+Received 2 response(s)
+10.0.0.2\tMAC
+Nmap scan report for 10.0.0.1
+Nmap scan report for 10.0.0.2
+Nmap done: 5 IP addresses (2 hosts up)
+79/tcp closed finger
+80/tcp open   http
+81/tcp closed hosts2-ns
+79/tcp closed finger
+80/tcp open   http
+81/tcp closed hosts2-ns
+7/udp closed echo
+1 packets rec
+flags=SA
+1 packets rec
+flags=RA
+1 packets rec
+icmp_seq=0
+";
+    captured_everywhere(script, wanted);
+}
