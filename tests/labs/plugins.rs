@@ -261,7 +261,7 @@ fn stacks_of_lwipv6_and_smoltcp_ping_each_other() {
         try() { on $1 ping -n -q -c 2 -i 0.2 10.9.0.$2 2>/dev/null | grep -o '.* received'; }
         until_ok on s ping -c 1 -W 1 10.9.0.2; until_ok on 2 ping -n -c 1 -W 1 10.9.0.3
         try s 2; try s 3; try 2 1; try 3 1; try 2 3
-        on 2 ip addr add 10.8.0.2/24 dev vd0; on 2 ip addr 2>/dev/null | grep -o 'inet 10[^ ]*'
+        on 2 ip addr add 10.8.0.2/24 dev vd0; on 2 ip addr 2>/dev/null | grep -o 'inet 10[^ ]*' | sort
         on 2 ip route 2>/dev/null | grep -o '10.8.0.0/24 dev vd0'
         on 2 python3 -c 'import socket; print(socket.if_nameindex())'
         on 3 cat /proc/net/route 2>&1; on 3 ifconfig vd0 | grep -o 'inet [0-9.]*'
@@ -271,8 +271,8 @@ fn stacks_of_lwipv6_and_smoltcp_ping_each_other() {
         "{}{}",
         "2 packets transmitted, 2 received\n".repeat(5),
         "\
-inet 10.9.0.2/24
 inet 10.8.0.2/24
+inet 10.9.0.2/24
 10.8.0.0/24 dev vd0
 [(1, 'lo0'), (2, 'vd0')]
 cat: /proc/net/route: No such file or directory

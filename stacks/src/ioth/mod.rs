@@ -8,6 +8,7 @@
 //! Lock order: a socket's `Inner`, then nothing; the plugin is called with no lock held.
 
 mod datagram;
+mod drive;
 mod ffi;
 mod files;
 mod host;

@@ -4,3 +4,4 @@ pub(crate) mod crash;
 pub(crate) mod functions;
 pub(crate) mod library;
 pub(crate) mod plugin;
+pub(crate) mod transfer;
