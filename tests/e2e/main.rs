@@ -7,6 +7,7 @@ mod commands;
 mod cost;
 mod directories;
 mod evasions;
+mod files;
 mod guests;
 #[expect(dead_code, reason = "shared with the labs")]
 mod harness;

@@ -135,9 +135,9 @@ pub enum Action {
     Return(Reply),
     /// The call returns a new descriptor of the guest.
     ReturnFd(FdReply),
-    /// As [`Action::ReturnFd`], and from now on more calls are trapped in this process and in those
-    /// that it creates.
-    Watched(FdReply, Watch),
+    /// More calls are trapped from now on in this process and in those that it creates; then this is
+    /// carried out.
+    Watched(Box<Action>, Watch),
     /// The guest executes a program in place of the one that it named.
     Exec(Exec),
     /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
@@ -242,7 +242,8 @@ impl fmt::Display for Action {
             Self::Forward => f.write_str("the kernel's"),
             Self::Return(Reply { result: Ok(value), .. }) => write!(f, "{value}"),
             Self::Return(Reply { result: Err(errno), .. }) => write!(f, "-1 {errno}"),
-            Self::ReturnFd(_) | Self::Watched(..) => f.write_str("a descriptor"),
+            Self::Watched(action, _) => write!(f, "{action}, watched"),
+            Self::ReturnFd(_) => f.write_str("a descriptor"),
             Self::Exec(exec) => write!(f, "executes {}", String::from_utf8_lossy(&exec.path)),
             Self::Instead(instead) => {
                 let other = Syscall { number: instead.number, args: instead.args };
@@ -272,6 +273,14 @@ impl Action {
     #[must_use]
     pub fn done(result: Result<(), Errno>) -> Self {
         Self::Return(Reply { result: result.map(|()| 0), writes: Vec::new() })
+    }
+}
+
+impl Action {
+    /// Carries this out in a process that is watched.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self::Watched(Box::new(self), watch)
     }
 }
 

@@ -257,12 +257,12 @@ impl Listener {
                 let Syscall { number, args } = syscall;
                 return errand(Errand::Call(Instead::call(number, args)));
             }
-            Action::Watched(reply, watch) if self.backend.tasks.watch_of(tid) >= Some(watch) => {
-                Action::ReturnFd(reply)
+            Action::Watched(action, watch) if self.backend.tasks.watch_of(tid) >= Some(watch) => {
+                return self.carry_out(guest, syscall, number, id, *action);
             }
-            Action::Watched(reply, watch) => {
+            Action::Watched(action, watch) => {
                 // The call is made again then, and finds its answer.
-                self.backend.replays.keep(tid, syscall, Action::Watched(reply, watch));
+                self.backend.replays.keep(tid, syscall, Action::Watched(action, watch));
                 return errand(Errand::Watch(watch));
             }
             action => action,

@@ -224,6 +224,7 @@ impl Stops {
                 return Ok(());
             }
         };
+        let action = unwatched(action);
         let inside = match action {
             Action::Forward if syscall.number < 0 => Inside::Answered(Errno::ENOSYS.to_return()),
             Action::Forward => Inside::Native,
@@ -309,6 +310,7 @@ impl Stops {
                     again.set_result(ERESTARTSYS);
                     return again.write(tid);
                 };
+                let action = unwatched(action);
                 self.replays.settle(parked.tid, &parked.syscall);
                 self.kept.remove(&parked.tid);
                 if matches!(action, Action::Forward | Action::Instead(_) | Action::Exec(_)) {
@@ -448,6 +450,14 @@ fn renew(
     registers.write(tid)
 }
 
+/// Every process is watched here.
+fn unwatched(action: Action) -> Action {
+    match action {
+        Action::Watched(action, _) => unwatched(*action),
+        action => action,
+    }
+}
+
 /// Performs the writes of an answer and tells what the call returns.
 fn answer(guest: &TaskGuest, action: Action) -> Inside {
     let (writes, inside) = match action {
@@ -455,7 +465,7 @@ fn answer(guest: &TaskGuest, action: Action) -> Inside {
             let result = reply.result.unwrap_or_else(Errno::to_return);
             (reply.writes, Inside::Answered(result))
         }
-        Action::ReturnFd(mut reply) | Action::Watched(mut reply, _) => {
+        Action::ReturnFd(mut reply) => {
             (std::mem::take(&mut reply.writes), Inside::Descriptor(reply))
         }
         _ => (Vec::new(), Inside::Answered(Errno::EIO.to_return())),

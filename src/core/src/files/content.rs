@@ -322,7 +322,7 @@ impl Content {
         each_block(file, now.size, |index, block| {
             blocks[index] = checksum(block);
             let before = old.as_ref().and_then(|old| old.get(index));
-            if before == Some(&blocks[index]) && (index as u64 + 1) * BLOCK as u64 <= end.max(1) {
+            if before == Some(&blocks[index]) {
                 return Ok(());
             }
             if blocks[index] == 0 && before.is_none() && old.is_some() {
@@ -380,7 +380,7 @@ impl Content {
         self.release_all(&inode.files, inode.node);
         (self.written, self.mapped, self.clears) = (false, false, false);
         self.count(&inode.files);
-        if inode.files.objects.kept() > KEPT_LIMIT {
+        if inode.files.objects.kept() > KEPT_LIMIT || self.counted > WHOLE_LIMIT {
             self.discard(&inode.files);
         }
     }
@@ -408,6 +408,11 @@ impl Content {
     /// A handle of the file system, for fsync(2) and ioctl(2).
     pub(crate) fn handle(&self) -> Option<Handle> {
         self.handles.last().map(|(handle, _)| *handle)
+    }
+
+    /// Whether the content is kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Whether guests could have changed the file.

@@ -5,11 +5,14 @@
 //! in `/proc/TID/fd` and `/proc/TID/cwd`. While a guest has an object open its inode is kept.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs, io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{DirBuilderExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
     sync::{
@@ -26,6 +29,9 @@ use crate::paths::lexical::{below, components};
 
 /// How many directories are kept for those who stand in them or have them open.
 const DIRECTORIES_LIMIT: usize = 16_384;
+
+/// How many programs are kept open.
+const EXECUTED: usize = 32;
 
 #[derive(Debug)]
 struct Known {
@@ -49,6 +55,8 @@ struct Table {
     direct: HashMap<u64, Direct>,
     /// Files of the host that look as their inodes say, by `st_dev` and `st_ino`.
     dressed: HashMap<(u64, u64), Arc<Inode>>,
+    /// Programs that guests have been told to execute, the last ones.
+    executed: VecDeque<OwnedFd>,
     next: u64,
     clock: u64,
 }
@@ -198,6 +206,16 @@ impl Objects {
         table.by_number.remove(&oldest)
     }
 
+    /// Keeps a program open until the guest has it open itself, and some time longer.
+    pub(crate) fn executes(&self, program: OwnedFd) {
+        let mut table = self.table.lock();
+        table.executed.push_back(program);
+        let oldest =
+            if table.executed.len() > EXECUTED { table.executed.pop_front() } else { None };
+        drop(table);
+        drop(oldest);
+    }
+
     /// Nobody has the object open any more.
     pub(crate) fn unused(&self, number: u64) {
         let known = self.table.lock().by_number.remove(&number);
@@ -319,6 +337,7 @@ impl Objects {
             .filter(|(_, known)| Arc::ptr_eq(&known.inode.files, files))
             .map(|(number, _)| *number)
             .collect();
+        table.executed.clear();
         let gone: Vec<_> =
             numbers.iter().filter_map(|number| table.by_number.remove(number)).collect();
         drop(table);

@@ -36,6 +36,8 @@ use crate::{
 mod backing;
 mod real;
 
+pub(crate) use self::real::as_caller;
+
 /// For mounts that look at no files.
 #[derive(Debug)]
 pub(crate) struct Nowhere;
@@ -366,7 +368,7 @@ impl FileSystem for Whole {
             (_, Place::Inode(found)) => found.inode.files.ask()?.readlink(caller, found.inode.node),
             (b"/proc/self", _) => Ok(caller.pid.0.to_string().into_bytes()),
             (b"/proc/thread-self", _) => Ok(format!("{0}/task/{0}", caller.pid.0).into_bytes()),
-            (_, Place::Real(path)) => real::as_caller(caller, || host::read_link(&path)),
+            (_, Place::Real(path)) => as_caller(caller, || host::read_link(&path)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -404,7 +406,7 @@ impl FileSystem for Whole {
                 names::link(caller, &found.inode, &vacant.parent, &vacant.name)?;
             }
             (Place::Real(from), Place::Real(to)) => {
-                real::as_caller(caller, || host::link(&from, &to))?;
+                as_caller(caller, || host::link(&from, &to))?;
             }
             (_, Place::Inode(_)) => return Err(Errno::EEXIST),
             _ => return Err(Errno::EXDEV),
@@ -419,7 +421,7 @@ impl FileSystem for Whole {
                 let (parent, name) = found.parent.as_ref().ok_or(Errno::EBUSY)?;
                 names::unlink(caller, parent, name, &found.inode)?;
             }
-            Place::Real(path) => real::as_caller(caller, || host::unlink(path))?,
+            Place::Real(path) => as_caller(caller, || host::unlink(path))?,
             _ => return Err(Errno::EBUSY),
         }
         self.drop_name(&path);
@@ -433,7 +435,7 @@ impl FileSystem for Whole {
                 let (parent, name) = found.parent.as_ref().ok_or(Errno::EBUSY)?;
                 names::rmdir(caller, parent, name, &found.inode)?;
             }
-            Place::Real(path) => real::as_caller(caller, || host::rmdir(path))?,
+            Place::Real(path) => as_caller(caller, || host::rmdir(path))?,
             _ => return Err(Errno::EBUSY),
         }
         self.drop_name(&path);
@@ -559,7 +561,7 @@ impl FileSystem for Whole {
                 change::check_xattr(&found.inode, caller, name, READ)?;
                 found.inode.files.ask()?.getxattr(caller, found.inode.node, name)
             }
-            place => real::as_caller(caller, || host::get_xattr(place.path(), name, Last::Keep)),
+            place => as_caller(caller, || host::get_xattr(place.path(), name, Last::Keep)),
         }
     }
 
@@ -577,9 +579,9 @@ impl FileSystem for Whole {
                 let fs = found.inode.files.ask()?;
                 fs.setxattr(caller, found.inode.node, name, value, flags)
             }
-            place => real::as_caller(caller, || {
-                host::set_xattr(place.path(), name, value, flags, Last::Keep)
-            }),
+            place => {
+                as_caller(caller, || host::set_xattr(place.path(), name, value, flags, Last::Keep))
+            }
         }
     }
 
@@ -588,7 +590,7 @@ impl FileSystem for Whole {
             Place::Inode(found) => found.inode.files.ask()?.listxattr(caller, found.inode.node),
             place => {
                 let list = || host::list_xattr(place.path(), Last::Keep);
-                let names = real::as_caller(caller, list)?;
+                let names = as_caller(caller, list)?;
                 let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
                 Ok(names.map(<[u8]>::to_vec).collect())
             }
@@ -601,7 +603,7 @@ impl FileSystem for Whole {
                 change::check_xattr(&found.inode, caller, name, WRITE)?;
                 found.inode.files.ask()?.removexattr(caller, found.inode.node, name)
             }
-            place => real::as_caller(caller, || host::remove_xattr(place.path(), name, Last::Keep)),
+            place => as_caller(caller, || host::remove_xattr(place.path(), name, Last::Keep)),
         }
     }
 

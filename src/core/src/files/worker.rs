@@ -95,7 +95,8 @@ fn closed(objects: &Arc<Objects>, number: u64) {
     with_patience(&inode, move |inode| {
         let mut content = inode.content.lock();
         // Before writing back: what an idle file holds then is the last.
-        let idle = inode.is_directory() == Ok(false) && content.is_idle();
+        // Whether somebody stands in a directory or has a FIFO open is not known.
+        let idle = inode.kind() == Ok(libc::S_IFREG) && content.is_idle();
         if content.is_written()
             && let Err(errno) = content.write_back(inode)
         {

@@ -1,9 +1,9 @@
 //! ioctl(2) on sockets: interface requests (netdevice(7)) and a socket's own.
 
 use umvu_abi::{Errno, GuestAddr, net::NetStack, sockaddr};
-use umvu_tracer::api::{Action, Call, Reply, Trap};
+use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
-use crate::{Core, bridge, dispatch::Row, guest};
+use crate::{Core, bridge, dispatch::Row, guest, paths::transfer};
 
 const SIOCADDRT: u32 = 0x890b;
 const SIOCDELRT: u32 = 0x890c;
@@ -34,14 +34,21 @@ const IFCONF_LIMIT: usize = 1 << 16;
 pub(crate) fn rows() -> Vec<Row> {
     vec![Row {
         name: "ioctl",
-        trap: Trap::Masked { index: 1, mask: 0xffff_ff00, value: 0x8900 },
+        trap: Trap::Watched(
+            Watch::Looks,
+            Before::Masked { index: 1, mask: 0xffff_ff00, value: 0x8900 },
+        ),
         interruptible: false,
         handler: ioctl,
-        note: "socket and interface requests; all others are the kernel's",
+        note: "socket and interface requests, devices; all others are the kernel's",
     }]
 }
 
 fn ioctl(core: &Core, call: &Call) -> Action {
+    // FICLONE and its like take descriptors of their own.
+    if call.syscall.args[1] & 0xff00 != 0x8900 {
+        return transfer::control(core, call).unwrap_or(Action::Forward);
+    }
     let own = match core.sockets.find(call, call.fd(0)) {
         Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => return errno.into(),
         found => found.ok().flatten(),

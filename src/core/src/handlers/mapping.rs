@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use umvu_abi::Errno;
-use umvu_tracer::api::{Action, Call, Instead, Then, Trap};
+use umvu_tracer::api::{Action, Before, Call, Instead, Then, Trap, Watch};
 
-use crate::{Core, bridge::Kind, dispatch::Row};
+use crate::{Core, bridge::Kind, dispatch::Row, paths::transfer};
 
 /// The calls that wait for descriptors.
 const WAITS: [&str; 7] =
@@ -21,10 +21,10 @@ const MASK: u32 = 0x21;
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = vec![Row {
         name: "mmap",
-        trap: Trap::Masked { index: 3, mask: MASK, value: SHARED },
+        trap: Trap::Watched(Watch::Data, Before::Masked { index: 3, mask: MASK, value: SHARED }),
         interruptible: false,
         handler: mmap,
-        note: "the ring of a packet socket; all others are the kernel's",
+        note: "the ring of a packet socket, files over 512 MiB; all others are the kernel's",
     }];
     rows.extend(WAITS.map(|name| Row {
         name,
@@ -54,7 +54,7 @@ fn mmap(core: &Core, call: &Call) -> Action {
             Action::Instead(instead)
         }
         Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => errno.into(),
-        Ok(None) | Err(_) => Action::Forward,
+        Ok(None) | Err(_) => transfer::map(core, call),
     }
 }
 

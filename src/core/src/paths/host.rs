@@ -82,6 +82,17 @@ pub(crate) fn access_as_effective(path: &[u8], mode: i32) -> Result<(), Errno> {
     faccessat(AT_FDCWD, os_path(path), mode, flags).map_err(failed)
 }
 
+/// Whether a path leads through symbolic links, by one openat2(2).
+pub(crate) fn has_links(path: &[u8], last: Last) -> bool {
+    use rustix::fs::{CWD, OFlags, ResolveFlags};
+    let keep = if last == Last::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let flags = OFlags::PATH | OFlags::CLOEXEC | keep;
+    let none = rustix::fs::Mode::empty();
+    let opened = rustix::fs::openat2(CWD, os_path(path), flags, none, ResolveFlags::NO_SYMLINKS);
+    // A kernel without the call: nobody can tell cheaply.
+    matches!(opened, Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOSYS))
+}
+
 /// readlink(2).
 pub(crate) fn read_link(path: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())

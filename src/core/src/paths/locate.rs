@@ -11,6 +11,7 @@ use umvu_tracer::api::{Action, Call};
 use super::{
     attributes::{Caller, Ids},
     directories::Directories,
+    host,
     lexical::{PATH_MAX, climbs, join},
     resolve::{Last, Place, Resolver, World},
     territory::Territory,
@@ -79,8 +80,13 @@ pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     };
     let base = match base(core, call, at, &territory, &path) {
         Base::Unknown => return Ok(Target::Kernel),
-        Base::Root if !territory.is_crossed_by(&path) => return Ok(Target::Kernel),
-        Base::Kernel(base) if !territory.is_crossed_by(&join(&base, &path)) => {
+        Base::Root if !territory.is_crossed_by(&path) && !leads_away(&territory, &path, last) => {
+            return Ok(Target::Kernel);
+        }
+        Base::Kernel(base)
+            if !territory.is_crossed_by(&join(&base, &path))
+                && !leads_away(&territory, &join(&base, &path), last) =>
+        {
             return Ok(Target::Kernel);
         }
         base => base,
@@ -107,6 +113,11 @@ pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
         Place::Real(_) => Ok(Target::Kernel),
         place => Ok(Target::Virtual(place)),
     }
+}
+
+/// Whether a path of the host passes a symbolic link, which may lead to something mounted.
+fn leads_away(territory: &Territory, path: &[u8], last: Last) -> bool {
+    territory.has_files() && !path.starts_with(b"/proc/") && host::has_links(path, last)
 }
 
 fn describe(path: &[u8], place: &Place) -> String {

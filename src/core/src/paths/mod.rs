@@ -44,6 +44,7 @@ pub(crate) mod territory;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub(crate) mod transfer;
 
 use std::sync::Arc;
 
@@ -149,8 +150,11 @@ impl Core {
         let end = path.iter().rposition(|byte| *byte != b'/').map_or(1, |at| at + 1);
         let path = &path[..end];
         let territory = self.paths.territory(&self.view);
-        let place = locate::walk_in(self, &territory, call.tid(), &start, path)?;
-        let absolute = normalise(place.path()).into_owned();
+        let absolute = match locate::walk_in(self, &territory, call.tid(), &start, path) {
+            Ok(place) => normalise(place.path()).into_owned(),
+            Err(Errno::ENOENT) => normalise(&lexical::join(&start, path)).into_owned(),
+            Err(errno) => return Err(errno),
+        };
         if absolute.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -171,5 +175,6 @@ pub fn rows() -> Vec<Row> {
     rows.extend(descriptors::rows());
     rows.extend(listdir::rows());
     rows.extend(exec::rows());
+    rows.extend(transfer::rows());
     rows
 }

@@ -15,7 +15,7 @@ use umvu_abi::{
     Errno,
     files::{Caller, Data, Opened, READ, Seek, WRITE},
 };
-use umvu_tracer::api::{Action, Call, FdReply, Instead, Watch};
+use umvu_tracer::api::{Action, Call, FdReply, Instead, SlowHandler, Watch};
 
 use super::{
     exec, host,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Core,
-    files::{Inode, access, change, content},
+    files::{Inode, access, change, content, whole::as_caller},
 };
 
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
@@ -36,40 +36,63 @@ enum Given {
     Watched(OwnedFd, Watch),
     /// A descriptor of the host's, which tells the truth by itself.
     Plain(OwnedFd),
-    /// The guest opens this path itself.
+    /// What is at this path, opened for the guest: it may take a while.
     Path(PathBuf),
+    /// The guest opens this path itself, with these flags: a descriptor that names only is not
+    /// handed over.
+    Handle(PathBuf, OFlag),
 }
 
 /// Opens what is there. Errors: those of open(2).
 pub(super) fn open(core: &Core, call: &Call, found: &Found, how: How) -> Action {
     let caller = core.paths.caller(call.tid());
-    give(open_found(core, &caller, &found.inode, how), how)
+    let given = open_found(core, &caller, &found.inode, how);
+    give(core, caller, given, how)
 }
 
 /// Makes a regular file where there is none, and opens it. Errors: those of open(2).
 pub(super) fn create(core: &Core, call: &Call, vacant: &Vacant, how: How) -> Action {
     let caller = core.paths.caller(call.tid());
-    give(create_at(core, &caller, vacant, how), how)
+    let given = create_at(core, &caller, vacant, how);
+    give(core, caller, given, how)
 }
 
-fn give(given: Result<Given, Errno>, how: How) -> Action {
-    let reply = |fd| FdReply { fd, close_on_exec: how.has(OFlag::O_CLOEXEC), writes: Vec::new() };
+fn give(core: &Core, caller: Caller, given: Result<Given, Errno>, how: How) -> Action {
+    let ours = |path: &PathBuf| path.starts_with(core.objects.root());
+    let private = matches!(&given, Ok(Given::Path(path)) if ours(path));
+    // Our own files are ours to open.
+    let caller = if private { us() } else { caller };
+    let reply =
+        move |fd| FdReply { fd, close_on_exec: how.has(OFlag::O_CLOEXEC), writes: Vec::new() };
     match given {
-        Ok(Given::Watched(fd, watch)) => Action::Watched(reply(fd), watch),
+        Ok(Given::Watched(fd, watch)) => Action::ReturnFd(reply(fd)).watched(watch),
+        Ok(Given::Handle(path, flags)) => handle(path, flags).watched(Watch::Looks),
         Ok(Given::Plain(fd)) => Action::ReturnFd(reply(fd)),
-        Ok(Given::Path(path)) => {
-            let mut path = path.into_os_string().into_vec();
-            path.push(0);
-            let at = i64::from(libc::AT_FDCWD).cast_unsigned();
+        Ok(Given::Path(path)) => Action::Slow(SlowHandler(Box::new(move || {
+            // The other end of a FIFO may be long in coming.
             let flags = how.flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW);
-            let args = [at, 0, u64::from(flags.bits().cast_unsigned()), 0, 0, 0];
-            Action::Instead(Instead {
-                data: Some((1, path)),
-                ..Instead::call(libc::SYS_openat, args)
-            })
-        }
+            let path = path.into_os_string().into_vec();
+            match as_caller(&caller, || host::open_plain(&path, flags, 0)) {
+                Ok(fd) if private => Action::ReturnFd(reply(fd)).watched(Watch::Looks),
+                Ok(fd) => Action::ReturnFd(reply(fd)),
+                Err(errno) => errno.into(),
+            }
+        }))),
         Err(errno) => errno.into(),
     }
+}
+
+fn handle(path: PathBuf, flags: OFlag) -> Action {
+    let mut path = path.into_os_string().into_vec();
+    path.push(0);
+    let at = i64::from(libc::AT_FDCWD).cast_unsigned();
+    let args = [at, 0, u64::from(flags.bits().cast_unsigned()), 0, 0, 0];
+    Action::Instead(Instead { data: Some((1, path)), ..Instead::call(libc::SYS_openat, args) })
+}
+
+/// Ourselves, as a caller.
+fn us() -> Caller {
+    Caller { uid: nix::unistd::Uid::effective().as_raw(), ..Caller::root() }
 }
 
 fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Result<Given, Errno> {
@@ -85,7 +108,8 @@ fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Res
             core.objects.handle(inode)?
         };
         let flags = how.flags & OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        return Ok(Given::Watched(host::open_existing(&object, flags)?, Watch::Looks));
+        let flags = flags | how.flags & OFlag::O_CLOEXEC;
+        return Ok(Given::Handle(object, flags));
     }
     if is_directory {
         return open_directory(core, caller, inode, how);
@@ -201,7 +225,7 @@ fn serve(
         looks.is_ok_and(|looks| looks.is_regular() && looks.size > content::WHOLE_LIMIT)
     };
     match opened.data {
-        Data::Cached { keep } if !is_large() => {
+        Data::Cached { keep } if inode.content.lock().is_kept() || !is_large() => {
             let opened = Opened { data: Data::Direct, ..opened };
             let mut content = inode.content.lock();
             let fd = content.serve(inode, caller, &opened, keep, how.flags)?;
@@ -240,13 +264,14 @@ pub(super) fn program(core: &Core, caller: &Caller, inode: &Arc<Inode>) -> Resul
     match serve(core, caller, inode, opened, how)? {
         Given::Watched(file, Watch::Looks) => {
             let object = exec::own_path(&file).ok_or(Errno::EACCES)?;
+            core.objects.executes(file);
             core.objects.program(inode, &object)
         }
         Given::Plain(file) => {
             let path = exec::own_path(&file).ok_or(Errno::EACCES)?;
             Ok(path.into_os_string().into_vec())
         }
-        Given::Watched(..) | Given::Path(_) => Err(Errno::EACCES),
+        Given::Watched(..) | Given::Path(_) | Given::Handle(..) => Err(Errno::EACCES),
     }
 }
 

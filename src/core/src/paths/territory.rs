@@ -23,6 +23,8 @@ pub(crate) struct Territory {
     ancestors: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// Whether something is mounted over the root: then everything is virtual.
     covers_all: bool,
+    /// Whether anything but stacks is mounted.
+    files: bool,
     /// The mount points of generated trees.
     trees: Vec<Vec<u8>>,
     /// The mount points of devices, which may have sub-devices beside them.
@@ -45,13 +47,24 @@ impl Territory {
         // The generation is read first: a mount in between makes this survey stale, not wrong.
         let generation = view.generation();
         let mounts = view.mounts();
-        let earlier = mounts.iter().filter(|mount| mount.serial < serial);
+        let earlier: Vec<_> = mounts.iter().filter(|mount| mount.serial < serial).collect();
+        // What a later file system covers is out of reach; stacks are not files, and stay.
+        let covered = |(at, mount): &(usize, &&Arc<Mount>)| {
+            let target = mount.target.as_bytes();
+            let covers = |later: &&&Arc<Mount>| {
+                let above = later.target.as_bytes();
+                later.root.is_some() && above != target && below(target, above).is_some()
+            };
+            mount.is_stack() || !earlier[at + 1..].iter().any(|later| covers(&later))
+        };
+        let earlier = earlier.iter().enumerate().filter(covered).map(|(_, mount)| *mount);
         let targets = earlier.map(|mount| (mount.target.as_bytes().to_vec(), mount.clone()));
         let mut territory = Self { generation, private: private.to_vec(), ..Self::default() };
         territory.tops.extend(components(private).next().map(<[u8]>::to_vec));
         for (target, mount) in targets {
             territory.claim(&target);
             territory.covers_all |= target == b"/";
+            territory.files |= !mount.is_stack();
             match mount.content {
                 Mounted::Device(_) => territory.devices.push(target.clone()),
                 Mounted::Tree(_) => territory.trees.push(target.clone()),
@@ -93,6 +106,11 @@ impl Territory {
     /// Whether every path may concern the view.
     pub(crate) fn covers_all(&self) -> bool {
         self.covers_all
+    }
+
+    /// Whether anything but stacks is mounted: then links of the host may lead to it.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files
     }
 
     /// The device whose sub-device may be at this path, and the number of that.

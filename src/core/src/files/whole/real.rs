@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Does something with the rights of the caller. Errors: `EACCES` when they cannot be had.
-pub(super) fn as_caller<T>(
+pub(crate) fn as_caller<T>(
     caller: &Caller,
     work: impl FnOnce() -> Result<T, Errno>,
 ) -> Result<T, Errno> {

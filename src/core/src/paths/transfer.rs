@@ -1,0 +1,358 @@
+//! read(2), write(2) and their variants on files whose data is direct: devices, huge files.
+//!
+//! Such a descriptor is one of an empty file of ours. Its position and flags are the kernel's, shared by
+//! duplicates and children as ever; the data goes through the file system. Processes that hold no such
+//! descriptor are not trapped here.
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::{Whence, lseek},
+};
+use umvu_abi::{Errno, GuestAddr, files::Handle};
+use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
+
+use super::{descriptors, locate::os_path};
+use crate::{
+    Core,
+    dispatch::{Handler, Row},
+    files::{Held, Inode},
+};
+
+/// The most that one call moves.
+const TRANSFER_LIMIT: usize = 4 << 20;
+/// `IOV_MAX`.
+const VECTORS_LIMIT: usize = 1024;
+const NOTE: &str = "of devices and of files over 512 MiB; others are native";
+
+pub(super) fn rows() -> Vec<Row> {
+    let row = |name, handler: Handler| Row {
+        name,
+        trap: Trap::Watched(Watch::Data, Before::Never),
+        interruptible: true,
+        handler,
+        note: NOTE,
+    };
+    vec![
+        row("read", |core, call| plain(core, call, Way::Read, Place::Current)),
+        row("write", |core, call| plain(core, call, Way::Write, Place::Current)),
+        row("pread64", |core, call| plain(core, call, Way::Read, Place::Given)),
+        row("pwrite64", |core, call| plain(core, call, Way::Write, Place::Given)),
+        row("readv", |core, call| vectors(core, call, Way::Read, Place::Current)),
+        row("writev", |core, call| vectors(core, call, Way::Write, Place::Current)),
+        row("preadv", |core, call| vectors(core, call, Way::Read, Place::Given)),
+        row("pwritev", |core, call| vectors(core, call, Way::Write, Place::Given)),
+        row("preadv2", |core, call| vectors(core, call, Way::Read, Place::GivenOrCurrent)),
+        row("pwritev2", |core, call| vectors(core, call, Way::Write, Place::GivenOrCurrent)),
+        row("ftruncate", truncate),
+        row("fallocate", allocate),
+        // Callers fall back to read and write.
+        row("sendfile", |core, call| unless_direct(core, call, &[0, 1])),
+        row("splice", |core, call| unless_direct(core, call, &[0, 2])),
+        row("copy_file_range", |core, call| unless_direct(core, call, &[0, 2])),
+    ]
+}
+
+/// Which way the data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Read,
+    Write,
+}
+
+/// Where in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At the position of the descriptor, which moves.
+    Current,
+    /// At the offset in argument 3.
+    Given,
+    /// At that offset, or at the position when it is -1.
+    GivenOrCurrent,
+}
+
+/// What is held, when its data is direct.
+fn direct(core: &Core, call: &Call, argument: usize) -> Result<Option<(Held, Handle)>, Errno> {
+    let held = descriptors::held(core, call, argument)?;
+    Ok(held.and_then(|held| held.direct.map(|handle| (held, handle))))
+}
+
+fn plain(core: &Core, call: &Call, way: Way, place: Place) -> Action {
+    let memory = vec![(call.addr(1), usize::try_from(call.syscall.args[2]).unwrap_or(0))];
+    transfer(core, call, way, place, |_| Ok(memory))
+}
+
+fn vectors(core: &Core, call: &Call, way: Way, place: Place) -> Action {
+    transfer(core, call, way, place, read_vectors)
+}
+
+/// Reads `struct iovec` of the guest. Errors: `EINVAL`, `EFAULT`.
+fn read_vectors(call: &Call) -> Result<Vec<(GuestAddr, usize)>, Errno> {
+    let count = usize::try_from(call.int(2)).map_err(|_| Errno::EINVAL)?;
+    if count > VECTORS_LIMIT {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = vec![0; 16 * count];
+    call.guest.read(call.addr(1), &mut bytes)?;
+    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+    let one = |n: usize| {
+        let length = usize::try_from(word(16 * n + 8)).map_err(|_| Errno::EINVAL)?;
+        Ok((GuestAddr(word(16 * n)), length))
+    };
+    let vectors = (0..count).map(one).collect::<Result<Vec<_>, Errno>>()?;
+    let sum = vectors.iter().try_fold(0_usize, |sum, (_, length)| sum.checked_add(*length));
+    sum.filter(|sum| isize::try_from(*sum).is_ok()).ok_or(Errno::EINVAL)?;
+    Ok(vectors)
+}
+
+fn transfer(
+    core: &Core,
+    call: &Call,
+    way: Way,
+    place: Place,
+    memory: impl FnOnce(&Call) -> Result<Vec<(GuestAddr, usize)>, Errno>,
+) -> Action {
+    let (held, handle) = match direct(core, call, 0) {
+        Ok(Some(direct)) => direct,
+        Ok(None) => return Action::Forward,
+        Err(errno) => return errno.into(),
+    };
+    let moved = memory(call).and_then(|memory| {
+        let descriptor = Descriptor::of(call)?;
+        descriptor.allows(way)?;
+        let at = descriptor.position(call, way, place, &held.inode)?;
+        let moved = match way {
+            Way::Read => read(call, &held.inode, handle, at, &memory)?,
+            Way::Write => write(call, &held.inode, handle, at, &memory)?,
+        };
+        let current = place == Place::Current
+            || place == Place::GivenOrCurrent && call.syscall.args[3] == u64::MAX;
+        if current && is_seekable(&held.inode)? {
+            descriptor.go_to(at + moved as u64)?;
+        }
+        Ok(i64::try_from(moved).unwrap_or(0))
+    });
+    moved.into()
+}
+
+fn is_seekable(inode: &Inode) -> Result<bool, Errno> {
+    Ok(inode.kind()? != libc::S_IFCHR)
+}
+
+/// A descriptor of a guest, as ours.
+struct Descriptor {
+    fd: OwnedFd,
+    flags: OFlag,
+}
+
+fn failed(errno: nix::Error) -> Errno {
+    io::Error::from(errno).into()
+}
+
+impl Descriptor {
+    fn of(call: &Call) -> Result<Self, Errno> {
+        let fd = call.guest.fetch_fd(call.fd(0))?;
+        let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(failed)?;
+        Ok(Self { fd, flags: OFlag::from_bits_retain(flags) })
+    }
+
+    /// Errors: `EBADF`.
+    fn allows(&self, way: Way) -> Result<(), Errno> {
+        let refused = if way == Way::Read { OFlag::O_WRONLY } else { OFlag::O_RDONLY };
+        let path_only = self.flags.contains(OFlag::O_PATH);
+        if self.flags & OFlag::O_ACCMODE == refused || path_only {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where the data is to be moved. Errors: `EINVAL`, `ESPIPE`.
+    fn position(&self, call: &Call, way: Way, place: Place, inode: &Inode) -> Result<u64, Errno> {
+        let given = call.syscall.args[3];
+        let at = match place {
+            Place::Given | Place::GivenOrCurrent if !is_seekable(inode)? && given != u64::MAX => {
+                return Err(Errno::ESPIPE);
+            }
+            Place::Given => given,
+            Place::GivenOrCurrent if given != u64::MAX => given,
+            _ if way == Way::Write && self.flags.contains(OFlag::O_APPEND) => {
+                inode.attributes(&umvu_abi::files::Caller::root())?.size
+            }
+            _ => {
+                let at = lseek(&self.fd, 0, Whence::SeekCur).map_err(failed)?;
+                return u64::try_from(at).map_err(|_| Errno::EINVAL);
+            }
+        };
+        if i64::try_from(at).is_ok() { Ok(at) } else { Err(Errno::EINVAL) }
+    }
+
+    fn go_to(&self, position: u64) -> Result<(), Errno> {
+        let position = i64::try_from(position).map_err(|_| Errno::EFBIG)?;
+        lseek(&self.fd, position, Whence::SeekSet).map(drop).map_err(failed)
+    }
+}
+
+fn read(
+    call: &Call,
+    inode: &Inode,
+    handle: Handle,
+    at: u64,
+    memory: &[(GuestAddr, usize)],
+) -> Result<usize, Errno> {
+    let wanted: usize = memory.iter().map(|(_, length)| *length).sum();
+    let mut data = vec![0; wanted.min(TRANSFER_LIMIT)];
+    let got = inode.files.ask()?.read(inode.node, handle, at, &mut data)?;
+    let mut rest = data.get(..got).unwrap_or(&data);
+    for (to, length) in memory {
+        let (piece, after) = rest.split_at((*length).min(rest.len()));
+        if !piece.is_empty() {
+            call.guest.write(*to, piece)?;
+        }
+        rest = after;
+    }
+    Ok(got)
+}
+
+fn write(
+    call: &Call,
+    inode: &Inode,
+    handle: Handle,
+    at: u64,
+    memory: &[(GuestAddr, usize)],
+) -> Result<usize, Errno> {
+    let mut data = Vec::new();
+    for (from, length) in memory {
+        let start = data.len();
+        let length = (*length).min(TRANSFER_LIMIT - start);
+        data.resize(start + length, 0);
+        if length > 0 {
+            call.guest.read(*from, &mut data[start..])?;
+        }
+    }
+    inode.files.ask()?.write(inode.node, handle, at, &data)
+}
+
+/// ftruncate(2). Errors: `EINVAL` for a device.
+fn truncate(core: &Core, call: &Call) -> Action {
+    match direct(core, call, 0) {
+        Ok(Some((held, _))) => {
+            let caller = core.paths.caller(call.tid());
+            let size = call.syscall.args[1].cast_signed();
+            let writable = Descriptor::of(call).and_then(|fd| fd.allows(Way::Write));
+            Action::done(
+                writable
+                    .map_err(|_| Errno::EINVAL)
+                    .and_then(|()| crate::files::change::truncate(&held.inode, &caller, size)),
+            )
+        }
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// fallocate(2).
+fn allocate(core: &Core, call: &Call) -> Action {
+    match direct(core, call, 0) {
+        Ok(Some((held, handle))) => {
+            let [_, _, offset, length, ..] = call.syscall.args;
+            let done = held.inode.files.writable().and_then(|()| {
+                let fs = held.inode.files.ask()?;
+                fs.fallocate(held.inode.node, handle, call.int(1), offset, length)
+            });
+            Action::done(done)
+        }
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Calls by which the kernel would move data that it has not.
+fn unless_direct(core: &Core, call: &Call, descriptors: &[usize]) -> Action {
+    let any =
+        descriptors.iter().any(|argument| matches!(direct(core, call, *argument), Ok(Some(_))));
+    if any { Errno::EINVAL.into() } else { Action::Forward }
+}
+
+/// mmap(2): what is mapped of a file is copied to where the kernel maps it from; what is stored into
+/// a shared mapping would not come back, and a device has nothing to map.
+pub(crate) fn map(core: &Core, call: &Call) -> Action {
+    if call.int(3) & libc::MAP_ANONYMOUS != 0 {
+        return Action::Forward;
+    }
+    match direct(core, call, 4) {
+        Ok(Some((held, handle))) => match copy_for_map(call, &held.inode, handle) {
+            Ok(()) => Action::Forward,
+            Err(errno) => errno.into(),
+        },
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Errors: `ENODEV`, `ENOSPC`.
+fn copy_for_map(call: &Call, inode: &Inode, handle: Handle) -> Result<(), Errno> {
+    const CHUNK: usize = 1 << 20;
+    let shared = call.int(3) & libc::MAP_TYPE != libc::MAP_PRIVATE;
+    let stored = shared && call.int(2) & libc::PROT_WRITE != 0;
+    if inode.kind()? != libc::S_IFREG || stored {
+        return Err(Errno::ENODEV);
+    }
+    let object = call.guest.fd_link(call.fd(4))?;
+    let into = std::fs::OpenOptions::new().write(true).open(os_path(&object))?;
+    let [_, length, _, _, _, offset] = call.syscall.args;
+    let end = offset.saturating_add(length);
+    let mut chunk = vec![0; CHUNK];
+    let mut at = offset;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        let got = inode.files.ask()?.read(inode.node, handle, at, &mut chunk[..wanted])?;
+        if got == 0 {
+            break;
+        }
+        into.write_all_at(&chunk[..got], at)?;
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// ioctl(2) on a file of a mounted file system or a device; None for what is the kernel's.
+pub(crate) fn control(core: &Core, call: &Call) -> Option<Action> {
+    let held = match descriptors::held(core, call, 0) {
+        Ok(held) => held?,
+        Err(errno) => return Some(errno.into()),
+    };
+    Some(control_of(core, call, &held).unwrap_or_else(Into::into))
+}
+
+/// Requests that the kernel answers for any descriptor: `FIOCLEX`, `FIONCLEX`, `FIONBIO`, `FIOASYNC`.
+const OF_DESCRIPTORS: [u32; 4] = [0x5451, 0x5450, 0x5421, 0x5452];
+/// How much an old request, whose number tells no size, may read and write.
+const OLD_ARGUMENT: usize = 8;
+
+fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
+    let request = u32::try_from(call.syscall.args[1] & 0xffff_ffff).unwrap_or(0);
+    if OF_DESCRIPTORS.contains(&request) {
+        return Ok(Action::Forward);
+    }
+    let size = usize::try_from(request >> 16 & 0x3fff).unwrap_or(0);
+    let is_old = size == 0;
+    let mut argument = vec![0; if is_old { OLD_ARGUMENT } else { size }];
+    let readable = call.guest.read(call.addr(2), &mut argument);
+    if !is_old && request >> 30 & 1 != 0 {
+        readable?;
+    }
+    let before = argument.clone();
+    let inode = &held.inode;
+    let caller = core.paths.caller(call.tid());
+    let handle = descriptors::handle_of(held);
+    let fs = inode.files.ask()?;
+    let value = fs.ioctl(&caller, inode.node, handle, request, &mut argument)?;
+    let changed = argument != before || !is_old && request >> 31 != 0;
+    let writes = if changed { vec![(call.addr(2), argument)] } else { Vec::new() };
+    Ok(Action::Return(Reply { result: Ok(value), writes }))
+}

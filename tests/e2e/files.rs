@@ -1,0 +1,98 @@
+//! File systems, by a program that does all kinds of things and says what came of it: in a directory of
+//! the host, and in mounts of every writable kind.
+
+use std::fs;
+
+use crate::harness::{INSIDE, Place, scratch, succeed};
+
+const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
+
+/// What the program says in a directory of a tmpfs.
+fn native() -> String {
+    let told = succeed(
+        Place::Native,
+        &format!("D=$(mktemp -d -p /dev/shm) && chmod 755 $D && cd $D && {PROGRAM}; rm -rf $D"),
+    );
+    assert!(told.contains("compiled 42"), "{told}");
+    told
+}
+
+/// Runs the program after `mount`, in the directory that `$D` says.
+fn compare(mount: &str) {
+    let native = native();
+    for place in INSIDE {
+        let folder = scratch("files");
+        let script = format!(
+            "R=$(mktemp -d -p /dev/shm); chmod 755 $R; M={}; trap 'rm -rf $R' EXIT; {mount} && \
+             cd $D && {PROGRAM} $R",
+            folder.display()
+        );
+        let told = succeed(place, &script);
+        assert!(told == native, "{place:?}\n{}", difference(&native, &told));
+    }
+}
+
+/// The first lines that differ.
+fn difference(expected: &str, told: &str) -> String {
+    let pairs = expected.lines().zip(told.lines()).filter(|(one, other)| one != other);
+    let lines: Vec<String> =
+        pairs.take(5).map(|(one, other)| format!("-{one}\n+{other}")).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn files_in_memory_are_as_on_linux() {
+    compare("vu_insmod vufuse && vumount -t vufusemem -o mode=755 none $M; D=$M");
+}
+
+#[test]
+fn the_whole_tree_is_there_again_in_unreal() {
+    compare("vu_insmod unreal; D=/unreal$R");
+}
+
+#[test]
+fn the_whole_tree_is_there_again_in_unreal_in_unreal() {
+    compare("vu_insmod unreal; D=/unreal/unreal$R");
+}
+
+#[test]
+fn a_bound_directory_is_the_other() {
+    compare("vu_insmod mountreal && vumount -t mountreal $R $M; D=$M");
+}
+
+#[test]
+fn mounts_nest_cover_and_go() {
+    let folder = scratch("nest");
+    fs::write(folder.join("real"), "real\n").expect("scratch is writable");
+    let script = format!(
+        r#"
+        set -e; cd /; M={}
+        vu_insmod vufuse mountreal
+        vumount -t vufusemem none $M; [ ! -e $M/real ]; echo one > $M/one
+        mkdir $M/in; vumount -t vufusemem none $M/in; echo two > $M/in/two
+        vumount -t vufusemem none $M/new/deep
+        ls $M $M/in $M/new | tr '\n' ' '; echo
+        mv $M/one $M/in/one; cat $M/in/one
+        ln $M/in/one $M/hard 2>&1 | grep -o 'Invalid cross-device link'
+        ln -s $M/in/two /tmp/umvu-$$; cat /tmp/umvu-$$; rm /tmp/umvu-$$
+        vumount -t mountreal $M/in $M/in; cat $M/in/two; vuumount $M/in
+        vumount -t vufusemem none $M; ls $M; vuumount $M
+        (cd $M/in; vuumount $M/in 2>&1 | grep -o 'in use by')
+        exec 3< $M/in/two; vuumount $M/in 2>&1 | grep -o 'in use by'; exec 3<&-
+        vuumount $M/in; ls $M/in
+        vumount -t vufusemem -o ro none $M/in; touch $M/in/x 2>&1 | grep -o 'Read-only file system'
+        vumount -t vufusemem -o sise=3 none $M/in 2>&1 || true
+        vuumount $M/in; vuumount $M/new/deep; vuumount $M; cat $M/real
+        "#,
+        folder.display()
+    );
+    for place in INSIDE {
+        let told = succeed(place, &script);
+        let told = told.replace(&folder.display().to_string(), "M");
+        assert_eq!(told, NESTED, "{place:?}");
+    }
+}
+
+const NESTED: &str = "M: in new one  M/in: two  M/new: deep \n\
+    one\nInvalid cross-device link\ntwo\ntwo\nin use by\nin use by\n\
+    Read-only file system\nvumount: vufusemem: sise=3: unknown option\nreal\n";
