@@ -1,12 +1,15 @@
 //! The other side: requests of rtnetlink(7) as programs make them, and what the answers say. Pure
 //! bytes: any stack's netlink socket, or the kernel's, carries them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::Ipv6Addr};
 
 use netlink_packet_route::{
     AddressFamily,
     address::AddressMessage,
-    link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
     route::RouteMessage,
 };
 use umvu_abi::{Errno, IfIndex};
@@ -94,6 +97,15 @@ impl Command {
         Self::change(0, route::body(kind, &message))
     }
 
+    /// Has the addresses that routers advertise end with the interface identifier in `token`.
+    #[must_use]
+    pub fn set_token(index: IfIndex, token: Ipv6Addr) -> Self {
+        let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::Token(token)]);
+        let attributes = vec![LinkAttribute::AfSpecUnspec(vec![inet6])];
+        let (message, kind) = Self::link(libc::RTM_SETLINK, index, attributes);
+        Self::change(0, route::body(kind, &message))
+    }
+
     /// Adds an address, or renews its lifetimes.
     #[must_use]
     pub fn put_address(address: &Address) -> Self {
@@ -134,6 +146,12 @@ impl Command {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ipv6);
         Self::new(libc::NLM_F_DUMP, route::body(libc::RTM_GETROUTE, &message))
+    }
+
+    /// Whether one message is the whole answer.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.flags & (libc::NLM_F_ACK | libc::NLM_F_DUMP) == 0
     }
 
     /// The datagram to send.

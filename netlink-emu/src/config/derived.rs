@@ -126,7 +126,9 @@ fn ipv6(link: &Interface, address: &Address, on: Conditions, routes: &mut Vec<Ro
         return;
     }
     let metric = if address.metric == 0 { METRIC_V6 } else { address.metric };
-    if !address.flags.contains(AddressFlags::NOPREFIXROUTE) {
+    // The network of an advertised address is another matter: routers tell whether it is on the link.
+    let brings = !address.flags.contains(AddressFlags::NOPREFIXROUTE);
+    if brings && address.proto != super::autoconf::BY_ROUTER {
         routes.push(Route { metric, ..kernel(link, address.prefix.network()) });
     }
     if let Some(peer) = address.peer {

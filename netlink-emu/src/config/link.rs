@@ -288,6 +288,7 @@ fn apply(link: &mut Interface, change: &LinkChange) {
         link.carrier = carrier;
         link.carrier_changes.count(carrier);
     }
+    link.token = change.token.unwrap_or(link.token);
     if let Some(alias) = &change.alias {
         link.alias = (!alias.is_empty()).then(|| alias.clone());
     }

@@ -9,6 +9,7 @@
 //! A stack keeps a `NetConfig` under its own lock and implements [`ConfigHost`].
 
 mod address;
+mod autoconf;
 mod derived;
 mod fib;
 mod host;
@@ -19,6 +20,7 @@ mod query;
 mod route;
 mod route4;
 mod route6;
+mod route_end;
 mod source;
 mod sysctl;
 mod sysctl_names;
@@ -38,6 +40,7 @@ pub use lookup::{Flow, Hop, HopKind};
 use address::Expiry;
 use derived::Conditions;
 use fib::Fib;
+use route_end::RouteEnds;
 use sysctl::Sysctls;
 
 /// The configuration of a stack.
@@ -48,6 +51,7 @@ pub struct NetConfig {
     /// Per family and interface in the order of a listing.
     addresses: Vec<(Address, Expiry)>,
     fib: Fib,
+    route_ends: RouteEnds,
     neighbours: Vec<Neighbour>,
     sysctls: Sysctls,
     /// Milliseconds since the stack started.
@@ -72,6 +76,7 @@ impl NetConfig {
             links: vec![Interface::loopback()],
             addresses: Vec::new(),
             fib: Fib::default(),
+            route_ends: RouteEnds::default(),
             neighbours: Vec::new(),
             sysctls: Sysctls::new(),
             now: 0,
@@ -85,6 +90,7 @@ impl NetConfig {
     pub fn set_now(&mut self, now: u64) {
         self.now = now.max(self.now);
         self.expire_addresses();
+        self.expire_routes();
     }
 
     /// The clock, in milliseconds since the stack started.
@@ -96,7 +102,7 @@ impl NetConfig {
     /// When [`Self::set_now`] has something to do next, on its clock.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
-        self.address_due()
+        [self.address_due(), self.route_due()].into_iter().flatten().min()
     }
 
     /// Takes what has happened since the last call.
@@ -155,13 +161,19 @@ impl NetConfig {
     /// The routes, as the kernel lists them.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
-        self.fib.list()
+        let shown = |route| self.shown_route(route);
+        self.fib.list().into_iter().map(shown).collect()
     }
 
     fn note(&mut self, change: Change) {
-        if !matches!(change, Change::Neighbour(_) | Change::NeighbourRemoved(_)) {
+        let is_news = matches!(
+            change,
+            Change::Neighbour(_) | Change::NeighbourRemoved(_) | Change::RouterOption(..)
+        );
+        if !is_news {
             self.generation += 1;
         }
+        self.route_ends.follow(&change);
         self.changes.push(change);
     }
 

@@ -8,7 +8,7 @@ use super::NetConfig;
 use crate::{
     host::Failure,
     text,
-    values::{Route, RouteKind, RouteMode, Scope, table},
+    values::{FOREVER, Route, RouteKind, RouteMode, Scope, table},
 };
 
 /// The priority of routes that a program gives none (`IP6_RT_PRIO_USER`).
@@ -38,7 +38,10 @@ impl NetConfig {
         {
             return Err(text::ROUTE_SOURCE_V6);
         }
-        self.insert_checked(route, mode)
+        let ends = route.expires.take();
+        self.insert_checked(route.clone(), mode)?;
+        self.end_route_in(&route, ends.unwrap_or(FOREVER));
+        Ok(())
     }
 
     fn check_hop6(

@@ -1,5 +1,7 @@
 //! What happened to a configuration, for listeners and for the data plane.
 
+use umvu_abi::IfIndex;
+
 use super::{Address, Interface, Neighbour, Route};
 
 /// One change, with the value after it (or, of a removal, before it).
@@ -25,6 +27,8 @@ pub enum Change {
     Neighbour(Neighbour),
     /// A neighbour is gone.
     NeighbourRemoved(Neighbour),
+    /// A router has advertised something for user space: an option of neighbour discovery.
+    RouterOption(IfIndex, Vec<u8>),
     /// A sysctl has a new value: name with dots, value.
     Sysctl(String, String),
 }

@@ -1,5 +1,7 @@
 //! Interfaces: what `ip link` shows and changes.
 
+use std::net::Ipv6Addr;
+
 use bitflags::bitflags;
 use umvu_abi::IfIndex;
 
@@ -178,6 +180,8 @@ pub struct Interface {
     pub counters: Counters,
     /// The virtual network locator of a "vde" interface.
     pub vnl: Option<String>,
+    /// The interface identifier of advertised IPv6 addresses (`ip token`), unspecified for none.
+    pub token: Ipv6Addr,
 }
 
 /// How often a carrier came and went (`carrier_up_count` and `carrier_down_count`).
@@ -221,6 +225,7 @@ impl Interface {
             alternative_names: Vec::new(),
             counters: Counters::default(),
             vnl: None,
+            token: Ipv6Addr::UNSPECIFIED,
         }
     }
 
@@ -312,6 +317,8 @@ pub struct LinkChange {
     pub alias: Option<String>,
     /// A new carrier state, for drivers that can (`ip link set carrier`).
     pub carrier: Option<bool>,
+    /// A new interface identifier for advertised IPv6 addresses.
+    pub token: Option<Ipv6Addr>,
 }
 
 impl LinkChange {

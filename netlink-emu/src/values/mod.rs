@@ -6,6 +6,7 @@ pub mod interface;
 pub mod neighbour;
 pub mod prefix;
 pub mod route;
+pub mod router;
 pub mod rule;
 pub mod snmp;
 pub mod socket;
@@ -20,6 +21,7 @@ pub use prefix::Prefix;
 pub use route::{
     Metrics, NextHop, Route, RouteAnswer, RouteKind, RouteMode, RouteQuery, protocol, table,
 };
+pub use router::{AdvertisedPrefix, RouterAdvertisement};
 pub use rule::Rule;
 pub use snmp::Snmp;
 pub use socket::{

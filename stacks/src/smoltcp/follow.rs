@@ -56,6 +56,7 @@ impl Inner {
         link.up = interface.is_up();
         link.running = interface.is_running();
         if falls {
+            link.solicit = None;
             self.device_down(interface.index.0);
         }
         if rises {
@@ -64,6 +65,7 @@ impl Inner {
             for ip in own {
                 self.announce(at, ip);
             }
+            self.look_for_routers(at);
         }
     }
 
@@ -75,6 +77,7 @@ impl Inner {
             link.up = false;
             link.transport = None;
             link.queue = Vec::new();
+            link.solicit = None;
             link.neighbours.clear();
         }
         self.device_gone(index, at);

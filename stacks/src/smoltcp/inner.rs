@@ -156,6 +156,7 @@ impl Inner {
         {
             self.tell_time();
         }
+        self.solicit_routers();
         self.tick_transports();
     }
 
@@ -251,9 +252,12 @@ impl Inner {
         let neighbours = self.links.iter().filter_map(|link| link.neighbours.due).min();
         let lifetimes =
             self.net.config.due().and_then(|due| i64::try_from(due).ok()).map(Instant::from_millis);
-        let rings = self.rings_due();
-        [self.flows_due(), neighbours, self.reassembly.due(), self.ticks, lifetimes, rings]
+        let (rings, solicitations) = (self.rings_due(), self.solicitations_due());
+        let engine = [self.flows_due(), neighbours, self.reassembly.due(), self.ticks];
+        let others = [lifetimes, rings, solicitations];
+        engine
             .into_iter()
+            .chain(others)
             .flatten()
             .min()
     }

@@ -7,6 +7,7 @@ use smoltcp::{iface::Interface, phy::DeviceCapabilities, time::Instant};
 use super::{
     device::{self, LONGEST, Segmentation},
     neighbour::{Mac, Neighbours},
+    routers::Solicit,
     wire::{Frame, Offload, Transport},
 };
 
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) queue: Vec<Frame>,
     /// What `/proc/net/dev` shows.
     pub(crate) counters: Counters,
+    /// The search for routers.
+    pub(crate) solicit: Option<Solicit>,
 }
 
 /// The counters of a link.
@@ -127,6 +130,7 @@ impl Link {
             neighbours: Neighbours::default(),
             queue: Vec::new(),
             counters: Counters::default(),
+            solicit: None,
         }
     }
 

@@ -34,6 +34,7 @@ pub(crate) mod pool;
 pub(crate) mod ports;
 pub(crate) mod reassembly;
 pub(crate) mod rng;
+pub(crate) mod routers;
 pub(crate) mod rows;
 pub(crate) mod segmentation;
 pub(crate) mod shared;

@@ -9,12 +9,14 @@ use super::{
     net::{Hop, HopKind},
     output::fill_checksum,
     packet::{Build, ICMPV6},
+    routers,
     tcp::input::Arrival,
 };
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-const SOURCE_MAC: u8 = 1;
+/// The option with the hardware address of the sender.
+pub(crate) const SOURCE_MAC: u8 = 1;
 const TARGET_MAC: u8 = 2;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
@@ -26,7 +28,8 @@ pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
-fn mac_option(options: &[u8], kind: u8) -> Option<Mac> {
+/// The hardware address in an option of this kind.
+pub(crate) fn mac_option(options: &[u8], kind: u8) -> Option<Mac> {
     let mut rest = options;
     while let [option, length, ..] = rest {
         let size = usize::from(*length) * 8;
@@ -45,10 +48,13 @@ impl Inner {
     /// Takes a neighbour discovery message; its checksum was verified.
     pub(crate) fn ndp_input(&mut self, arrival: &Arrival<'_>) {
         let body = arrival.payload();
-        let (Some(kind), Some(target)) = (body.first(), body.get(8..24)) else { return };
         if arrival.header.ttl != 255 {
             return;
         }
+        if body.first() == Some(&routers::ADVERTISEMENT) {
+            return self.router_advertisement(arrival);
+        }
+        let (Some(kind), Some(target)) = (body.first(), body.get(8..24)) else { return };
         let Ok(target) = <[u8; 16]>::try_from(target) else { return };
         let target = Ipv6Addr::from(target);
         match *kind {
@@ -118,7 +124,14 @@ impl Inner {
         self.send_ndp(index, source, destination.into(), &body);
     }
 
-    fn send_ndp(&mut self, index: usize, source: IpAddr, destination: IpAddr, body: &[u8]) {
+    /// Sends a message of neighbour discovery.
+    pub(crate) fn send_ndp(
+        &mut self,
+        index: usize,
+        source: IpAddr,
+        destination: IpAddr,
+        body: &[u8],
+    ) {
         let build = Build { source, destination, protocol: ICMPV6, ttl: 255, tos: 0, id: 0 };
         let (mut bytes, at) = build.packet(body.len());
         bytes[at..].copy_from_slice(body);

@@ -118,6 +118,8 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V6, libc::IPV6_TCLASS, IP, Int(0)),
     (V6, libc::IPV6_DONTFRAG, IP, Flag(0)),
     (V6, libc::IPV6_CHECKSUM, R, Int(-1)),
+    // The same, as some programs name it.
+    (libc::SOL_RAW, libc::IPV6_CHECKSUM, R, Int(-1)),
     (V6, libc::IPV6_FREEBIND, IP, Flag(0)),
     (V6, libc::IPV6_RECVORIGDSTADDR, IP, Flag(0)),
     // IPV6_MULTICAST_ALL, IPV6_AUTOFLOWLABEL, IPV6_FLOWINFO_SEND.

@@ -1,5 +1,7 @@
 //! `RTM_*LINK`: interfaces asked for, made, changed, removed.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use umvu_abi::{Errno, IfIndex};
 
 use super::link_encode::{Detail, VDE_VNL, encode};
@@ -187,10 +189,24 @@ fn change(
 }
 
 fn addr_gen_mode(attributes: &Attributes<'_>) -> Result<Option<u8>, Errno> {
-    const AF_INET6: u16 = 10;
     const INET6_ADDR_GEN_MODE: u16 = 8;
-    let inet6 = attributes.nested(libc::IFLA_AF_SPEC).and_then(|spec| spec.nested(AF_INET6));
-    inet6.map_or(Ok(None), |inet6| inet6.u8(INET6_ADDR_GEN_MODE))
+    inet6(attributes).map_or(Ok(None), |inet6| inet6.u8(INET6_ADDR_GEN_MODE))
+}
+
+/// `ip token set`.
+fn token(attributes: &Attributes<'_>) -> Result<Option<Ipv6Addr>, Errno> {
+    const INET6_TOKEN: u16 = 7;
+    let token = inet6(attributes).map_or(Ok(None), |inet6| inet6.ip(INET6_TOKEN))?;
+    Ok(match token {
+        // The network is the router's to say.
+        Some(IpAddr::V6(ip)) => Some(Ipv6Addr::from_bits(ip.to_bits() & u128::from(u64::MAX))),
+        _ => None,
+    })
+}
+
+fn inet6<'a>(attributes: &Attributes<'a>) -> Option<Attributes<'a>> {
+    const AF_INET6: u16 = 10;
+    attributes.nested(libc::IFLA_AF_SPEC)?.nested(AF_INET6)
 }
 
 fn properties(head: &Header, attributes: &Attributes<'_>) -> Result<LinkChange, Failure> {
@@ -207,6 +223,7 @@ fn properties(head: &Header, attributes: &Attributes<'_>) -> Result<LinkChange, 
         group: attributes.u32(libc::IFLA_GROUP)?,
         alias: attributes.text(libc::IFLA_IFALIAS)?.map(str::to_owned),
         carrier: attributes.u8(libc::IFLA_CARRIER)?.map(|carrier| carrier != 0),
+        token: token(attributes)?,
     })
 }
 

@@ -1,7 +1,5 @@
 //! Interfaces as `RTM_NEWLINK` messages.
 
-use std::net::Ipv6Addr;
-
 use netlink_packet_route::{
     AddressFamily,
     link::{
@@ -154,7 +152,7 @@ fn families(link: &Interface, detail: Detail) -> LinkAttribute {
     let ready = if link.is_running() { Inet6IfaceFlags::Ready } else { Inet6IfaceFlags::empty() };
     let inet6 = vec![
         AfSpecInet6::Flags(ready),
-        AfSpecInet6::Token(Ipv6Addr::UNSPECIFIED),
+        AfSpecInet6::Token(link.token),
         AfSpecInet6::AddrGenMode(In6AddrGenMode::from(detail.addr_gen_mode)),
     ];
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(inet6)])

@@ -3,6 +3,23 @@
 use super::{address_encode, link_encode, neighbour_encode, route_encode};
 use crate::{netlink::Body, values::Change};
 
+/// `RTM_NEWNDUSEROPT`, its group, and the message of routers.
+const NEWNDUSEROPT: u16 = 68;
+const ND_USEROPT: u32 = 20;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+
+/// Encodes an option as `struct nduseroptmsg` and what follows it.
+fn router_option(interface: umvu_abi::IfIndex, option: &[u8]) -> Option<Body> {
+    let family = u8::try_from(libc::AF_INET6).ok()?;
+    let length = u16::try_from(option.len()).ok()?;
+    let mut payload = vec![family, 0];
+    payload.extend_from_slice(&length.to_ne_bytes());
+    payload.extend_from_slice(&interface.0.to_ne_bytes());
+    payload.extend_from_slice(&[ROUTER_ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
+    payload.extend_from_slice(option);
+    Some(Body { kind: NEWNDUSEROPT, payload })
+}
+
 /// Encodes a change with its group; None for what rtnetlink does not tell.
 pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
     let detail = link_encode::Detail::default();
@@ -35,6 +52,7 @@ pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
         Change::NeighbourRemoved(held) => {
             (libc::RTNLGRP_NEIGH, neighbour_encode::encode(libc::RTM_DELNEIGH, held))
         }
+        Change::RouterOption(interface, option) => (ND_USEROPT, router_option(*interface, option)?),
         Change::RouteFlushed(_) | Change::Sysctl(..) => return None,
     })
 }

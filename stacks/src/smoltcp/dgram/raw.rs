@@ -33,7 +33,8 @@ impl Inner {
         let v6 = sock.family == AF_INET6;
         let included =
             sock.options.flag(libc::SOL_IP, libc::IP_HDRINCL) || protocol == libc::IPPROTO_RAW;
-        let place = sock.options.int(libc::SOL_IPV6, libc::IPV6_CHECKSUM);
+        let place = |level| sock.options.int(level, libc::IPV6_CHECKSUM);
+        let place = place(libc::SOL_IPV6).max(place(libc::SOL_RAW));
         if included && !v6 {
             let bytes = self.included(data, plan.build.source)?;
             self.send_planned(&plan, Outgoing { bytes, segment: None, unsummed: false });
