@@ -5,6 +5,7 @@
 //!
 //! Each submodule holds one kind of stack and implements [`umvu_abi::net::NetStack`].
 
+mod autoconf;
 mod bpf;
 mod ffi;
 mod ioth;
@@ -14,6 +15,7 @@ pub mod net;
 mod null;
 mod options;
 mod real;
+mod resolver;
 mod smoltcp;
 mod vdestack;
 

@@ -13,6 +13,7 @@ use umvu_abi::{
 use umvu_reactor::Reactor;
 
 use crate::{
+    autoconf::configure,
     ioth::IothStack,
     null::NullStack,
     options::{InterfacePlan, StackPlan},
@@ -55,24 +56,26 @@ impl Vunet {
     }
 
     fn smoltcp(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
-        let mut transports = Vec::new();
-        for link in &plan.interfaces {
-            transports.push((link.clone(), open(link, plan, about)?));
-        }
-        let stack = SmolStack::start(&self.reactor, plan, transports)?;
-        Ok(Arc::new(stack))
+        let stack = SmolStack::start(&self.reactor, &plan.names, open_all(plan, about)?)?;
+        configure(&self.reactor, Arc::new(stack), plan)
     }
 
     fn vdestack(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
-        let [link] = plan.interfaces.as_slice() else {
-            return Err(MountError::new(
-                Errno::EINVAL,
-                "vdestack: one network is needed, and no more (name a VNL)",
-            ));
-        };
-        let transport = open(link, plan, about)?;
-        Ok(Arc::new(VdeStack::start(&self.reactor, plan, link, transport)?))
+        if plan.interfaces.is_empty() {
+            let reason = "vdestack: a network is needed (name a VNL)";
+            return Err(MountError::new(Errno::EINVAL, reason));
+        }
+        let stack = VdeStack::start(&self.reactor, open_all(plan, about)?)?;
+        configure(&self.reactor, Arc::new(stack), plan)
     }
+}
+
+/// An interface and its network.
+type Opened = (InterfacePlan, Arc<dyn Transport>);
+
+/// Opens the networks of all interfaces.
+fn open_all(plan: &StackPlan, about: &str) -> Result<Vec<Opened>, MountError> {
+    plan.interfaces.iter().map(|link| Ok((link.clone(), open(link, plan, about)?))).collect()
 }
 
 /// Opens the network of an interface.

@@ -1,6 +1,9 @@
 //! The names that make a stack what it is: its view and its mount point. Hardware addresses that
 //! nobody gives are derived from them, so that a lab looks the same tomorrow.
 
+use std::net::Ipv6Addr;
+
+use md5::{Digest, Md5};
 use umvu_abi::module::MountRequest;
 
 /// The names of a stack.
@@ -39,6 +42,26 @@ fn derive_mac(names: &[&[u8]]) -> [u8; 6] {
     [(a & 0xfc) | 2, b, c, d, e, f]
 }
 
+fn hash(fqdn: &str) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 16]>::from(Md5::digest(fqdn.as_bytes()));
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The hardware address of the host of a name, as libioth's `iothaddr_hashmac` makes it.
+pub(crate) fn hash_mac(fqdn: &str) -> [u8; 6] {
+    let [a, b, c, _, _, d, e, f] = hash(fqdn);
+    [(a | 2) & !1, b, c, d, e, f]
+}
+
+/// The interface identifier of the host of a name, as libioth's `iothaddr_hash` makes it: an address
+/// without a prefix.
+pub(crate) fn hash_identifier(fqdn: &str) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[8..].copy_from_slice(&hash(fqdn));
+    octets[8] &= !3;
+    Ipv6Addr::from(octets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +87,12 @@ mod tests {
         assert_ne!(mac("", 1), mac("", 2));
         assert_ne!(mac("v", 1), names("v", 1).mac("vde1"));
         assert_eq!(mac("v", 1)[0] & 3, 2);
+    }
+
+    #[test]
+    fn hashes_are_those_of_libioth() {
+        let expected: Ipv6Addr = "::68d6:2fac:95a:5a2e".parse().expect("literal");
+        assert_eq!(hash_identifier("test.v2.cs.unibo.it"), expected);
+        assert_eq!(hash_mac("test.v2.cs.unibo.it")[0] & 3, 2);
     }
 }

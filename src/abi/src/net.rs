@@ -101,6 +101,12 @@ pub trait NetStack: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What `/etc/resolv.conf` says on this stack, which then has files about names of its own
+    /// (`/etc/hosts` too). None leaves those of the host.
+    fn resolv_conf(&self) -> Option<ResolvConf> {
+        None
+    }
+
     /// Ends the stack: closes its interfaces and resets its flows. Called once, at umount.
     fn stop(&self) {}
 
@@ -109,6 +115,15 @@ pub trait NetStack: Send + Sync + fmt::Debug {
     fn users(&self) -> usize {
         0
     }
+}
+
+/// What a stack has to say about name servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResolvConf {
+    /// Changes with each change of the text; 0 while nothing was ever said.
+    pub generation: u64,
+    /// The text of resolv.conf(5); None when there is nothing to say.
+    pub text: Option<String>,
 }
 
 /// How much of a socket shutdown(2) closes.

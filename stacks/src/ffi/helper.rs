@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "fork(2), unshare(2) and descriptor passing without allocation")]
 
 use std::{
-    ffi::{CStr, c_int, c_void},
+    ffi::{c_char, c_int, c_void},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
@@ -20,13 +20,14 @@ pub(crate) const ANSWER: usize = 8;
 /// Operations.
 pub(crate) const SOCKET: i32 = 1;
 pub(crate) const OPEN: i32 = 2;
+pub(crate) const TAP: i32 = 3;
 
 /// `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR` in the type of the request.
-const TAP: libc::c_short = 0x5002;
+const TAP_FLAGS: libc::c_short = 0x5002;
 /// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6`: what the kernel may leave to the reader.
 const OFFLOADS: libc::c_ulong = 7;
 
-/// Which step of the setup an error belongs to; the number in the helper's first answer.
+/// Which step of the setup an error belongs to; the number in the helper's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// unshare(2).
@@ -38,7 +39,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// The step of a negative number in the first answer.
+    /// The step of a negative number in an answer.
     pub(crate) fn from_number(number: i32) -> Option<Self> {
         match number {
             -1 => Some(Self::Namespaces),
@@ -49,9 +50,9 @@ impl Step {
     }
 }
 
-/// Starts the helper; `interface` is the name of the tap. The descriptor returned speaks to it;
-/// its first message is the answer to the setup.
-pub(crate) fn start(interface: &CStr) -> Result<OwnedFd, Errno> {
+/// Starts the helper. The descriptor returned speaks to it; its first message is the answer to the
+/// setup.
+pub(crate) fn start() -> Result<OwnedFd, Errno> {
     let mut pair = [0; 2];
     // SAFETY: the array has room for two descriptors.
     let made = unsafe {
@@ -74,7 +75,7 @@ pub(crate) fn start(interface: &CStr) -> Result<OwnedFd, Errno> {
             // SAFETY: as above; the first child only makes the second and leaves.
             unsafe {
                 if libc::fork() == 0 {
-                    serve(theirs.as_raw_fd(), interface);
+                    serve(theirs.as_raw_fd());
                 }
                 libc::_exit(0)
             }
@@ -98,7 +99,7 @@ fn errno() -> c_int {
 ///
 /// # Safety
 /// To be called in a forked child only.
-unsafe fn serve(socket: RawFd, interface: &CStr) -> ! {
+unsafe fn serve(socket: RawFd) -> ! {
     // SAFETY: plain system calls on descriptors of this process; the buffers are locals.
     unsafe {
         libc::setsid();
@@ -116,16 +117,16 @@ unsafe fn serve(socket: RawFd, interface: &CStr) -> ! {
         for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM, libc::SIGPIPE] {
             libc::signal(signal, libc::SIG_IGN);
         }
-        set_up(interface);
+        set_up();
         answer_requests()
     }
 }
 
-/// Enters the namespaces and makes the tap; answers with its descriptor and the process id.
+/// Enters the namespaces; answers with the process id.
 ///
 /// # Safety
 /// In the helper only.
-unsafe fn set_up(interface: &CStr) {
+unsafe fn set_up() {
     // SAFETY: as in `serve`.
     unsafe {
         let network = libc::CLONE_NEWNET | libc::CLONE_NEWNS;
@@ -137,24 +138,34 @@ unsafe fn set_up(interface: &CStr) {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         libc::mount(c"none".as_ptr(), c"/".as_ptr(), ptr::null(), private, ptr::null());
         libc::mount(c"sysfs".as_ptr(), c"/sys".as_ptr(), c"sysfs".as_ptr(), 0, ptr::null());
-        let tap = libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_NONBLOCK);
+        answer(0, libc::getpid(), -1);
+    }
+}
+
+/// Makes a tap interface of this name. Gives its descriptor, or the number of the step that failed.
+///
+/// # Safety
+/// In the helper only; `name` ends with a NUL.
+unsafe fn make_tap(name: *const c_char) -> c_int {
+    // SAFETY: as in `serve`; at most 15 bytes of the name are copied, up to its NUL.
+    unsafe {
+        let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let tap = libc::open(c"/dev/net/tun".as_ptr(), flags);
         if tap < 0 {
-            answer(errno(), -2, -1);
-            libc::_exit(1);
+            return -2;
         }
         let mut request: libc::ifreq = std::mem::zeroed();
-        for (slot, byte) in request.ifr_name.iter_mut().zip(interface.to_bytes().iter().take(15)) {
-            *slot = libc::c_char::from_ne_bytes([*byte]);
-        }
-        request.ifr_ifru.ifru_flags = TAP;
+        libc::strncpy(request.ifr_name.as_mut_ptr(), name, request.ifr_name.len() - 1);
+        request.ifr_ifru.ifru_flags = TAP_FLAGS;
         if libc::ioctl(tap, libc::TUNSETIFF, &raw mut request) < 0 {
-            answer(errno(), -3, -1);
-            libc::_exit(1);
+            let error = errno();
+            libc::close(tap);
+            *libc::__errno_location() = error;
+            return -3;
         }
         // A kernel that refuses this does the work itself.
         libc::ioctl(tap, libc::TUNSETOFFLOAD, OFFLOADS);
-        answer(0, libc::getpid(), tap);
-        libc::close(tap);
+        tap
     }
 }
 
@@ -183,10 +194,11 @@ unsafe fn answer_requests() -> ! {
                     // The buffer is one byte longer than a request: the path ends.
                     libc::open(request.as_ptr().add(16).cast(), number(4))
                 }
+                TAP => make_tap(request.as_ptr().add(16).cast()),
                 _ => -1,
             };
             if fd < 0 {
-                answer(errno(), 0, -1);
+                answer(errno(), fd, -1);
             } else {
                 answer(0, 0, fd);
                 libc::close(fd);

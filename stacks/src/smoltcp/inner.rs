@@ -255,10 +255,6 @@ impl Inner {
         let (rings, solicitations) = (self.rings_due(), self.solicitations_due());
         let engine = [self.flows_due(), neighbours, self.reassembly.due(), self.ticks];
         let others = [lifetimes, rings, solicitations];
-        engine
-            .into_iter()
-            .chain(others)
-            .flatten()
-            .min()
+        engine.into_iter().chain(others).flatten().min()
     }
 }

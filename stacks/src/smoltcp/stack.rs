@@ -3,18 +3,12 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
     sync::Arc,
 };
 
-use netlink_emu::{
-    Failure, HostNet,
-    config::{ConfigHost, NetConfig},
-    netlink, proc, sysfs,
-    values::{Address, Interface, LinkChange, Route, RouteMode},
-};
+use netlink_emu::{HostNet, netlink, proc, sysfs, values::Interface};
 use umvu_abi::{
-    Errno, IfIndex,
+    Errno,
     module::MountError,
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
     tree::Tree,
@@ -29,7 +23,7 @@ use super::{
     tcp::{sock::Sock, socket::TcpSocket},
     wire::Transport,
 };
-use crate::options::{InterfacePlan, StackPlan};
+use crate::{names::Names, options::InterfacePlan};
 
 /// A network stack in this process.
 pub(crate) struct SmolStack {
@@ -43,22 +37,20 @@ impl fmt::Debug for SmolStack {
 }
 
 impl SmolStack {
-    /// Makes the stack that a mount asks for, on opened transports. Errors: those of epoll_ctl(2),
-    /// and of the configuration: a bad address, a gateway that cannot be reached.
+    /// Makes a stack on opened transports; its links are down. Errors: those of epoll_ctl(2).
     pub(crate) fn start(
         reactor: &Reactor,
-        plan: &StackPlan,
+        names: &Names,
         transports: Vec<(InterfacePlan, Arc<dyn Transport>)>,
     ) -> Result<Self, MountError> {
         let seed = RandomState::new().hash_one(0u8);
-        let shared = Shared::new(Clock::real(), seed, plan.names.clone());
+        let shared = Shared::new(Clock::real(), seed, names.clone());
         let source: Arc<dyn Source> = Arc::clone(&shared) as Arc<dyn Source>;
         shared.attach(reactor.handle(&source));
         let stack = Self { shared };
-        for (link, transport) in transports {
-            stack.add_link(&link, transport, plan)?;
-        }
-        stack.shared.with_config(|config| configure(config, plan))?;
+        transports
+            .into_iter()
+            .try_for_each(|(link, transport)| stack.add_link(&link, transport))?;
         Ok(stack)
     }
 
@@ -70,9 +62,8 @@ impl SmolStack {
         &self,
         plan: &InterfacePlan,
         transport: Arc<dyn Transport>,
-        stack: &StackPlan,
     ) -> Result<(), MountError> {
-        let mtu = stack.mtu.unwrap_or(1500);
+        let mtu = plan.mtu.unwrap_or(1500);
         let watched = Arc::clone(&transport);
         let index = self.shared.with(|inner| {
             let index = inner.net.config.next_index();
@@ -83,44 +74,13 @@ impl SmolStack {
             let size = usize::try_from(mtu).unwrap_or(1500);
             inner.add_link(index.0, plan.mac, size, Some(transport));
             let made = inner.net.config.insert_link(link);
-            made.map_err(|failure| refused(&plan.name, &failure))?;
+            made.map_err(|failure| {
+                MountError::new(failure.errno, format!("{}: {failure}", plan.name))
+            })?;
             Ok::<u32, MountError>(index.0)
         })?;
         self.shared.watch(index, &watched).map_err(MountError::from)
     }
-}
-
-fn refused(what: &str, failure: &Failure) -> MountError {
-    MountError::new(failure.errno, format!("{what}: {failure}"))
-}
-
-/// Brings up what the options ask for.
-fn configure(config: &mut NetConfig, plan: &StackPlan) -> Result<(), MountError> {
-    if plan.up {
-        let all: Vec<IfIndex> = config.links().iter().map(|link| link.index).collect();
-        for index in all {
-            let up = LinkChange::admin(true);
-            config.set_link(index, &up).map_err(|failure| refused("eth", &failure))?;
-        }
-    }
-    let first = IfIndex(2);
-    for (ip, prefix) in &plan.addresses {
-        let mut address = Address::new(first, *ip, *prefix);
-        if let (IpAddr::V4(_), IpAddr::V4(last)) = (ip, address.prefix.last())
-            && *prefix < 31
-        {
-            address.broadcast = Some(last);
-        }
-        config
-            .add_address(&address, RouteMode::ADD)
-            .map_err(|failure| refused(&format!("ip={ip}/{prefix}"), &failure))?;
-    }
-    for gateway in &plan.gateways {
-        config
-            .add_route(&Route::default_by(*gateway), RouteMode::ADD)
-            .map_err(|failure| refused(&format!("gw={gateway}"), &failure))?;
-    }
-    Ok(())
 }
 
 impl NetStack for SmolStack {

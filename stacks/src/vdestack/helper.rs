@@ -1,7 +1,6 @@
 //! The hypervisor's side of the helper process: requests and answers, one at a time.
 
 use std::{
-    ffi::CString,
     fs::File,
     io::{IoSliceMut, Read, Write},
     os::fd::{AsRawFd, OwnedFd},
@@ -11,7 +10,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
 use parking_lot::Mutex;
 use umvu_abi::{Errno, module::MountError, net::SocketSpec};
 
-use crate::ffi::helper::{self, ANSWER, OPEN, REQUEST, SOCKET, Step};
+use crate::ffi::helper::{self, ANSWER, OPEN, REQUEST, SOCKET, Step, TAP};
 
 /// A helper process in a namespace of its own.
 #[derive(Debug)]
@@ -20,19 +19,23 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts it; returns it and the tap interface of its namespace.
-    pub(crate) fn start(interface: &str) -> Result<(Self, OwnedFd), MountError> {
-        let name = CString::new(interface)
-            .map_err(|_| MountError::new(Errno::EINVAL, "an interface name with a NUL"))?;
-        let channel = helper::start(&name)
+    /// Starts it.
+    pub(crate) fn start() -> Result<Self, MountError> {
+        let channel = helper::start()
             .map_err(|errno| MountError::new(errno, format!("vdestack: cannot start: {errno}")))?;
-        let (errno, number, fd) = receive(&channel).map_err(MountError::from)?;
-        match (errno, fd) {
-            (0, Some(tap)) => {
-                tracing::debug!(helper = number, "namespace made");
-                Ok((Self { channel: Mutex::new(Some(channel)) }, tap))
-            }
-            (errno, _) => Err(explain(Step::from_number(number), Errno(errno))),
+        let (errno, number, _) = receive(&channel).map_err(MountError::from)?;
+        if errno != 0 {
+            return Err(explain(Step::from_number(number), Errno(errno)));
+        }
+        tracing::debug!(helper = number, "namespace made");
+        Ok(Self { channel: Mutex::new(Some(channel)) })
+    }
+
+    /// Makes a tap interface of the namespace.
+    pub(crate) fn tap(&self, name: &str) -> Result<OwnedFd, MountError> {
+        match self.exchange([TAP, 0, 0, 0], name).map_err(MountError::from)? {
+            (0, _, Some(tap)) => Ok(tap),
+            (errno, number, _) => Err(explain(Step::from_number(number), Errno(errno))),
         }
     }
 
@@ -66,6 +69,14 @@ impl Helper {
     }
 
     fn request(&self, numbers: [i32; 4], path: &str) -> Result<OwnedFd, Errno> {
+        match self.exchange(numbers, path)? {
+            (0, _, Some(fd)) => Ok(fd),
+            (0, _, None) => Err(Errno::EIO),
+            (errno, ..) => Err(Errno(errno)),
+        }
+    }
+
+    fn exchange(&self, numbers: [i32; 4], path: &str) -> Result<Answer, Errno> {
         let mut request = Vec::with_capacity(16 + path.len() + 1);
         for number in numbers {
             request.extend_from_slice(&number.to_ne_bytes());
@@ -79,15 +90,14 @@ impl Helper {
         let channel = channel.as_ref().ok_or(Errno::ENETDOWN)?;
         send(channel.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)
             .map_err(|errno| Errno(errno as i32))?;
-        match receive(channel)? {
-            (0, _, Some(fd)) => Ok(fd),
-            (0, _, None) => Err(Errno::EIO),
-            (errno, ..) => Err(Errno(errno)),
-        }
+        receive(channel)
     }
 }
 
-fn receive(channel: &OwnedFd) -> Result<(i32, i32, Option<OwnedFd>), Errno> {
+/// An error number, a number, a descriptor.
+type Answer = (i32, i32, Option<OwnedFd>);
+
+fn receive(channel: &OwnedFd) -> Result<Answer, Errno> {
     let mut body = [0u8; ANSWER];
     let mut control = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(&mut body)];

@@ -20,11 +20,7 @@ use umvu_abi::{
 };
 use umvu_reactor::{Reactor, Source};
 
-use crate::{
-    ffi::interface,
-    options::{InterfacePlan, StackPlan},
-    smoltcp::wire::Transport,
-};
+use crate::{ffi::interface, options::InterfacePlan, smoltcp::wire::Transport};
 use helper::Helper;
 use pump::Pump;
 use tree::NamespaceTree;
@@ -39,15 +35,29 @@ pub(crate) struct VdeStack {
 }
 
 impl VdeStack {
-    /// Makes the namespace and its interface, and configures it.
+    /// Makes the namespace and its interfaces; they are down.
     pub(crate) fn start(
         reactor: &Reactor,
-        plan: &StackPlan,
-        link: &InterfacePlan,
-        transport: Arc<dyn Transport>,
+        links: Vec<(InterfacePlan, Arc<dyn Transport>)>,
     ) -> Result<Self, MountError> {
-        let (helper, tap) = Helper::start(&link.name)?;
-        let pump = Arc::new(Pump::new(transport, tap));
+        let helper = Arc::new(Helper::start()?);
+        let mut stack = Self { helper, pumps: Vec::new(), idle: 0 };
+        for (link, transport) in links {
+            let pump = stack.join(reactor, &link.name, transport)?;
+            stack.pumps.push(pump);
+        }
+        stack.idle = stack.sockets();
+        Ok(stack)
+    }
+
+    /// Makes an interface on a network.
+    fn join(
+        &self,
+        reactor: &Reactor,
+        name: &str,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Arc<Pump>, MountError> {
+        let pump = Arc::new(Pump::new(transport, self.helper.tap(name)?));
         let source: Arc<dyn Source> = Arc::clone(&pump) as Arc<dyn Source>;
         pump.attach(reactor.handle(&source)).map_err(|error| {
             MountError::new(
@@ -55,66 +65,9 @@ impl VdeStack {
                 format!("vdestack: cannot watch the tap: {error}"),
             )
         })?;
-        let stack = Self { helper: Arc::new(helper), pumps: vec![pump], idle: 0 };
-        stack.configure(plan, link)?;
-        let idle = stack.sockets();
-        Ok(Self { idle, ..stack })
-    }
-
-    fn configure(&self, plan: &StackPlan, link: &InterfacePlan) -> Result<(), MountError> {
-        let failed = |what: &str, errno: Errno| {
-            MountError::new(errno, format!("{}: cannot set {what}: {errno}", link.name))
-        };
-        let open = |domain| {
-            let spec = SocketSpec { domain, kind: libc::SOCK_DGRAM, protocol: 0 };
-            self.helper.socket(&spec)
-        };
-        let v4 = open(libc::AF_INET).map_err(|errno| failed("it up", errno))?;
-        let name = link.name.as_str();
-        interface::set_mac(v4.as_fd(), name, link.mac)
-            .map_err(|errno| failed("its hardware address", errno))?;
-        if let Some(mtu) = plan.mtu {
-            interface::set_mtu(v4.as_fd(), name, mtu).map_err(|errno| failed("its MTU", errno))?;
-        }
-        // The addresses are the user's choice and of use at once: no wait for their detection.
+        // Addresses are to be of use at once: no wait for the detection of duplicates.
         let _ = self.helper.write(&format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), b"0");
-        if plan.up {
-            interface::set_up(v4.as_fd(), "lo").map_err(|errno| failed("lo up", errno))?;
-            interface::set_up(v4.as_fd(), name).map_err(|errno| failed("it up", errno))?;
-        }
-        for (ip, prefix) in &plan.addresses {
-            let socket = if ip.is_ipv4() { v4.try_clone().ok() } else { open(libc::AF_INET6).ok() };
-            let socket = socket.ok_or_else(|| failed("an address", Errno::EAFNOSUPPORT))?;
-            interface::add_address(socket.as_fd(), name, *ip, *prefix)
-                .map_err(|errno| failed(&format!("address {ip}/{prefix}"), errno))?;
-        }
-        self.settle();
-        for gateway in &plan.gateways {
-            let socket =
-                if gateway.is_ipv4() { v4.try_clone().ok() } else { open(libc::AF_INET6).ok() };
-            let socket = socket.ok_or_else(|| failed("a gateway", Errno::EAFNOSUPPORT))?;
-            interface::add_gateway(socket.as_fd(), name, *gateway)
-                .map_err(|errno| failed(&format!("gateway {gateway}"), errno))?;
-        }
-        Ok(())
-    }
-
-    /// Waits until the kernel lets the new IPv6 addresses be used: it makes up its mind in the
-    /// background.
-    fn settle(&self) {
-        const TENTATIVE: u32 = 0x40;
-        for _ in 0..50 {
-            let text = self.helper.read("/proc/self/net/if_inet6").unwrap_or_default();
-            let waits = String::from_utf8_lossy(&text).lines().any(|line| {
-                let flags = line.split_whitespace().nth(4);
-                let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
-                flags.is_some_and(|flags| flags & TENTATIVE != 0)
-            });
-            if !waits {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        Ok(pump)
     }
 
     /// How many connections say goodbye for a socket that is closed: the kernel counts them as
@@ -186,6 +139,15 @@ impl NetStack for VdeStack {
     }
 
     fn users(&self) -> usize {
-        self.sockets().saturating_sub(self.idle + self.orphans())
+        // The kernel counts a socket for some milliseconds after it was closed.
+        const LOOKS: usize = 10;
+        let count = || self.sockets().saturating_sub(self.idle + self.orphans());
+        for _ in 0..LOOKS {
+            if count() == 0 {
+                return 0;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        count()
     }
 }
