@@ -16,6 +16,7 @@ pub mod classify;
 pub mod config;
 pub mod debug;
 pub mod dispatch;
+pub mod etc;
 mod files;
 mod guest;
 mod handlers;
@@ -55,6 +56,8 @@ pub struct Core {
     pub paths: paths::Paths,
     /// What stands for virtual files in the kernel.
     pub(crate) objects: Arc<files::Objects>,
+    /// Files of stacks that stand for some in `/etc`.
+    pub etc: etc::Files,
     /// The private directory.
     pub run_dir: Arc<rundir::RunDir>,
     reactor: Reactor,
@@ -68,6 +71,21 @@ impl Core {
     #[must_use]
     pub fn shared(&self) -> Option<Arc<Self>> {
         self.this.upgrade()
+    }
+
+    /// Answers a call: by a file of the caller's stack, or by its handler.
+    fn answer(&self, handler: dispatch::Handler, call: &Call) -> Action {
+        let call = match etc::redirect(self, call) {
+            Ok(action) => return action,
+            Err(call) => call,
+        };
+        // A frame that the call sends is answered before the call returns, if all are near.
+        match self.reactor.on_behalf(|| handler(self, &call)) {
+            Action::Return(Reply { result: Err(files::waits::LATER), .. }) => {
+                self.patiently(handler, &call)
+            }
+            action => action,
+        }
     }
 
     /// Runs a handler on a thread of its own, where it may wait.
@@ -103,13 +121,7 @@ impl Supervisor for Core {
     fn handle(&self, call: &Call) -> Action {
         self.paths.settle();
         let action = match self.table.handler(call.syscall.number) {
-            // A frame that the call sends is answered before the call returns, if all are near.
-            Some(handler) => match self.reactor.on_behalf(|| handler(self, call)) {
-                Action::Return(Reply { result: Err(files::waits::LATER), .. }) => {
-                    self.patiently(handler, call)
-                }
-                action => action,
-            },
+            Some(handler) => self.answer(handler, call),
             None => Action::Forward,
         };
         self.say(call.tid(), b's', || format!("{} = {}", call.syscall, action));
@@ -166,6 +178,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         objects,
         sockets,
         paths: paths::Paths::new(&run_dir),
+        etc: etc::Files::new(run_dir.path()),
         run_dir: Arc::clone(&run_dir),
         reactor: reactor.clone(),
         table,

@@ -68,11 +68,16 @@ impl Pump {
         Ok(())
     }
 
-    /// Stops pumping and leaves the network.
+    /// Stops pumping and leaves the network, once what was sent has gone.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.watches.clear();
         let transport = state.transport.take();
+        if let Some(transport) = &transport {
+            // What was sent before the end is to arrive: the farewell of a DHCP client.
+            self.take_from_tap(&mut state);
+            transport.send(&mut state.to_net);
+        }
         drop(state);
         drop(transport);
     }

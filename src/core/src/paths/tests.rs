@@ -120,6 +120,7 @@ impl Bench {
             tasks: Tasks::default(),
             view: fake::view(&["/dev/umvu-test/lab"]),
             sockets,
+            etc: crate::etc::Files::new(run_dir.path()),
             paths: Paths::new(&run_dir),
             run_dir,
             reactor: reactor.clone(),
