@@ -111,7 +111,7 @@ fn key_of(text: &[u8]) -> Option<[u8; KEY]> {
 
 /// The type that others see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OuterType {
+pub(crate) enum OuterType {
     Fixed(u16),
     Copy,
     Random,
@@ -181,7 +181,7 @@ fn now() -> u32 {
 
 /// A key, ready for use.
 #[derive(Clone)]
-struct Cipher {
+pub(crate) struct Cipher {
     aes: Aes128,
 }
 
@@ -192,12 +192,18 @@ impl std::fmt::Debug for Cipher {
 }
 
 impl Cipher {
-    fn new(key: &[u8; KEY]) -> Self {
+    pub(crate) fn new(key: &[u8; KEY]) -> Self {
         Self { aes: Aes128::new(&Array::from(*key)) }
     }
 
     /// Encrypts a frame, which has a header.
-    fn seal(&self, frame: &[u8], outer: OuterType, now: u32, chance: [u8; 6]) -> Vec<u8> {
+    pub(crate) fn seal(
+        &self,
+        frame: &[u8],
+        outer: OuterType,
+        now: u32,
+        chance: [u8; 6],
+    ) -> Vec<u8> {
         let [a, b, salt @ ..] = chance;
         let own = [frame[TYPE], frame[TYPE + 1]];
         let length = frame.len() - HEADER;
@@ -223,7 +229,7 @@ impl Cipher {
     }
 
     /// Decrypts a frame; None if it is of another network, or old.
-    fn unseal(&self, sealed: &[u8], now: u32) -> Option<Vec<u8>> {
+    pub(crate) fn unseal(&self, sealed: &[u8], now: u32) -> Option<Vec<u8>> {
         let (first, payload) = sealed.get(HEADER..)?.split_first_chunk::<BLOCK>()?;
         let mut block = Array::from(*first);
         self.aes.decrypt_block(&mut block);

@@ -15,7 +15,9 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    frame::{Frame, MAX_FRAME, MAX_OFFLOADED, Offload},
+    agno::{Cipher, OuterType},
+    filter::{Codec, Verdict},
+    frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload},
     mac_table::MacTable,
     switch::{
         fabric::{Fabric, Policy},
@@ -24,6 +26,7 @@ use crate::{
     },
     transport::Drops,
     vde::handshake::{BoundPath, Handshake, Progress},
+    vlan::Tagging,
     vnl::Vnl,
     vxlan::{self, tunnel::Peers, wire},
     vxvde,
@@ -111,6 +114,26 @@ pub fn handshake(pieces: &[Vec<u8>]) {
     }
 }
 
+/// Passes frames through VLANs and an encrypted network, in both directions.
+pub fn filters(frames: &[Vec<u8>]) {
+    let ports = ["vlan://", "vlan://4", "vlan://5/u=6/t=7-8.8-7/x", "vlan://9/qinq"];
+    let ports = ports.map(|port| port.parse::<Vnl>().ok().and_then(|vnl| Tagging::of(&vnl).ok()));
+    let cipher = Cipher::new(&[7; 16]);
+    for frame in frames.iter().filter(|frame| frame.len() >= MIN_FRAME) {
+        for port in ports.iter().flatten() {
+            for verdict in [port.outward(frame.clone()), port.inward(frame.clone())] {
+                if let Verdict::Pass(passed) = verdict {
+                    assert!(passed.len() >= MIN_FRAME && passed.len() <= frame.len() + 4);
+                    assert_eq!(passed[..12], frame[..12], "addresses stay");
+                }
+            }
+        }
+        assert_eq!(cipher.unseal(frame, 0), None);
+        let sealed = cipher.seal(frame, OuterType::Copy, 0, [0; 6]);
+        assert_eq!(cipher.unseal(&sealed, 0).as_ref(), Some(frame));
+    }
+}
+
 fn wire_limit() -> usize {
     crate::vde::wire::LONGEST_REQUEST
 }
@@ -185,7 +208,7 @@ mod tests {
 
         #[test]
         fn any_text_with_the_marks_of_a_locator_is_one_or_not(
-            text in "(vde|vxvde|agno|cmd)(://)?[a/\\[\\]{}'\"\\\\%25= é:]{0,40}"
+            text in "(vde|vxvde|agno|cmd|vlan|libvdeplug)(://)?[a/\\[\\]{}'\"\\\\%25= é:]{0,40}"
         ) {
             locator(&text);
         }
@@ -210,6 +233,11 @@ mod tests {
         #[test]
         fn any_frames_are_forwarded(frames in vec(frame(), 0..6)) {
             forward(&frames);
+        }
+
+        #[test]
+        fn any_frame_passes_filters_or_not(frames in vec(frame().prop_map(|frame| frame.2), 0..4)) {
+            filters(&frames);
         }
 
         #[test]

@@ -42,7 +42,7 @@ pub(crate) fn open(
 
 /// Which VLANs are seen here, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Tagging {
+pub(crate) struct Tagging {
     protocol: [u8; 2],
     /// The VLAN that is untagged here; 0: none.
     untagged: u16,
@@ -55,7 +55,7 @@ struct Tagging {
 }
 
 impl Tagging {
-    fn of(vnl: &Vnl) -> Result<Self, VnlError> {
+    pub(crate) fn of(vnl: &Vnl) -> Result<Self, VnlError> {
         let parameters = vnl.parameters.resolve("vlan", &PARAMETERS)?;
         let any = |names: [&str; 2]| names.into_iter().find_map(|name| parameters.get(name));
         let has = |name| parameters.get(name).is_some();
