@@ -71,6 +71,17 @@ fn calls_with_any_arguments_are_survived() {
     }
 }
 
+/// Not on plain Linux, where packet sockets are for root.
+#[test]
+fn rings_and_filters_of_any_kind_are_survived() {
+    for place in INSIDE {
+        let text = succeed(place, &stacked(&guest("hostile.py", "rings")));
+        let wanted = "scribbled works True\nenough True\nrings True small True\nfilters works True\n\
+                      returned True works True\n";
+        assert_eq!(text, wanted, "{place:?}");
+    }
+}
+
 /// Not by `umvu -S`: a call that is answered there never comes to the guest's filter.
 #[test]
 fn guests_may_have_filters_of_their_own() {

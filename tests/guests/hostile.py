@@ -463,5 +463,81 @@ def floods():
     show("memory", most if most > 150 else "bounded", "works", works())
 
 
+SOL_PACKET, RX_RING, PACKET_VERSION, ATTACH_FILTER = 263, 5, 10, 26
+
+
+def ring(version, block, blocks, protocol=3):
+    """A packet socket on lo and its mapped ring, if it can be had."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.setsockopt(SOL_PACKET, PACKET_VERSION, version)
+    wish = struct.pack("IIII", block, blocks, 2048, block // 2048 * blocks)
+    sock.setsockopt(SOL_PACKET, RX_RING, wish + (struct.pack("III", 20, 0, 0) if version == 2 else b""))
+    memory = mmap.mmap(sock.fileno(), block * blocks)
+    sock.bind(("lo", protocol))
+    return sock, memory
+
+
+def rings():
+    """Rings that are scribbled on, too large, abandoned; filters of any bytes."""
+    works()
+    base, before = held(), memory()
+    dice = random.Random(7)
+    sender = socket.socket(type=socket.SOCK_DGRAM)
+    sender.connect((LO, 9))
+    sender.setblocking(False)
+    for version in (0, 1, 2):
+        sock, memory_ = ring(version, 4096, 8)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        for _ in range(400):
+            outcome(sender.send, dice.randbytes(dice.randrange(3000)))
+            for _ in range(20):
+                at = dice.randrange(len(memory_) - 8)
+                memory_[at : at + 8] = dice.randbytes(8)
+            poll.poll(0)
+            outcome(sock.recv, 100, socket.MSG_DONTWAIT)
+        # The memory outlives the socket, and what others do with it concerns nobody.
+        sock.close()
+        memory_[:] = bytes(len(memory_))
+        child(lambda: memory_.write(bytes(len(memory_))))
+        os.wait()
+    show("scribbled", "works", works())
+    taken = []
+    for _ in range(40):
+        try:
+            taken.append(ring(2, 1 << 22, 16))
+        except OSError as error:
+            show("enough", error.errno in (errno.ENOMEM, errno.EINVAL))
+            break
+    show("rings", len(taken) < 40, "small", memory() - before < 100)
+    taken.clear()
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    for length in (0, 1, 4095, 1 << 40, 1 << 63):
+        libc.mmap.restype = ctypes.c_void_p
+        at = libc.mmap(None, ctypes.c_size_t(length), 3, mmap.MAP_SHARED, sock.fileno(), ctypes.c_long(0))
+        assert at == ctypes.c_void_p(-1).value, length
+    for _ in range(2000):
+        code = dice.randbytes(8 * dice.randrange(1, 20))
+        at = ctypes.create_string_buffer(code)
+        for pointer in (ctypes.addressof(at), 8, dice.getrandbits(64)):
+            program = struct.pack("HQ", dice.choice([len(code) // 8, 0, 65535]), pointer)[:16]
+            outcome(sock.setsockopt, socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("H6xQ", *struct.unpack("HQ", program)))
+    sock.close()
+    show("filters", "works", works())
+    # Dying with a ring, in the midst of a wait for it.
+    pids = []
+    for _ in range(10):
+        def wait():
+            sock, memory_ = ring(2, 4096, 4)
+            select.select([sock], [], [])
+        pids.append(child(wait))
+    time.sleep(0.3)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    sender.close()
+    show("returned", settled(base), "works", works())
+
+
 for part in sys.argv[1:]:
     globals()[part]()

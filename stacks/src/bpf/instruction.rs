@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use super::run::Ancillary;
+
 /// An instruction of the classic machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instruction {
@@ -26,6 +28,12 @@ impl Instruction {
         let [c0, c1] = self.code.to_ne_bytes();
         let [k0, k1, k2, k3] = self.k.to_ne_bytes();
         [c0, c1, self.jump_true, self.jump_false, k0, k1, k2, k3]
+    }
+
+    /// Whether it loads this.
+    pub(super) fn asks_for(self, what: Ancillary) -> bool {
+        matches!(self.decoded(), Some(Operation::Absolute(_)))
+            && Ancillary::of(self.k) == Some(what)
     }
 
     /// What the instruction does; None for a code that Linux refuses.

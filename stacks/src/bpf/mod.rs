@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use umvu_abi::Errno;
 
-use self::instruction::Instruction;
+use self::{instruction::Instruction, run::Ancillary};
 
 /// `BPF_MAXINSNS`.
 const LONGEST: usize = 4096;
@@ -26,6 +26,7 @@ const WORDS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     code: Arc<[Instruction]>,
+    asks_for_random: bool,
 }
 
 /// What a program looks at.
@@ -63,7 +64,13 @@ impl Program {
         let code: Arc<[Instruction]> =
             instructions.iter().map(|bytes| Instruction::decode(*bytes)).collect();
         check::check(&code)?;
-        Ok(Self { code })
+        let asks_for_random = code.iter().any(|one| one.asks_for(Ancillary::Random));
+        Ok(Self { code, asks_for_random })
+    }
+
+    /// Whether it matters what [`Packet::random`] is.
+    pub(crate) fn asks_for_random(&self) -> bool {
+        self.asks_for_random
     }
 
     /// The array that it was read from.

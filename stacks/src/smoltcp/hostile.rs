@@ -14,6 +14,7 @@ use super::{
     testing::{Lab, addr, connected},
     wire::Frame,
 };
+use crate::bpf::{Packet, Program};
 
 /// A frame to be made: its EtherType (0: the body is the whole frame), protocol, [`mark`]s, the
 /// fragment field of IPv4, and the bytes behind the IP header.
@@ -72,6 +73,15 @@ pub fn frames(list: &[Crafted]) {
         assert!(stack.with(|inner| inner.tcp.flows.len()) <= 16);
     }
     let _ = (client.state(), server.state());
+}
+
+/// Runs any bytes as a filter, on any packet.
+pub fn filter(program: &[u8], packet: &[u8]) {
+    if let Ok(program) = Program::parse(program) {
+        let network = packet.len() / 2;
+        let packet = Packet { bytes: packet, network, has_link: true, ..Packet::default() };
+        program.run(&packet);
+    }
 }
 
 /// Sends segments to the two ends of a connection.

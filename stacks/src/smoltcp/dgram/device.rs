@@ -17,6 +17,7 @@ impl Inner {
         for id in self.dgrams.socks.ids() {
             if let Some(sock) = self.dgrams.socks.get_mut(id) {
                 sock.groups.retain(|(_, at)| *at != link);
+                sock.capture.leave(index);
             }
         }
         self.tell_packet_sockets(index, GONE);

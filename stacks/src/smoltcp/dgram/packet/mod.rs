@@ -44,6 +44,13 @@ pub(crate) struct Capture {
     memberships: Vec<(u32, u16, Vec<u8>)>,
 }
 
+impl Capture {
+    /// An interface is gone.
+    pub(crate) fn leave(&mut self, ifindex: u32) {
+        self.memberships.retain(|(index, ..)| *index != ifindex);
+    }
+}
+
 /// The name of a frame's other end.
 pub(crate) fn link_addr(link: &Link, protocol: u16, mac: Mac, pkttype: u8) -> LinkAddr {
     let [a, b, c, d, e, f] = mac;

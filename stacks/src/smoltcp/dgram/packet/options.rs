@@ -13,7 +13,7 @@ use super::{
 /// `PACKET_IGNORE_OUTGOING`.
 pub(crate) const IGNORE_OUTGOING: i32 = 23;
 /// What the rings of a stack may hold together. They exist as far as they have been used.
-const MOST: usize = 1 << 30;
+const MOST: usize = 512 << 20;
 /// How many memberships a socket may have.
 const MEMBERSHIPS: usize = 1024;
 

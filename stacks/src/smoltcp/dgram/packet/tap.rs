@@ -155,7 +155,6 @@ impl Inner {
 
     /// How much of a frame a socket wants.
     fn kept(&mut self, id: DgramId, shown: &Shown<'_>, way: Way) -> usize {
-        let random = u32::from(self.rng.next16()) << 16 | u32::from(self.rng.next16());
         let Some(sock) = self.dgrams.socks.get(id) else { return 0 };
         let (binding, name) = (sock.packet, &shown.name);
         let wanted = match (binding.protocol, way) {
@@ -180,7 +179,12 @@ impl Inner {
             ifindex: name.ifindex,
             hatype: name.hatype,
             vlan: shown.vlan,
-            random,
+            // Asked for by few: a capture leaves the course of a stack as it is.
+            random: if filter.asks_for_random() {
+                u32::try_from(self.rng.next() >> 32).unwrap_or(0)
+            } else {
+                0
+            },
         };
         usize::try_from(filter.run(&packet)).unwrap_or(usize::MAX)
     }
