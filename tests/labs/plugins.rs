@@ -18,6 +18,7 @@ fn plugins() -> &'static PathBuf {
         };
         corner("corner", "ioth_corner.so", &[]);
         corner("shared", "ioth_shared-r.so", &[]);
+        corner("staying", "ioth_staying.so", &["-Wl,-z,nodelete"]);
         corner("closed", "ioth_closed.so", &[r#"-DLICENSE="Proprietary""#]);
         corner("gpl", "ioth_gpl.so", &[r#"-DLICENSE="SPDX-License-Identifier: GPL-2.0-or-later""#]);
         corner("empty", "ioth_empty.so", &["-DNO_NEWSTACK"]);
@@ -140,6 +141,7 @@ fn link_namespaces_run_out_with_a_word_and_come_back() {
         for round in $(seq 25); do # glibc has 16 in all
             mount corner /dev/net/b; vuumount /dev/net/a; mount corner /dev/net/a; vuumount /dev/net/b
         done
+        for round in $(seq 25); do mount staying /dev/net/b; vuumount /dev/net/b; done
         count=0
         while said=$(mount corner /dev/net/n$count) && [ -z "$said" ] && [ $count -lt 20 ]; do
             count=$((count + 1))

@@ -3,10 +3,10 @@
 //! glibc has 16 link namespaces, and gives the memory that a C library has in every thread (static
 //! TLS) back only when the library that came last goes first. So a library that is not the last
 //! one stays as a spare until it is; it is used again for a stack of the same file when nothing
-//! else can be loaded.
+//! else can be loaded. A library that cannot be unloaded is a spare at once, and used again first.
 
 use std::{
-    ffi::{CStr, OsStr},
+    ffi::{CStr, CString, OsStr},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
 };
@@ -20,9 +20,23 @@ static LOADED: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 
 struct Slot {
     file: File,
+    path: CString,
     /// None while a stack uses it.
     spare: Option<Library>,
+    /// It cannot be unloaded.
+    stays: bool,
     number: u64,
+}
+
+impl Slot {
+    /// Unloads a spare. Returns whether that was possible.
+    fn unload(&mut self) -> bool {
+        if !self.stays {
+            self.spare = self.spare.take().and_then(|library| library.unload(&self.path));
+            self.stays = self.spare.is_some();
+        }
+        !self.stays
+    }
 }
 
 /// A file as it was when it was loaded: device, inode, time of the last change in nanoseconds.
@@ -45,21 +59,28 @@ impl Loaded {
         }
         let file = identity(path)?;
         let mut loaded = LOADED.lock();
+        if let Some(found) = Self::reuse(&mut loaded, |slot| slot.file == file && slot.stays) {
+            return Ok(found);
+        }
         let library = match Library::open(path, namespace) {
             Err(reason) if is_exhaustion(&reason) => {
-                let spare =
-                    loaded.iter_mut().find(|slot| slot.file == file && slot.spare.is_some());
-                if let Some(slot) = spare {
-                    return Ok(Self { library: slot.spare.take(), number: Some(slot.number) });
+                if let Some(found) = Self::reuse(&mut loaded, |slot| slot.file == file) {
+                    return Ok(found);
                 }
-                loaded.retain(|slot| slot.spare.is_none());
+                loaded.retain_mut(|slot| slot.spare.is_none() || !slot.unload());
                 Library::open(path, namespace)?
             }
             result => result?,
         };
         let number = loaded.iter().map(|slot| slot.number + 1).max().unwrap_or(0);
-        loaded.push(Slot { file, spare: None, number });
+        loaded.push(Slot { file, path: path.to_owned(), spare: None, stays: false, number });
         Ok(Self { library: Some(library), number: Some(number) })
+    }
+
+    /// Takes the first spare that is wanted.
+    fn reuse(loaded: &mut [Slot], wanted: impl Fn(&Slot) -> bool) -> Option<Self> {
+        let slot = loaded.iter_mut().find(|slot| slot.spare.is_some() && wanted(slot))?;
+        Some(Self { library: slot.spare.take(), number: Some(slot.number) })
     }
 
     /// The library.
@@ -75,7 +96,7 @@ impl Drop for Loaded {
         if let Some(slot) = loaded.iter_mut().find(|slot| slot.number == number) {
             slot.spare = self.library.take();
         }
-        while loaded.last().is_some_and(|slot| slot.spare.is_some()) {
+        while loaded.last_mut().is_some_and(|slot| slot.spare.is_some() && slot.unload()) {
             loaded.pop();
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
-    ptr::NonNull,
+    ptr::{self, NonNull},
 };
 
 use umvu_abi::Errno;
@@ -51,6 +51,36 @@ impl Library {
             };
         }
         Ok(library)
+    }
+
+    /// Unloads it, unless something keeps it: a mark in the file (`-z nodelete`), or threads that
+    /// have yet to clean up. Then it is given back.
+    pub(crate) fn unload(self, path: &CStr) -> Option<Self> {
+        let mut list: libc::Lmid_t = 0;
+        let mut map: *const usize = ptr::null();
+        // SAFETY: the handle is open; these requests write a number and a pointer.
+        let (numbered, found) = unsafe {
+            let handle = self.handle.as_ptr();
+            (
+                libc::dlinfo(handle, libc::RTLD_DI_LMID, (&raw mut list).cast()),
+                libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()),
+            )
+        };
+        if numbered != 0 || found != 0 || map.is_null() {
+            return None;
+        }
+        // SAFETY: a `struct link_map` begins with the address at which the file is mapped.
+        let address = unsafe { *map };
+        let errno = self.errno;
+        drop(self);
+        // Only if it is still there: glibc keeps its lock when a namespace is asked for that is gone.
+        if !is_mapped(address, path) {
+            return None;
+        }
+        let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
+        // SAFETY: the path ends with a NUL; nothing is loaded.
+        let handle = unsafe { libc::dlmopen(list, path.as_ptr(), flags) };
+        NonNull::new(handle).map(|handle| Self { handle, errno })
     }
 
     /// The address of a symbol of the object or of what it needs.
@@ -100,6 +130,15 @@ impl Drop for Library {
         // SAFETY: the handle is open; who drops the library calls nothing of it any more.
         unsafe { libc::dlclose(self.handle.as_ptr()) };
     }
+}
+
+/// Whether a file is mapped at an address (proc(5), `/proc/PID/maps`).
+fn is_mapped(address: usize, path: &CStr) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let start = format!("{address:08x}-");
+    let name = path.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    maps.lines().any(|line| line.starts_with(&start) && line.ends_with(name))
 }
 
 /// What dlerror(3) says.
