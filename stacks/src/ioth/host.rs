@@ -145,6 +145,11 @@ impl Host {
         &self.stack
     }
 
+    /// Whether the plugin has crashed, or has not come back from a call.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.worker.is_given_up()
+    }
+
     /// What the thread works with.
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.running

@@ -122,15 +122,13 @@ fn kernel_sockets(host: &Host) -> Result<Option<(Namespace, usize)>, MountError>
         Ok(None)
     });
     let probe = match probe {
-        // It may have no such sockets.
-        Err(Errno::EIO) | Ok(None) => return Ok(None),
-        Err(errno) => {
-            return Err(MountError::new(
-                errno,
-                format!("plugin {}: cannot make sockets: {errno}", host.stack()),
-            ));
-        }
         Ok(Some(probe)) => probe,
+        Err(errno) if host.is_given_up() => {
+            let reason = format!("plugin {}: does not come back from socket", host.stack());
+            return Err(MountError::new(errno, reason));
+        }
+        // It may have no sockets of this kind.
+        Ok(None) | Err(_) => return Ok(None),
     };
     let Ok(namespace) = Namespace::of(&probe) else { return Ok(None) };
     drop(probe);

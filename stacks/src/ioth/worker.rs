@@ -113,7 +113,7 @@ impl Worker {
     /// Gives the stack up when there is a reason to, and says so once. Errors: `EIO` when it is
     /// given up.
     fn judge(&self, what: &str, took: Duration, limit: Duration) -> Result<(), Errno> {
-        if self.given_up.load(Ordering::Relaxed) {
+        if self.is_given_up() {
             return Err(Errno::EIO);
         }
         let Some(reason) = self.failure(what, took, limit) else { return Ok(()) };
@@ -121,6 +121,11 @@ impl Worker {
             tracing::error!("{reason}; the stack is given up, its sockets answer EIO");
         }
         Err(Errno::EIO)
+    }
+
+    /// Whether the plugin has crashed, or has not come back from a call.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Why the stack is given up, as one line, if it is.
