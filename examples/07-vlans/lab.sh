@@ -27,7 +27,7 @@ for port in 3 4; do ask port/setvlan "$port" 20; done
 say "port 5 is a trunk: both VLANs, with their tags"
 ask vlan/addport 10 5
 ask vlan/addport 20 5
-ask vlan/print
+ask vlan/allprint
 
 host red1 smoltcp "vde://$work/switch[1],ip=10.10.0.1/24,gw=10.10.0.254"
 host red2 smoltcp "vde://$work/switch[2],ip=10.10.0.2/24,gw=10.10.0.254"
@@ -45,14 +45,11 @@ check "no answer from blue1" not quietly_on red1 ping -c 1 -W 1 -I 10.20.0.99 10
 on red1 ip addr del 10.20.0.99/24 dev vde0
 check "no answer through a gateway that is not there" not quietly_on red1 ping -c 1 -W 1 10.20.0.1
 
-say "a gateway on the trunk, with an interface in each VLAN, made from one port"
-host gateway vdestack "vde://$work/switch[5],eth"
-on gateway ip link add link vde0 name red type vlan id 10
-on gateway ip link add link vde0 name blue type vlan id 20
+say "a gateway on the trunk, with an interface in each VLAN"
+trunk="vde://$work/switch[5]"
+host gateway vdestack "red:vlan://10{$trunk},blue:vlan://20{$trunk},eth"
 on gateway ip addr add 10.10.0.254/24 dev red
 on gateway ip addr add 10.20.0.254/24 dev blue
-on gateway ip link set red up
-on gateway ip link set blue up
 on gateway sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
 until_ok quietly_on red1 ping -c 1 -W 1 10.20.0.1
 on red1 ping -c 2 -i 0.2 10.20.0.1

@@ -4,6 +4,7 @@
 //! Architecture invariant: commands
 //! other than `umvu` speak to the hypervisor only by [`vucalls`].
 
+mod ask;
 mod background;
 mod debug;
 mod doctor;

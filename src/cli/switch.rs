@@ -15,6 +15,7 @@ use vdeplug::{
 };
 
 use super::{
+    ask,
     background::{self, PidFile},
     failure::Failure,
     logging, output,
@@ -35,7 +36,7 @@ pub(super) fn command() -> Command {
     };
     let command = Command::new(NAME)
         .about("A virtual Ethernet switch with ports, VLANs and management")
-        .override_usage("umvu switch [OPTIONS]")
+        .override_usage("umvu switch [OPTIONS]\n       umvu switch --ask SOCK COMMAND...")
         .arg(
             value("sock", "DIR", "Directory where others join (vde://DIR)")
                 .short('s')
@@ -99,6 +100,20 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(u16))
                 .default_value("32768"),
         )
+        .arg(
+            value("ask", "SOCK", "Send a command to the switch managed there, print its reply")
+                .value_parser(value_parser!(PathBuf))
+                .requires("command"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The management command, with its arguments")
+                .num_args(1..)
+                .allow_hyphen_values(true)
+                .trailing_var_arg(true)
+                .requires("ask"),
+        )
         .arg(Arg::new("show-version").short('v').action(ArgAction::SetTrue).help("Print version"))
         .after_help(
             "In front the standard input takes management commands (try `help`); the switch ends \
@@ -133,6 +148,11 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
 }
 
 fn run_checked(matches: &ArgMatches) -> Result<u8, Failure> {
+    if let Some(place) = matches.get_one::<PathBuf>("ask") {
+        let words = matches.get_many::<String>("command").unwrap_or_default();
+        let command = words.map(String::as_str).collect::<Vec<_>>().join(" ");
+        return ask::ask(place, &command);
+    }
     if let Some(status) = background::detach(matches, NAME) {
         return Ok(status);
     }
