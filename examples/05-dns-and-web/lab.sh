@@ -2,7 +2,7 @@
 # A name server, a web server, and a client that knows only names:
 #
 #       client 10.3.0.9 ---[ switch ]---+--- ns 10.3.0.53 (dnsmasq)
-#                                       +--- www 10.3.0.80 (nginx)
+#                                       +--- www 10.3.0.80 (a web server)
 #
 # No ip(8) is needed: addresses, and the name server to ask, are options of the mounts.
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
@@ -30,17 +30,7 @@ say "the web server"
 mkdir "$work/www"
 seq 1 100000 >"$work/www/numbers"
 echo "You have found www.lab.example." >"$work/www/index.html"
-cat >"$work/nginx.conf" <<END
-daemon off; master_process off; pid $work/nginx.pid; error_log $work/nginx.err;
-events { }
-http {
-    access_log $work/nginx.log; root $work/www;
-    client_body_temp_path $work/t; proxy_temp_path $work/t; fastcgi_temp_path $work/t;
-    uwsgi_temp_path $work/t; scgi_temp_path $work/t;
-    server { listen 80; server_name www.lab.example; }
-}
-END
-serve www "$work/www.log" nginx -c "$work/nginx.conf" -e "$work/nginx.err"
+serve www "$work/www.log" python3 -m http.server --directory "$work/www" 80
 until_ok quietly_on client curl -s http://10.3.0.80/
 on client curl -s http://www.lab.example/
 on client curl -s http://www/
@@ -49,6 +39,6 @@ check "and by its short name, within the domain" sh -c 'vustack /dev/net/client 
 on client curl -s -o "$work/copy" http://web.lab.example/numbers
 check "the copy is exact" cmp "$work/www/numbers" "$work/copy"
 check "the name server was asked by the client" shows "$work/ns.log" 'query\[A\] web\.lab\.example from 10\.3\.0\.9'
-check "the web server saw the client" shows "$work/nginx.log" '^10\.3\.0\.9 .*GET /numbers'
+check "the web server saw the client" shows "$work/www.log" '^10\.3\.0\.9 .*GET /numbers'
 
 say "done: names, addresses and pages"
