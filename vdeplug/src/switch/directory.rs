@@ -15,6 +15,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -26,6 +28,9 @@ use nix::{
 use crate::switch::server::Access;
 
 const CONTROL: &str = "ctl";
+/// How often a socket is looked at before its owner is taken for dead, and the pause between.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often the directory may vanish while it is being claimed.
 const ATTEMPTS: usize = 64;
 
@@ -113,11 +118,22 @@ pub(crate) fn bind(control: &Path) -> io::Result<Option<UnixListener>> {
         Err(error) => return Err(error),
     }
     // Taken too if we may not connect: joining will say so.
-    if !refuses(call(control)) {
+    if !is_stale(control) {
         return Ok(None);
     }
     fs::remove_file(control)?;
     UnixListener::bind(control).map(Some)
+}
+
+/// Whether the owner of a control socket has died: nobody listens there, and not a moment later
+/// either. A program that has just bound it, as `vde_switch` does, is about to listen.
+fn is_stale(control: &Path) -> bool {
+    (0..LOOKS).all(|look| {
+        if look > 0 {
+            thread::sleep(PAUSE);
+        }
+        refuses(call(control))
+    })
 }
 
 /// Connects to a control socket without waiting for an owner that is slow to accept.
