@@ -170,10 +170,16 @@ impl Inode {
         caller: &Caller,
         handle: Option<Handle>,
     ) -> Result<Attributes, Errno> {
-        let mut attributes = self.files.ask()?.getattr(caller, self.node, handle)?;
+        let fs = self.files.ask()?;
+        // Locked before the file system is asked: what is written back meanwhile is in neither.
+        let content = match self.kind.get() {
+            None | Some(&libc::S_IFREG) => self.content.try_lock_for(super::content::PATIENCE),
+            Some(_) => None,
+        };
+        let mut attributes = fs.getattr(caller, self.node, handle)?;
         attributes.dev = Some(self.files.dev_of(&attributes));
         if attributes.is_regular()
-            && let Some(content) = self.content.try_lock_for(super::content::PATIENCE)
+            && let Some(content) = content
         {
             content.correct(&mut attributes);
         }

@@ -160,9 +160,21 @@ pub(crate) fn walk_in(
     start: &[u8],
     path: &[u8],
 ) -> Result<Place, Errno> {
+    walk_last(core, territory, tid, start, path, Last::Follow)
+}
+
+/// As [`walk_in`], and says what is done about a link at the end.
+pub(crate) fn walk_last(
+    core: &Core,
+    territory: &Territory,
+    tid: Tid,
+    start: &[u8],
+    path: &[u8],
+    last: Last,
+) -> Result<Place, Errno> {
     let leader = core.paths.threads.get(tid).leader();
     let resolver = Resolver { territory, world: &Live(core), caller: tid, leader };
-    resolver.resolve(start, path, Last::Follow)
+    resolver.resolve(start, path, last)
 }
 
 /// The virtual path that a path of the kernel stands for.

@@ -45,6 +45,7 @@ pub(crate) mod territory;
 mod tests;
 mod threads;
 pub(crate) mod transfer;
+pub(crate) mod unix;
 
 use std::sync::Arc;
 

@@ -272,7 +272,11 @@ fn between(core: &Core, call: &Call, two: Two, from: Target, to: Target) -> Resu
             let (parent, name) = found.parent.ok_or(Errno::EBUSY)?;
             (parent, name, Some(found.inode), false)
         }
-        _ => return Err(Errno::EXDEV),
+        _ => {
+            // What is wrong with the argument comes first.
+            locate::absolute(core, call, two.to)?;
+            return Err(Errno::EXDEV);
+        }
     };
     let caller = core.paths.caller(call.tid());
     if two.deed == Deed::LinkFrom {

@@ -6,9 +6,12 @@ use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
 use umvu_tracer::api::{Action, Call, FdReply};
 
 use super::with_socket;
-use crate::{Core, bridge::Kind, guest};
+use crate::{Core, bridge::Kind, guest, paths::unix};
 
 pub(super) fn connect(core: &Core, call: &Call) -> Action {
+    if let Some(action) = unix::connect(core, call) {
+        return action;
+    }
     with_socket(core, call, |one| {
         let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
         let hub = core.sockets.hub();

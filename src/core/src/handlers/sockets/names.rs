@@ -3,9 +3,12 @@
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::with_socket;
-use crate::{Core, guest};
+use crate::{Core, guest, paths::unix};
 
 pub(super) fn bind(core: &Core, call: &Call) -> Action {
+    if let Some(action) = unix::bind(core, call) {
+        return action;
+    }
     with_socket(core, call, |one| {
         let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
         match one.socket().bind(&addr) {
