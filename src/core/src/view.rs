@@ -176,7 +176,8 @@ impl View {
         self
     }
 
-    fn objects(&self) -> &Arc<Objects> {
+    /// Where the objects of virtual files are.
+    pub(crate) fn objects(&self) -> &Arc<Objects> {
         self.objects.get_or_init(|| Objects::new(&std::env::temp_dir()))
     }
 

@@ -37,6 +37,7 @@ pub(crate) mod locate;
 mod names;
 mod open;
 mod open_inode;
+mod procfs;
 mod promises;
 pub(crate) mod resolve;
 mod stat;

@@ -422,6 +422,7 @@ impl<W: World> Resolver<'_, W> {
             // sees its own here.
             b"net" if self.caller == self.leader => Some("self/net".to_owned()),
             b"net" => Some("thread-self/net".to_owned()),
+            b"mounts" => Some("self/mounts".to_owned()),
             _ => None,
         }
     }
@@ -448,6 +449,12 @@ impl<W: World> Resolver<'_, W> {
                     if part == b"task" {
                         task = number(parts.next()?)?;
                         part = parts.next()?;
+                    }
+                    if let Some((mount, tree)) = self.territory.procfs(part)
+                        && parts.next().is_none()
+                    {
+                        let inner = String::from_utf8_lossy(path.strip_prefix(b"/proc/")?);
+                        return Some(Located { mount, tree, inner: inner.into_owned() });
                     }
                     if part != b"net" {
                         return None;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::lexical::{below, climbs, components, normalise, number, pop, push};
-use umvu_abi::module::Mounted;
+use super::procfs::{NAMES, Procfs};
+use umvu_abi::{module::Mounted, tree::Tree};
 
 use crate::view::{Mount, View};
 
@@ -25,6 +26,8 @@ pub(crate) struct Territory {
     covers_all: bool,
     /// Whether anything but stacks is mounted.
     files: bool,
+    /// What procfs tells about mounts, and a mount that it is counted to.
+    procfs: Option<(Arc<Mount>, Arc<dyn Tree>)>,
     /// The mount points of generated trees.
     trees: Vec<Vec<u8>>,
     /// The mount points of devices, which may have sub-devices beside them.
@@ -46,22 +49,17 @@ impl Territory {
     pub(crate) fn before(view: &View, private: &[u8], serial: u64) -> Self {
         // The generation is read first: a mount in between makes this survey stale, not wrong.
         let generation = view.generation();
-        let mounts = view.mounts();
-        let earlier: Vec<_> = mounts.iter().filter(|mount| mount.serial < serial).collect();
-        // What a later file system covers is out of reach; stacks are not files, and stay.
-        let covered = |(at, mount): &(usize, &&Arc<Mount>)| {
-            let target = mount.target.as_bytes();
-            let covers = |later: &&&Arc<Mount>| {
-                let above = later.target.as_bytes();
-                later.root.is_some() && above != target && below(target, above).is_some()
-            };
-            mount.is_stack() || !earlier[at + 1..].iter().any(|later| covers(&later))
-        };
-        let earlier = earlier.iter().enumerate().filter(covered).map(|(_, mount)| *mount);
-        let targets = earlier.map(|mount| (mount.target.as_bytes().to_vec(), mount.clone()));
-        let mut territory = Self { generation, private: private.to_vec(), ..Self::default() };
+        let mounts = visible(&view.mounts(), serial);
+        let files = mounts.iter().find(|mount| !mount.is_stack()).cloned();
+        let procfs = files.map(|mount| {
+            let tree: Arc<dyn Tree> = Arc::new(Procfs::new(&mounts, view.objects()));
+            (mount, tree)
+        });
+        let mut territory =
+            Self { generation, private: private.to_vec(), procfs, ..Self::default() };
         territory.tops.extend(components(private).next().map(<[u8]>::to_vec));
-        for (target, mount) in targets {
+        for mount in mounts {
+            let target = mount.target.as_bytes().to_vec();
             territory.claim(&target);
             territory.covers_all |= target == b"/";
             territory.files |= !mount.is_stack();
@@ -119,6 +117,11 @@ impl Territory {
             let number = number(path.strip_prefix(device.as_slice())?)?;
             Some((self.nodes.get(device)?, u32::try_from(number).ok()?))
         })
+    }
+
+    /// The files of procfs that tell about mounts, once there are virtual ones.
+    pub(crate) fn procfs(&self, name: &[u8]) -> Option<(Arc<Mount>, Arc<dyn Tree>)> {
+        if NAMES.contains(&name) { self.procfs.clone() } else { None }
     }
 
     /// The mount of a generated tree at or above a path, and what follows its mount point.
@@ -240,6 +243,22 @@ impl Territory {
             || below(&self.private, directory).is_some();
         !(above || inside || self.concerns(directory))
     }
+}
+
+/// The mounts before the one with this serial number that nothing covers, oldest first.
+fn visible(mounts: &[Arc<Mount>], serial: u64) -> Vec<Arc<Mount>> {
+    let earlier: Vec<_> = mounts.iter().filter(|mount| mount.serial < serial).collect();
+    // What a later file system covers is out of reach; stacks are not files, and stay.
+    let is_covered = |(at, mount): &(usize, &&Arc<Mount>)| {
+        let target = mount.target.as_bytes();
+        let covers = |later: &&&Arc<Mount>| {
+            let above = later.target.as_bytes();
+            later.root.is_some() && above != target && below(target, above).is_some()
+        };
+        !mount.is_stack() && earlier[at + 1..].iter().any(|later| covers(&later))
+    };
+    let shown = earlier.iter().enumerate().filter(|one| !is_covered(one));
+    shown.map(|(_, mount)| Arc::clone(mount)).collect()
 }
 
 /// Whether a path in `/proc` (given without it: `""` or `/...`) concerns the network, or goes

@@ -46,8 +46,9 @@ pub(crate) fn connect(core: &Core, call: &Call) -> Option<Action> {
         Ok(Place::Inode(found)) => {
             let inode = &found.inode;
             let action = match inode.kind() {
-                Ok(libc::S_IFSOCK) => access::check(inode, &caller, WRITE)
-                    .and_then(|()| at_object(core, call, inode)),
+                Ok(libc::S_IFSOCK) => {
+                    access::check(inode, &caller, WRITE).and_then(|()| at_object(core, call, inode))
+                }
                 Ok(_) => Err(Errno::ECONNREFUSED),
                 Err(errno) => Err(errno),
             };
@@ -73,7 +74,8 @@ fn place(core: &Core, call: &Call) -> Option<Result<Place, Errno>> {
     if i32::from(family) != libc::AF_UNIX || path.is_empty() {
         return None;
     }
-    let start = if path.starts_with(b"/") { b"/".to_vec() } else { locate::cwd(core, call).ok()? };
+    let start =
+        if path.starts_with(b"/") { b"/".to_vec() } else { locate::cwd(core, call).ok()? };
     Some(locate::walk_last(core, &territory, call.tid(), &start, path, Last::Follow))
 }
 
