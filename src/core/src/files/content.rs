@@ -18,7 +18,6 @@ use std::{
     },
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use nix::{
@@ -33,8 +32,6 @@ use umvu_abi::{
 
 use super::{Inode, MountedFiles, attributes, change};
 
-/// How long a stat waits for a content that is being written back.
-pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// The unit of comparing and writing back.
 const BLOCK: usize = 16 << 10;
 /// How much is read from a file system at once.

@@ -173,7 +173,7 @@ impl Inode {
         let fs = self.files.ask()?;
         // Locked before the file system is asked: what is written back meanwhile is in neither.
         let content = match self.kind.get() {
-            None | Some(&libc::S_IFREG) => self.content.try_lock_for(super::content::PATIENCE),
+            None | Some(&libc::S_IFREG) => Some(self.content.lock()),
             Some(_) => None,
         };
         let mut attributes = fs.getattr(caller, self.node, handle)?;

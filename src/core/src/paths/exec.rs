@@ -84,6 +84,7 @@ fn plan(
     if core.objects.is_program(&text) {
         return Ok(None);
     }
+    let mut elsewhere = false;
     let mut program = if text.is_empty() && is_empty_path(flags) {
         match descriptors::held(core, call, 0)? {
             Some(held) => Program::Virtual(held.inode),
@@ -95,7 +96,10 @@ fn plan(
             Target::Virtual(Place::Inode(found)) => Program::Virtual(found.inode),
             Target::Virtual(Place::Vacant(_) | Place::Missing(_)) => return Err(Errno::ENOENT),
             Target::Virtual(_) => return Err(Errno::EACCES),
-            Target::Elsewhere(path) => Program::Real(path),
+            Target::Elsewhere(path) => {
+                elsewhere = true;
+                Program::Real(path)
+            }
             Target::Kernel if text.starts_with(b"/") => Program::Real(text.clone()),
             Target::Kernel => match locate::absolute(core, call, at) {
                 Ok(path) => Program::Real(path),
@@ -114,7 +118,9 @@ fn plan(
         let (path, head) = open(core, &caller, &program)?;
         let Some((interpreter, argument)) = interpreter(&head) else {
             // What the kernel can find by itself it shall find.
-            let own = matches!(program, Program::Virtual(_)) || arguments.is_some() && changed;
+            let own = elsewhere
+                || matches!(program, Program::Virtual(_))
+                || arguments.is_some() && changed;
             return Ok(own.then_some(Exec { path, arguments, vectors }));
         };
         let place = locate::resolve(core, call.tid(), &interpreter, Last::Follow)?;
