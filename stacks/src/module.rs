@@ -14,7 +14,7 @@ use umvu_reactor::Reactor;
 
 use crate::{
     autoconf::configure,
-    ioth::IothStack,
+    ioth::{self, IothStack},
     null::NullStack,
     options::{InterfacePlan, StackPlan},
     real::RealStack,
@@ -60,6 +60,18 @@ impl Vunet {
         configure(&self.reactor, Arc::new(stack), plan)
     }
 
+    /// A plugin configures itself; with the word `conf` among the options we do.
+    fn plugin(&self, request: &MountRequest) -> Result<Arc<dyn NetStack>, MountError> {
+        let (given, ours) = ioth::divide(&request.data);
+        let plan = ours.map(|data| plan(&MountRequest { data, ..request.clone() }, None));
+        let plan = plan.transpose()?;
+        let stack = IothStack::start(&MountRequest { data: given, ..request.clone() })?;
+        match plan {
+            Some(plan) => configure(&self.reactor, Arc::new(stack), &plan),
+            None => Ok(Arc::new(stack)),
+        }
+    }
+
     fn vdestack(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
         if plan.interfaces.is_empty() {
             let reason = "vdestack: a network is needed (name a VNL)";
@@ -68,6 +80,11 @@ impl Vunet {
         let stack = VdeStack::start(&self.reactor, open_all(plan, about)?)?;
         configure(&self.reactor, Arc::new(stack), plan)
     }
+}
+
+/// What the options of a mount ask for.
+fn plan(request: &MountRequest, network: Option<&str>) -> Result<StackPlan, MountError> {
+    StackPlan::parse(request, network, RandomState::new().hash_one(0u8))
 }
 
 /// An interface and its network.
@@ -132,13 +149,12 @@ impl Module for Vunet {
     fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
         let (kind, network) = select(request)?;
         let about = format!("umvu {}", request.target);
-        let plan = || StackPlan::parse(request, network, RandomState::new().hash_one(0u8));
         let stack: Arc<dyn NetStack> = match kind {
             Kind::Null => Arc::new(NullStack),
             Kind::Real => Arc::new(RealStack),
-            Kind::Smoltcp => self.smoltcp(&plan()?, about.trim_end())?,
-            Kind::Vdestack => self.vdestack(&plan()?, about.trim_end())?,
-            Kind::Plugin => Arc::new(IothStack::start(request)?),
+            Kind::Smoltcp => self.smoltcp(&plan(request, network)?, about.trim_end())?,
+            Kind::Vdestack => self.vdestack(&plan(request, network)?, about.trim_end())?,
+            Kind::Plugin => self.plugin(request)?,
         };
         Ok(Mounted::Stack(stack))
     }

@@ -13,7 +13,7 @@ const MOST_DOMAINS: usize = 6;
 /// What one source tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Told {
-    servers: Vec<IpAddr>,
+    servers: Vec<String>,
     domains: Vec<String>,
 }
 
@@ -34,15 +34,17 @@ struct State {
 impl Resolver {
     /// Starts with what a mount gives.
     pub(crate) fn new(servers: &[IpAddr], domains: &[String]) -> Arc<Self> {
-        let fixed = Told { servers: servers.to_vec(), domains: domains.to_vec() };
+        let servers = servers.iter().map(IpAddr::to_string).collect();
+        let fixed = Told { servers, domains: domains.to_vec() };
         let state = State { fixed, ..State::default() };
         let generation = u64::from(state.text().is_some());
         Arc::new(Self { state: Mutex::new(State { generation, ..state }) })
     }
 
-    /// A source tells this now.
-    pub(crate) fn learn(&self, source: &str, servers: &[IpAddr], domains: &[String]) {
-        let told = Told { servers: servers.to_vec(), domains: domains.to_vec() };
+    /// A source tells this now: name servers, each with the interface that leads there, and domains.
+    pub(crate) fn learn(&self, source: &str, servers: &[(IpAddr, &str)], domains: &[String]) {
+        let servers = servers.iter().map(|(ip, by)| scoped(*ip, by)).collect();
+        let told = Told { servers, domains: domains.to_vec() };
         self.change(|learned| {
             learned.insert(source.to_owned(), told);
         });
@@ -74,12 +76,14 @@ impl Resolver {
 impl State {
     fn text(&self) -> Option<String> {
         let all = || std::iter::once(&self.fixed).chain(self.learned.values());
-        let mut servers: Vec<IpAddr> = Vec::new();
+        let mut servers: Vec<&str> = Vec::new();
         let mut domains: Vec<&str> = Vec::new();
         for told in all() {
-            let new = told.servers.iter().filter(|server| !servers.contains(server));
-            let new: Vec<IpAddr> = new.copied().collect();
-            servers.extend(new);
+            for server in &told.servers {
+                if !servers.contains(&server.as_str()) {
+                    servers.push(server);
+                }
+            }
             for domain in &told.domains {
                 if !domains.contains(&domain.as_str()) {
                     domains.push(domain);
@@ -102,19 +106,27 @@ impl State {
     }
 }
 
+/// An address as resolv.conf(5) has it: a link-local one needs its interface.
+fn scoped(ip: IpAddr, interface: &str) -> String {
+    match ip {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("{ip}%{interface}"),
+        _ => ip.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_the_mount_says_comes_first_and_nothing_twice() {
-        let ip = |text: &str| text.parse().expect("literal");
+        let ip = |text: &str| text.parse::<IpAddr>().expect("literal");
         let resolver = Resolver::new(&[ip("10.0.0.1")], &[]);
         assert_eq!(resolver.tell().text.as_deref(), Some("nameserver 10.0.0.1\n"));
-        let servers = [ip("10.0.0.1"), ip("fd00::1"), ip("10.0.0.2"), ip("10.0.0.3")];
+        let servers = ["10.0.0.1", "fd00::1", "fe80::2", "10.0.0.3"].map(|one| (ip(one), "vde0"));
         resolver.learn("vde0 dhcp", &servers, &["lab.test".to_owned()]);
         let wanted =
-            "search lab.test\nnameserver 10.0.0.1\nnameserver fd00::1\nnameserver 10.0.0.2\n";
+            "search lab.test\nnameserver 10.0.0.1\nnameserver fd00::1\nnameserver fe80::2%vde0\n";
         assert_eq!(resolver.tell().text.as_deref(), Some(wanted));
         assert_eq!(resolver.tell().generation, 2);
         resolver.learn("vde0 dhcp", &servers, &["lab.test".to_owned()]);

@@ -335,6 +335,24 @@ refused
 }
 
 #[test]
+fn a_plugin_is_configured_by_its_own_netlink() {
+    let script = r#"
+        mount -o switch://$W/sw,ip=10.9.0.1/24 smoltcp /dev/net/s
+        mount -o lan:vde://$W/sw,conf,ip=10.9.0.2/24,gw=10.9.0.1,dns=10.9.0.53 libvdestack /dev/net/v
+        V='vustack /dev/net/v'
+        $V ip -o addr show dev lan scope global | grep -o 'inet [^ ]*'; $V ip route show default
+        $V cat /etc/resolv.conf; until_ok $V ping -c 1 -W 1 10.9.0.1
+        mount -o lan:vde://$W/sw,conf,dhcp,wait=1 libvdestack /dev/net/w | sed "s|$W|W|"
+    "#;
+    let wanted = "inet 10.9.0.2/24\ndefault via 10.9.0.1 dev lan \nnameserver 10.9.0.53\n\
+                  vumount: lan: dhcp: no server answered within 1 s (is one on vde://W/sw? \
+                  wait=SECONDS waits longer)\n= 1\n";
+    for place in INSIDE {
+        prints(place, script, wanted);
+    }
+}
+
+#[test]
 fn libvdestack_gives_sockets_of_the_kernel_or_bridged_ones() {
     // With `counted` the plugin wants its own close called, so that its sockets are bridged.
     let script = r#"

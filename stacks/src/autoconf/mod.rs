@@ -102,7 +102,8 @@ fn begin(
         ports.push((port, interface));
     }
     let clients = ask_all(&ports, plan)?;
-    let links = ports.iter().filter(|(_, interface)| asks(interface)).map(|(port, _)| port.index);
+    let links = ports.iter().filter(|(_, interface)| asks(interface));
+    let links = links.map(|(port, _)| (port.index, port.name.clone()));
     let news = news.map(|news| Arc::new(news.of(links.collect())));
     if let Some(news) = &news {
         news.read();

@@ -1,6 +1,6 @@
 //! An interface of a running stack, as the clients see it.
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use netlink_emu::Failure;
 use umvu_abi::{
@@ -44,6 +44,12 @@ impl Port {
     /// A netlink socket of the stack.
     pub(super) fn rtnl(&self) -> Result<Rtnl, Failure> {
         Rtnl::open(self.stack.as_ref(), &self.halt)
+    }
+
+    /// Name servers and domains that were learned on the interface.
+    pub(super) fn learn(&self, source: &str, servers: &[IpAddr], domains: &[String]) {
+        let servers: Vec<_> = servers.iter().map(|ip| (*ip, self.name.as_str())).collect();
+        self.resolver.learn(source, &servers, domains);
     }
 
     /// Tells what happens, to who wants to know.

@@ -75,7 +75,8 @@ enum What {
 #[derive(Debug)]
 pub(super) struct RouterNews {
     socket: Socket,
-    links: Vec<IfIndex>,
+    /// The interfaces that count, and their names.
+    links: Vec<(IfIndex, String)>,
     resolver: Arc<Resolver>,
     entries: Mutex<Vec<Entry>>,
     watch: Mutex<Option<Registration>>,
@@ -99,7 +100,7 @@ impl RouterNews {
     }
 
     /// Says which interfaces count.
-    pub(super) fn of(self, links: Vec<IfIndex>) -> Self {
+    pub(super) fn of(self, links: Vec<(IfIndex, String)>) -> Self {
         Self { links, ..self }
     }
 
@@ -146,7 +147,7 @@ impl RouterNews {
     fn take(&self, entries: &mut Vec<Entry>, payload: &[u8]) {
         let Some(index) = payload.get(4..8).and_then(|bytes| bytes.first_chunk()) else { return };
         let link = IfIndex(u32::from_ne_bytes(*index));
-        if !self.links.contains(&link) {
+        if !self.links.iter().any(|(known, _)| *known == link) {
             return;
         }
         for (seconds, what) in options(payload.get(FIXED..).unwrap_or_default()) {
@@ -160,12 +161,16 @@ impl RouterNews {
         }
     }
 
+    fn name_of(&self, link: IfIndex) -> &str {
+        self.links.iter().find(|(known, _)| *known == link).map_or("", |(_, name)| name)
+    }
+
     fn tell(&self, entries: &[Entry]) {
         let mut servers = Vec::new();
         let mut domains = Vec::new();
         for entry in entries {
             match &entry.what {
-                What::Server(ip) => servers.push(IpAddr::V6(*ip)),
+                What::Server(ip) => servers.push((IpAddr::V6(*ip), self.name_of(entry.link))),
                 What::Domain(domain) => domains.push(domain.clone()),
             }
         }

@@ -32,6 +32,8 @@ use umvu_abi::{
     tree::Tree,
 };
 
+pub(crate) use self::plan::divide;
+
 use self::{
     datagram::Datagrams,
     ffi::plugin::{Plugin, PluginFd, adopt},

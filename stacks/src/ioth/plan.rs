@@ -9,6 +9,26 @@ pub(crate) struct Plan {
     pub(crate) options: String,
 }
 
+/// The word between the options of a plugin and those of ours.
+const CONFIGURE: &str = "conf";
+
+/// Divides the data argument of a mount at the word `conf`: what a plugin gets, and, if the word is
+/// there, the plan of its configuration, with the networks.
+pub(crate) fn divide(data: &str) -> (String, Option<String>) {
+    let words: Vec<&str> = data.split(',').collect();
+    let Some(at) = words.iter().position(|word| word.trim() == CONFIGURE) else {
+        return (data.to_owned(), None);
+    };
+    let (given, ours) = words.split_at(at);
+    let is_network = |word: &&str| {
+        let word = word.trim();
+        word.starts_with("if=") || crate::options::is_locator(word)
+    };
+    let networks = given.iter().copied().filter(is_network);
+    let ours: Vec<&str> = networks.chain(ours.iter().skip(1).copied()).collect();
+    (given.join(","), Some(ours.join(",")))
+}
+
 impl Plan {
     /// Reads the data argument of a mount: a network is what has a `://` and no `=` before it, or
     /// what follows `if=`.
@@ -32,6 +52,14 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_conf_is_ours() {
+        assert_eq!(divide("vde://,ip=10.0.0.1"), ("vde://,ip=10.0.0.1".to_owned(), None));
+        let (given, ours) = divide("lan:vde://a,fast,conf,dhcp,dns=10.0.0.1");
+        assert_eq!(given, "lan:vde://a,fast");
+        assert_eq!(ours.as_deref(), Some("lan:vde://a,dhcp,dns=10.0.0.1"));
+    }
 
     #[test]
     fn networks_are_told_from_options() {

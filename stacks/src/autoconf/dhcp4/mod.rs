@@ -206,7 +206,7 @@ impl Client {
         }
         rtnl.put_address(&self.address(lease))?;
         self.put_routes(&mut rtnl, lease, before)?;
-        self.port.resolver.learn(&self.source(), &lease.dns, &lease.domains);
+        self.port.learn(&self.source(), &lease.dns, &lease.domains);
         Ok(())
     }
 

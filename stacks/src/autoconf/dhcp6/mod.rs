@@ -225,7 +225,7 @@ impl Client {
             self.addresses(lease).for_each(|address| rtnl.del_address(&address));
             return Ok(false);
         }
-        self.port.resolver.learn(&self.source(), &lease.dns, &lease.domains);
+        self.port.learn(&self.source(), &lease.dns, &lease.domains);
         Ok(true)
     }
 
