@@ -171,14 +171,17 @@ fn debians_clients_run_on_a_stack() {
         client $stack eth || exit 1
         $C timeout 60 udhcpc -i vde0 -n -q -f >/dev/null 2>&1 || exit 2
         $C ip -4 -o addr show dev vde0 | grep -c 'inet 10.0.0.'; $C cat /etc/resolv.conf
-        $C getent hosts web.lab.test
+        $C getent hosts web.lab.test; $C ip addr flush dev vde0
+        $C timeout 60 dhclient -1 -lf "$W/c4" -pf "$W/pid4" vde0 >/dev/null 2>&1 || exit 4
+        $C ip -4 -o addr show dev vde0 | grep -c 'inet 10.0.0.'; $C grep nameserver /etc/resolv.conf
+        kill "$(cat "$W/pid4")"; $C ip link set vde0 down; $C ip link set vde0 up
         $C timeout 60 dhclient -6 -1 -lf "$W/c6" -pf "$W/pid6" vde0 >/dev/null 2>&1 || exit 3
         $C ip -6 -o addr show dev vde0 | grep -cE 'fd00::[56][0-9a-f]/128'
         kill "$(cat "$W/pid6")"
         [ "$(cat /etc/resolv.conf)" = "$before" ] && echo "the host's is as it was"
     "#;
     let wanted = "1\ndomain lab.test\nnameserver 10.0.0.1\n10.0.0.1        web.lab.test\n1\n\
-                  the host's is as it was\n";
+                  nameserver 10.0.0.1\n1\nthe host's is as it was\n";
     on_all_stacks(script, wanted);
 }
 

@@ -74,7 +74,7 @@ impl Inner {
         if let Some(link) = self.links.get_mut(at) {
             // Its place stays, for the next one: others are known by theirs.
             link.index = 0;
-            link.up = false;
+            (link.up, link.running) = (false, false);
             link.transport = None;
             link.queue = Vec::new();
             link.solicit = None;
