@@ -125,6 +125,7 @@ pub(crate) fn send<const PARTS: usize, S: SockaddrLike + Copy>(
     drops: &Drops,
 ) -> Sent {
     let mut sent = Sent::default();
+    let mut overdue = None;
     while sent.done < packets.len() {
         let end = packets.len().min(sent.done + BATCH);
         let mut headers = MultiHeaders::<S>::preallocate(end - sent.done, None);
@@ -137,13 +138,24 @@ pub(crate) fn send<const PARTS: usize, S: SockaddrLike + Copy>(
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::ENOBUFS) => break,
             Err(error) => {
-                drops.add(1);
-                sent.done += 1;
+                // The first time, it may be what an earlier datagram earned.
+                if is_from_afar(error) && overdue != Some(sent.done) {
+                    overdue = Some(sent.done);
+                } else {
+                    drops.add(1);
+                    sent.done += 1;
+                }
                 sent.refusal = Some(error);
             }
         }
     }
     sent
+}
+
+/// Whether an error is what an ICMP message said of a datagram sent earlier.
+pub(crate) fn is_from_afar(error: Errno) -> bool {
+    use Errno::{ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETUNREACH};
+    matches!(error, ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | EHOSTDOWN)
 }
 
 /// Completes the frames of a batch, dropping those of a length that no wire carries.

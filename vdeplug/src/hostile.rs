@@ -78,7 +78,8 @@ pub fn vxlan(vni: u32, datagrams: &[(u8, Vec<u8>)]) {
     for (member, bytes) in datagrams {
         let sender = SocketAddr::from(([10, 0, 0, member % 4], 14_789));
         for datagram in [bytes.clone(), [&header[..], bytes].concat()] {
-            let heard = vxvde::hear(&mut peers, &header, &datagram, sender, 0);
+            let mut learn = |frame: &[u8], peers: &mut Peers| peers.learn(frame, sender, 0);
+            let heard = vxvde::hear(&mut peers, &header, &datagram, sender, &mut learn);
             if let vxvde::Heard::Frame(frame) = heard {
                 assert_eq!(frame, &datagram[wire::HEADER..]);
                 assert!(frame.len() <= MAX_FRAME);

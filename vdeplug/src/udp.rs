@@ -19,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::{
@@ -163,7 +162,7 @@ impl UdpCable {
     fn transmit(&self, packets: &[Vec<u8>], drops: &Drops) {
         let sent = batch::send_all(self.socket.as_fd(), packets.iter(), drops);
         drops.add(packets.len() - sent.done);
-        if sent.refusal.is_some_and(is_from_afar) {
+        if sent.refusal.is_some_and(batch::is_from_afar) {
             self.peer.lock().refused(Instant::now());
         }
     }
@@ -173,12 +172,6 @@ impl UdpCable {
         probe.connect(self.destination)?;
         Way::of(probe.local_addr()?)
     }
-}
-
-/// Whether an error is what an ICMP message said of a datagram sent earlier.
-fn is_from_afar(error: Errno) -> bool {
-    use Errno::{ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETUNREACH};
-    matches!(error, ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | EHOSTDOWN)
 }
 
 /// A frame that nobody minds: for the next bridge only, of a protocol that tests links (ECTP).
@@ -207,7 +200,7 @@ impl Link for UdpCable {
                 *self.peer.lock() = Peer::There;
                 Ok(count)
             }
-            Err(error) if is_from_afar(error) => {
+            Err(error) if batch::is_from_afar(error) => {
                 self.peer.lock().refused(Instant::now());
                 Ok(0)
             }

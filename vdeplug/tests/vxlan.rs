@@ -153,6 +153,20 @@ fn the_kernel_is_met_on_a_multicast_group() {
 }
 
 #[test]
+fn the_kernel_is_met_by_a_distributed_switch() {
+    let cases = [
+        ("vxvde:///if=v0", "id 1 group 239.0.0.1 dev v1 dstport 14789"),
+        ("vxvde:///if=v0", "id 1 group 239.0.0.1 dev v1 dstport 14789 nolearning"),
+        (
+            "vxvde://239.9.9.9/if=v0/port=8472/vni=77",
+            "id 77 group 239.9.9.9 dev v1 dstport 8472 srcport 8472 8473",
+        ),
+        ("vxvde:///v6/if=v0", "id 1 group ff05:56de::1 dev v1 dstport 14789"),
+    ];
+    meets_the_kernel("the_kernel_is_met_by_a_distributed_switch", &cases);
+}
+
+#[test]
 fn the_kernel_is_met_at_its_address() {
     let cases = [
         ("vxlan://192.168.77.2", "id 1 remote 192.168.77.1 dev v1 dstport 4789"),

@@ -4,24 +4,34 @@
 //! the member that owns them; it knows from whom it has heard. Its own multicasts come back and
 //! are ignored: they have its own port and an address of this host.
 //!
-//! `sockets.rs` joins the group, `wire.rs` has the bytes; the options, the sending half and the
+//! `sockets.rs` joins the group, `wire.rs` has the bytes, `hosts.rs` knows who is a kernel; the options, the sending half and the
 //! framing are those of `vxlan/`.
+//!
+//! Locks: the peers, then the hosts.
 
+pub(crate) mod hosts;
 mod sockets;
 mod wire;
 
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::Arc,
     time::Instant,
 };
 
-use nix::{errno::Errno, sys::socket::SockaddrStorage};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, SockaddrStorage, recvmsg},
+};
 use parking_lot::Mutex;
 
-use self::{sockets::Sockets, wire::Message};
+use self::{
+    hosts::{Entrance, Hosts},
+    sockets::Sockets,
+    wire::Message,
+};
 use crate::{
     batch,
     error::OpenError,
@@ -74,16 +84,25 @@ impl Dial for Network {
     fn dial(&self, desk: &Desk) -> Result<Progress, OpenError> {
         let place = &self.place;
         let options = self.options.refreshed(place)?;
-        let (Sockets { group, own, own_port }, way) = Sockets::open(place, &options)?;
+        let (Sockets { group, own, host, own_port }, way) = Sockets::open(place, &options)?;
         let watch = || {
             let (group, own) = (Watched::new(group, &desk.epoll)?, Watched::new(own, &desk.epoll)?);
-            Ok::<_, Errno>((group, own, Road::new(way, desk)?))
+            let host = host.map(|host| Watched::new(host, &desk.epoll)).transpose()?;
+            Ok::<_, Errno>((group, own, host, Road::new(way, desk)?))
         };
-        let (group, own, road) =
+        let (group, own, host, road) =
             watch().map_err(OpenError::system(place, "watching the network of this host"))?;
-        let (tunnel, own_address) = (Tunnel::new(&options), Mutex::new(None));
-        let member = Member { tunnel, group, own, own_port, road, options, own_address };
-        Ok(Progress::Connected(Box::new(member)))
+        Ok(Progress::Connected(Box::new(Member {
+            tunnel: Tunnel::new(&options),
+            group,
+            own,
+            host,
+            own_port,
+            road,
+            options,
+            hosts: Mutex::default(),
+            own_address: Mutex::new(None),
+        })))
     }
 }
 
@@ -93,9 +112,11 @@ struct Member {
     tunnel: Tunnel,
     group: Watched<UdpSocket>,
     own: Watched<UdpSocket>,
+    host: Option<Watched<UdpSocket>>,
     own_port: u16,
     road: Road,
     options: Options,
+    hosts: Mutex<Hosts>,
     /// An address of this host from which own multicasts were seen to come.
     own_address: Mutex<Option<IpAddr>>,
 }
@@ -104,13 +125,15 @@ impl Member {
     /// Reads up to `budget` datagrams; returns whether there may be more.
     fn receive_from(
         &self,
-        socket: &UdpSocket,
+        (entrance, socket): (Entrance, &UdpSocket),
         into: &mut VecDeque<Frame>,
         budget: usize,
         drops: &Drops,
     ) -> nix::Result<bool> {
         let now = self.tunnel.now();
         let mut peers = self.tunnel.peers();
+        let mut hosts = self.hosts.lock();
+        let port = self.tunnel.group.port();
         let mut handle = |bytes: &[u8], sender: Option<SockaddrStorage>| {
             let Some(sender) = sender.as_ref().and_then(socket_address) else {
                 return drops.add(1);
@@ -118,13 +141,37 @@ impl Member {
             if self.is_own(sender) {
                 return;
             }
-            match hear(&mut peers, &self.tunnel.header, bytes, sender, now) {
+            let answer = |hosts: &mut Hosts| hosts.answer_to(sender, entrance, port, now);
+            let mut learn = |frame: &[u8], peers: &mut Peers| {
+                if let Some(peer) = answer(&mut hosts) {
+                    peers.learn(frame, peer, now);
+                }
+            };
+            match hear(&mut peers, &self.tunnel.header, bytes, sender, &mut learn) {
                 Heard::Frame(frame) => into.push_back(Frame::from(frame.to_vec())),
                 Heard::Farewell => {}
                 Heard::Garbage => drops.add(1),
             }
         };
-        Ok(batch::receive(socket.as_fd(), budget, &mut handle)?.more)
+        match batch::receive(socket.as_fd(), budget, &mut handle) {
+            Ok(received) => Ok(received.more),
+            // Said of what was sent; what came is still there.
+            Err(error) if batch::is_from_afar(error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads who was not where a datagram was sent to.
+    fn hear_refusals(&self) {
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let own = self.own.as_raw_fd();
+        // What the queue holds does not concern the datagrams that come.
+        while let Ok(refusal) = recvmsg::<SockaddrStorage>(own, &mut [], None, flags) {
+            if let Some(peer) = refusal.address.as_ref().and_then(socket_address) {
+                self.tunnel.peers().forget(peer);
+                self.hosts.lock().refused(peer.ip(), self.tunnel.now());
+            }
+        }
     }
 
     /// Whether a datagram is one that we multicast ourselves.
@@ -159,7 +206,7 @@ pub(crate) fn hear<'a>(
     header: &[u8; HEADER],
     datagram: &'a [u8],
     sender: SocketAddr,
-    now: u32,
+    learn: &mut dyn FnMut(&[u8], &mut Peers),
 ) -> Heard<'a> {
     match wire::decode(datagram, header) {
         Some(Message::Close) => {
@@ -167,7 +214,7 @@ pub(crate) fn hear<'a>(
             Heard::Farewell
         }
         Some(Message::Frame(frame)) if is_wire_length(frame.len()) => {
-            peers.learn(frame, sender, now);
+            learn(frame, peers);
             Heard::Frame(frame)
         }
         _ => Heard::Garbage,
@@ -186,8 +233,10 @@ impl Link for Member {
         drops: &Drops,
     ) -> Result<usize, Lost> {
         let before = into.len();
-        // Half for each, so that neither socket starves the other.
-        let mut sockets = [Some(&*self.own), Some(&*self.group)];
+        // A share for each, so that no socket starves another.
+        let host = self.host.as_ref().map(|host| (Entrance::Host, &**host));
+        let mut sockets =
+            [Some((Entrance::Own, &*self.own)), Some((Entrance::Group, &*self.group)), host];
         while sockets.iter().any(Option::is_some) && into.len() - before < budget {
             for slot in &mut sockets {
                 let left = budget - (into.len() - before);
@@ -204,6 +253,7 @@ impl Link for Member {
     }
 
     fn check(&self, _now: Instant) -> Result<(), Lost> {
+        self.hear_refusals();
         self.road.check(|| sockets::way(&self.options))
     }
 

@@ -1,13 +1,16 @@
-//! The two sockets of a distributed switch.
+//! The sockets of a distributed switch.
 //!
-//! One listens to the group, at a port that all members share. The other has an ephemeral port,
+//! One listens to the group, at a port that all members share. Another has an ephemeral port,
 //! sends everything and receives what is for this member alone; its address is the member's name.
+//! The third listens at the shared port of this host, for the devices of kernels, which know no
+//! other; of several members on a host the last one hears it.
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::{error::OpenError, hostnet::Way, vxlan::options::Options};
@@ -17,6 +20,8 @@ use crate::{error::OpenError, hostnet::Way, vxlan::options::Options};
 pub(crate) struct Sockets {
     pub(crate) group: UdpSocket,
     pub(crate) own: UdpSocket,
+    /// None: somebody else has the port.
+    pub(crate) host: Option<UdpSocket>,
     pub(crate) own_port: u16,
 }
 
@@ -34,7 +39,8 @@ impl Sockets {
         let own = speak(options).map_err(failed("making a socket to send with"))?;
         let way = way(options).map_err(failed("finding a route to the group"))?;
         let address = own.local_addr().map_err(failed("reading the own address"))?;
-        Ok((Self { group, own, own_port: address.port() }, way))
+        let host = listen_at_host(options).ok();
+        Ok((Self { group, own, host, own_port: address.port() }, way))
     }
 }
 
@@ -86,6 +92,26 @@ fn listen(options: &Options) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Listens at the port of the network for what is sent to an address of this host.
+fn listen_at_host(options: &Options) -> io::Result<UdpSocket> {
+    let socket = socket(options)?;
+    socket.set_reuse_address(true)?;
+    let any = match options.group {
+        SocketAddr::V4(_) => {
+            socket.set_multicast_all_v4(false)?;
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_multicast_all_v6(false)?;
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    };
+    let address = options.bind.unwrap_or(any);
+    socket.bind(&SocketAddr::new(address, options.group.port()).into())?;
+    Ok(socket.into())
+}
+
 fn speak(options: &Options) -> io::Result<UdpSocket> {
     let socket = socket(options)?;
     let any = match options.group {
@@ -107,5 +133,10 @@ fn speak(options: &Options) -> io::Result<UdpSocket> {
         }
     }
     socket.bind(&SocketAddr::new(options.bind.unwrap_or(any), 0).into())?;
+    // Who is not there says so, see `hosts.rs`.
+    match options.group {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
     Ok(socket.into())
 }
