@@ -3,6 +3,7 @@
 mod autoconf;
 mod cables;
 mod capture;
+mod distributed;
 mod examples;
 #[path = "../e2e/harness.rs"]
 mod harness;

@@ -1,6 +1,6 @@
 //! Many datagrams per system call.
 //!
-//! [`receive`] and [`send`] wrap `recvmmsg(2)` and `sendmmsg(2)` for non-blocking sockets where a
+//! [`receive_frames`], [`receive_long`] and [`send`] wrap `recvmmsg(2)` and `sendmmsg(2)` for non-blocking sockets where a
 //! datagram is a frame. Received datagrams land in a buffer that all sockets of a thread share;
 //! only the bytes that arrived are copied out of it, so a plug costs no buffers while it is idle.
 
@@ -22,14 +22,18 @@ use crate::{
 
 /// How many datagrams one system call moves at most.
 const BATCH: usize = 64;
-/// Space for the longest frame, a VXLAN header, and one byte more so that truncation shows.
-const SLOT: usize = MAX_FRAME + 8 + 6;
+/// Space for a frame of the longest kind, and some more so that truncation shows.
+const SLOT: usize = MAX_FRAME + 6;
+/// Space for what a kernel may put into a tunnel: the longest datagram there is.
+const LONG_SLOT: usize = 1 << 16;
+/// How many of those one system call reads at most.
+const LONG_BATCH: usize = 16;
 
 thread_local! {
     static SLOTS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What one call of [`receive`] found.
+/// What one call of [`receive_long`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     /// How many datagrams were read.
@@ -38,23 +42,39 @@ pub(crate) struct Received {
     pub(crate) more: bool,
 }
 
-/// Reads up to `budget` datagrams, one system call, and passes each with its sender to `each`.
-///
-/// Truncated datagrams are passed as one byte, which is no frame.
-pub(crate) fn receive<S: SockaddrLike + Copy>(
+/// Reads up to `budget` datagrams of any length, one system call, and passes each with its sender
+/// to `each`.
+pub(crate) fn receive_long<S: SockaddrLike + Copy>(
     socket: BorrowedFd<'_>,
     budget: usize,
     each: &mut dyn FnMut(&[u8], Option<S>),
 ) -> nix::Result<Received> {
-    let count = budget.min(BATCH);
+    receive_slots(socket, budget.min(LONG_BATCH), LONG_SLOT, each)
+}
+
+/// The same for datagrams that are frames. Longer ones are passed as one byte, which is no frame.
+fn receive<S: SockaddrLike + Copy>(
+    socket: BorrowedFd<'_>,
+    budget: usize,
+    each: &mut dyn FnMut(&[u8], Option<S>),
+) -> nix::Result<Received> {
+    receive_slots(socket, budget.min(BATCH), SLOT, each)
+}
+
+fn receive_slots<S: SockaddrLike + Copy>(
+    socket: BorrowedFd<'_>,
+    count: usize,
+    slot: usize,
+    each: &mut dyn FnMut(&[u8], Option<S>),
+) -> nix::Result<Received> {
     if count == 0 {
         return Ok(Received { datagrams: 0, more: true });
     }
     SLOTS.with_borrow_mut(|slots| {
-        slots.resize(slots.len().max(count * SLOT), 0);
+        slots.resize(slots.len().max(count * slot), 0);
         let mut headers = MultiHeaders::<S>::preallocate(count, None);
         let mut buffers: Vec<_> =
-            slots.chunks_exact_mut(SLOT).take(count).map(|b| [IoSliceMut::new(b)]).collect();
+            slots.chunks_exact_mut(slot).take(count).map(|b| [IoSliceMut::new(b)]).collect();
         let descriptor = socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT;
         let messages = match recvmmsg(descriptor, &mut headers, buffers.iter_mut(), flags, None) {

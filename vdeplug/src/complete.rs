@@ -19,6 +19,9 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
+/// The payload of a TCP segment that fits into a VXLAN on Ethernet, over IPv6 too.
+const TUNNELLED_SEGMENT: NonZeroU16 = NonZeroU16::new(1370).expect("not zero");
+
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
@@ -45,6 +48,26 @@ impl Frame {
             layout.fill_checksum(&mut self.bytes);
         }
         emit(self.bytes);
+    }
+
+    /// Takes over a frame that a kernel put into a tunnel; None if it is too long for a frame.
+    ///
+    /// A kernel leaves checksums, and the cutting of TCP, to the interface that the tunnel goes
+    /// through; a virtual interface does nothing about them. Then the field of the checksum holds
+    /// the sum of the pseudo-header alone. (A checksum that happens to be this number is computed
+    /// once more, to the same.)
+    pub(crate) fn from_tunnel(bytes: Vec<u8>) -> Option<Self> {
+        let mut frame = Self::from(bytes);
+        if let Some(layout) = Layout::of(&frame.bytes)
+            && layout.has_sum_of_pseudo_header(&frame.bytes)
+        {
+            frame.offload.checksum_pending = true;
+            let payload = layout.tcp_payload(&frame.bytes);
+            let is_long =
+                payload.is_some_and(|at| layout.end - at > TUNNELLED_SEGMENT.get().into());
+            frame.offload.segment_size = is_long.then_some(TUNNELLED_SEGMENT);
+        }
+        frame.has_valid_length().then_some(frame)
     }
 }
 
@@ -176,6 +199,15 @@ impl Layout {
             checksum = [0xff, 0xff];
         }
         frame[field..field + 2].copy_from_slice(&checksum);
+    }
+
+    fn has_sum_of_pseudo_header(&self, frame: &[u8]) -> bool {
+        let Some(field) = self.checksum_offset().filter(|_| matches!(self.protocol, TCP | UDP))
+        else {
+            return false;
+        };
+        let [high, low] = fold(self.pseudo_header(frame));
+        frame[field..field + 2] == [!high, !low]
     }
 
     fn pseudo_header(&self, frame: &[u8]) -> u64 {

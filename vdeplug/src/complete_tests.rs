@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
+use super::{Layout, fold};
 use crate::frame::{Frame, Offload};
 
 fn completed(frame: Frame) -> Vec<Vec<u8>> {
@@ -152,6 +153,33 @@ fn a_zero_udp_checksum_is_sent_as_ones() {
     let mut frame = Frame::from(bytes);
     frame.offload.checksum_pending = true;
     assert_eq!(completed(frame)[0][40..42], [0xff, 0xff]);
+}
+
+#[test]
+fn what_a_kernel_left_to_do_in_a_tunnel_is_seen() {
+    for v6 in [false, true] {
+        let whole = tcp_frame(v6, false, &[7; 4000]);
+        let [finished] =
+            completed(offloaded_checksum(whole.clone())).try_into().expect("one frame");
+        assert_eq!(Frame::from_tunnel(finished.clone()), Some(Frame::from(finished.clone())));
+        // As the kernel leaves it: the sum of the pseudo-header, not yet complemented.
+        let mut partial = finished.clone();
+        let layout = Layout::of(&partial).expect("TCP");
+        let field = layout.checksum_offset().expect("TCP");
+        let [high, low] = fold(layout.pseudo_header(&partial));
+        partial[field..field + 2].copy_from_slice(&[!high, !low]);
+        let frame = Frame::from_tunnel(partial).expect("a frame");
+        assert!(frame.offload.checksum_pending);
+        let parts = completed(frame);
+        assert_eq!(parts.len(), 3);
+        let payload: Vec<u8> = parts.iter().flat_map(|part| verify_tcp(part).2).collect();
+        assert_eq!(payload, [7; 4000]);
+    }
+    assert_eq!(Frame::from_tunnel(vec![0; 10_000]), None, "too long for a finished frame");
+}
+
+fn offloaded_checksum(bytes: Vec<u8>) -> Frame {
+    Frame { bytes, offload: Offload { checksum_pending: true, segment_size: None } }
 }
 
 #[test]

@@ -60,6 +60,11 @@ pub(crate) fn is_wire_length(length: usize) -> bool {
     (MIN_FRAME..=MAX_FRAME).contains(&length)
 }
 
+/// Whether so many bytes in a tunnel can be a frame, or one still to be cut.
+pub(crate) fn is_tunnelled_length(length: usize) -> bool {
+    (MIN_FRAME..=MAX_OFFLOADED).contains(&length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

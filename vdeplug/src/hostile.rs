@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::{
     agno::{Cipher, OuterType},
     filter::{Codec, Verdict},
-    frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload},
+    frame::{Frame, MAX_OFFLOADED, MIN_FRAME, Offload},
     mac_table::MacTable,
     switch::{
         fabric::{Fabric, Policy},
@@ -82,7 +82,7 @@ pub fn vxlan(vni: u32, datagrams: &[(u8, Vec<u8>)]) {
             let heard = vxvde::hear(&mut peers, &header, &datagram, sender, &mut learn);
             if let vxvde::Heard::Frame(frame) = heard {
                 assert_eq!(frame, &datagram[wire::HEADER..]);
-                assert!(frame.len() <= MAX_FRAME);
+                assert!(frame.len() <= MAX_OFFLOADED);
             }
             let heard = vxlan::hear(&mut peers, &header, &datagram, sender, 4789, 0);
             assert!(heard.is_none_or(|frame| datagram.ends_with(frame)));

@@ -31,7 +31,7 @@ use self::{
 use crate::{
     batch,
     error::OpenError,
-    frame::{Frame, is_wire_length},
+    frame::{Frame, is_tunnelled_length},
     hostnet::{Road, Way},
     reconnect::{Desk, Dial, Link, Lost, Plug, Progress, Watched},
     transport::{Drops, Transport},
@@ -199,7 +199,7 @@ pub(crate) fn hear<'a>(
     port: u16,
     now: u32,
 ) -> Option<&'a [u8]> {
-    let frame = wire::decode(datagram, header).filter(|frame| is_wire_length(frame.len()))?;
+    let frame = wire::decode(datagram, header).filter(|frame| is_tunnelled_length(frame.len()))?;
     sender.set_port(port);
     peers.learn(frame, sender, now);
     Some(frame)
@@ -230,11 +230,14 @@ impl Link for Endpoint {
                     return;
                 }
                 match hear(&mut peers, header, bytes, sender, group.port(), now) {
-                    Some(frame) => into.push_back(Frame::from(frame.to_vec())),
+                    Some(frame) => match Frame::from_tunnel(frame.to_vec()) {
+                        Some(frame) => into.push_back(frame),
+                        None => drops.add(1),
+                    },
                     None => drops.add(1),
                 }
             };
-            let received = batch::receive(self.socket.as_fd(), left, &mut handle);
+            let received = batch::receive_long(self.socket.as_fd(), left, &mut handle);
             let count = into.len() - before;
             match received {
                 Ok(received) if received.more && count < budget => {}

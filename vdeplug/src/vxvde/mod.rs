@@ -35,7 +35,7 @@ use self::{
 use crate::{
     batch,
     error::OpenError,
-    frame::{Frame, is_wire_length},
+    frame::{Frame, is_tunnelled_length},
     hostnet::Road,
     reconnect::{Desk, Dial, Link, Lost, Plug, Progress, Watched},
     transport::{Drops, Transport},
@@ -148,12 +148,15 @@ impl Member {
                 }
             };
             match hear(&mut peers, &self.tunnel.header, bytes, sender, &mut learn) {
-                Heard::Frame(frame) => into.push_back(Frame::from(frame.to_vec())),
+                Heard::Frame(frame) => match Frame::from_tunnel(frame.to_vec()) {
+                    Some(frame) => into.push_back(frame),
+                    None => drops.add(1),
+                },
                 Heard::Farewell => {}
                 Heard::Garbage => drops.add(1),
             }
         };
-        match batch::receive(socket.as_fd(), budget, &mut handle) {
+        match batch::receive_long(socket.as_fd(), budget, &mut handle) {
             Ok(received) => Ok(received.more),
             // Said of what was sent; what came is still there.
             Err(error) if batch::is_from_afar(error) => Ok(true),
@@ -213,7 +216,7 @@ pub(crate) fn hear<'a>(
             peers.forget(sender);
             Heard::Farewell
         }
-        Some(Message::Frame(frame)) if is_wire_length(frame.len()) => {
+        Some(Message::Frame(frame)) if is_tunnelled_length(frame.len()) => {
             learn(frame, peers);
             Heard::Frame(frame)
         }
