@@ -53,7 +53,7 @@
 //! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
 //! `library/` is libvdeplug, loaded at run time. They share `reconnect/` (a
 //! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
-//! datagrams per system call), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
+//! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
 //! [`Transport`] blocks.
@@ -70,6 +70,7 @@ mod frame;
 pub mod hostile;
 mod hostnet;
 pub mod impair;
+mod intake;
 mod library;
 mod mac_table;
 mod macvtap;

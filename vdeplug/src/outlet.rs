@@ -20,7 +20,7 @@ use nix::{
 };
 use parking_lot::Mutex;
 
-use crate::{batch, frame::Frame, transport::Drops};
+use crate::{batch, frame::Frame, intake, transport::Drops};
 
 /// How many frames may wait for a slow peer.
 const LONGEST_BACKLOG: usize = 1024;
@@ -67,11 +67,11 @@ impl Outlet {
             if done < packets.len() {
                 self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT);
             }
-            packets.drain(..done);
+            packets.drain(..done).for_each(intake::give);
         }
         let room = LONGEST_BACKLOG - backlog.len();
         drops.add(packets.len().saturating_sub(room));
-        backlog.extend(packets.into_iter().take(room));
+        backlog.extend(packets.into_iter().take(room).map(intake::keep));
     }
 
     /// Receives up to `budget` frames; sends what waits, since room may be what woke the owner.
