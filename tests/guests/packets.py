@@ -252,6 +252,28 @@ def outgoing():
     print("ignoring", outcome(ignoring.recv, 100, socket.MSG_DONTWAIT))
 
 
+def edges():
+    """Each frame is an event for who waits for edges, taken or not; sizes that do not fit."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.setsockopt(SOL_PACKET, VERSION, 1)
+    sock.setsockopt(SOL_PACKET, RX_RING, request(1, PAGE, 4, 2048, 8))
+    ring = mmap.mmap(sock.fileno(), 4 * PAGE)
+    attach(sock, (0x28, 0, 0, 12), (0x15, 0, 1, KIND), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+    sock.bind(("vde0", 3))
+    waiting = select.epoll()
+    waiting.register(sock, select.EPOLLIN | select.EPOLLET)
+    sender = packet_socket()
+    frame = b"\xff" * 6 + b"\2\0\0\0\0\7" + struct.pack("!H", KIND) + b"own" * 20
+    told = [len(waiting.poll(0))]
+    for _ in range(3):
+        sender.send(frame)
+        told += len(waiting.poll(5)), len(waiting.poll(0))
+    print("edges", told, struct.unpack_from("I", ring, 3 * 2048)[0])
+    tagged = frame[:12] + struct.pack("!HH", 0x8100, 5) + frame[12:]
+    for start, size in (frame, 1514), (frame, 1515), (tagged, 1518), (tagged, 1519):
+        print("size", size, outcome(sender.sendto, start.ljust(size, b"x"), ("vde0", 0)))
+
+
 def datagrams():
     """Filters on UDP and raw sockets."""
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -310,6 +332,7 @@ def main(role, folder):
     filters()
     requests()
     outgoing()
+    edges()
     datagrams()
     for number, turn in enumerate(turns):
         print("turn", number)

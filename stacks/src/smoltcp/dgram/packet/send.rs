@@ -33,7 +33,10 @@ impl Inner {
         if !link.up {
             return Err(Errno::ENETDOWN);
         }
-        if data.len() > link.mtu + if cooked { 0 } else { HEADROOM } {
+        // A tag may come on top of the header.
+        let tagged = data.get(12..14) == Some(&[0x81, 0]);
+        let header = if cooked { 0 } else { HEADROOM + if tagged { 4 } else { 0 } };
+        if data.len() > link.mtu + header {
             return Err(Errno::EMSGSIZE);
         }
         if cooked {
