@@ -153,7 +153,7 @@ fn the_doctor_finds_that_umvu_works_here() {
     let output = Command::new(umvu()).arg("doctor").output().expect("umvu runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for name in ["seccomp", "umvu -S"] {
+    for name in ["seccomp", "umvu -S", "libvdeplug", "its plugins"] {
         let line = text.lines().find(|line| line.contains(name)).unwrap_or_default();
         assert!(line.starts_with("ok"), "{text}");
     }

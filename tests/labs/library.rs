@@ -1,6 +1,6 @@
 //! Networks that umvu has no transport for, joined by libvdeplug; and those inside other networks.
 
-use crate::harness::{INSIDE, run, succeed};
+use crate::harness::{INSIDE, Place, run, succeed};
 
 #[test]
 fn slirp_leads_to_the_loopback_of_the_host() {
@@ -45,6 +45,9 @@ fn stacks_share_a_switch_and_not_their_vlans() {
 
 #[test]
 fn a_debian_host_is_met_in_an_encrypted_vlan() {
+    if run(Place::Native, "unshare -rn true && test -c /dev/net/tun").status != Some(0) {
+        return eprintln!("skipped: vdens needs user namespaces and taps");
+    }
     for place in INSIDE {
         let script = r#"
             W=$(mktemp -d); trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf $W' EXIT
