@@ -141,7 +141,15 @@ impl Endpoint for Datagrams {
     }
 
     fn ioctl(&self, request: u32, argument: &mut Vec<u8>) -> Result<i32, Errno> {
-        self.socket.ioctl(request, argument)
+        const SIOCINQ: u32 = 0x541b;
+        match &*self.next.lock() {
+            Some(next) if request == SIOCINQ => {
+                let length = i32::try_from(next.data.len()).unwrap_or(i32::MAX);
+                *argument = length.to_ne_bytes().to_vec();
+                Ok(0)
+            }
+            _ => self.socket.ioctl(request, argument),
+        }
     }
 
     fn readiness(&self) -> Readiness {

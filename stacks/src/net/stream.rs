@@ -29,6 +29,8 @@ pub(super) struct Stream {
     waiting: Mutex<Option<(Accepted, Arc<Bell>)>>,
     shut_read: AtomicBool,
     shut_write: AtomicBool,
+    /// Whether the error that ended the connection was taken.
+    told: AtomicBool,
 }
 
 impl Drop for Stream {
@@ -47,6 +49,7 @@ impl Stream {
             waiting: Mutex::new(None),
             shut_read: AtomicBool::new(false),
             shut_write: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -92,7 +95,9 @@ impl Stream {
 
     /// The error of a connection that has failed; None when it was told already.
     fn failure(&self) -> Option<Errno> {
-        self.socket.take_error()
+        let errno = self.socket.take_error();
+        self.told.fetch_or(errno.is_some(), Ordering::SeqCst);
+        errno
     }
 }
 
@@ -105,6 +110,7 @@ impl Endpoint for Stream {
         self.socket.connect(addr)?;
         self.shut_read.store(false, Ordering::SeqCst);
         self.shut_write.store(false, Ordering::SeqCst);
+        self.told.store(false, Ordering::SeqCst);
         match self.connected() {
             Err(Errno::EAGAIN) if *addr != SockAddr::Unspec => Err(Errno::EINPROGRESS),
             Err(Errno::ECONNABORTED) if *addr == SockAddr::Unspec => Ok(()),
@@ -246,7 +252,8 @@ impl Endpoint for Stream {
             }
             StreamState::Connecting => Readiness::default(),
             StreamState::Refused(_) | StreamState::Broken(_) => {
-                Readiness { peer_closed: true, hangup: true, error: true, ..over }
+                let error = !self.told.load(Ordering::SeqCst);
+                Readiness { peer_closed: true, hangup: true, error, ..over }
             }
             StreamState::Closed => Readiness { peer_closed: true, hangup: true, ..over },
             StreamState::Listening => {
