@@ -48,6 +48,8 @@ struct Inner {
     queue: VecDeque<Datagram>,
     bytes: usize,
     readable: bool,
+    /// The last attempt has met an error; another one in a row is no news.
+    failed: bool,
     /// Where unnamed datagrams come from.
     peer: Option<SockAddr>,
 }
@@ -72,7 +74,8 @@ impl Datagrams {
     }
 
     fn pull(&self, plugin: &Plugin, fd: PluginFd) {
-        let mut room = vec![0; LARGEST];
+        let running = Arc::clone(self.common.host.running());
+        let mut room = running.scratch(LARGEST);
         for _ in 0..BATCH {
             if self.inner.lock().bytes >= QUEUE {
                 return self.common.changed();
@@ -80,6 +83,7 @@ impl Datagrams {
             match plugin.receive_message(fd, &mut room, CONTROL) {
                 Ok(message) => {
                     let mut inner = self.inner.lock();
+                    inner.failed = false;
                     let source = message.source.or(inner.peer).unwrap_or_else(|| self.unknown());
                     let meta = message::meta(source, &message.control);
                     inner.bytes += OVERHEAD + message.length;
@@ -91,12 +95,16 @@ impl Datagrams {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
-                    self.inner.lock().readable = false;
-                    if !matches!(errno, Errno::EAGAIN | Errno::ENOTCONN) {
-                        // It is told once, and there may be more behind it.
+                    let mut inner = self.inner.lock();
+                    let error = !matches!(errno, Errno::EAGAIN | Errno::ENOTCONN);
+                    // There may be something behind it.
+                    inner.readable = error && !inner.failed;
+                    inner.failed = error;
+                    if error {
                         self.common.fail(errno);
                         self.common.wake();
                     }
+                    drop(inner);
                     return self.common.changed();
                 }
             }

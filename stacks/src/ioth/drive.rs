@@ -1,6 +1,9 @@
 //! What the plugin's thread does with a TCP socket: handshake, bytes both ways, accepting, closing.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use umvu_abi::{Errno, SockAddr, net::Shutdown};
@@ -88,7 +91,8 @@ impl Stream {
 
     /// Plugin to queue.
     fn pull(&self, plugin: &Plugin, fd: PluginFd) {
-        let mut piece = vec![0; PIECE];
+        let running = Arc::clone(self.common.host.running());
+        let mut piece = running.scratch(PIECE);
         let mut news = false;
         for round in 0.. {
             let room = {

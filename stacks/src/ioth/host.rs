@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ffi::CString, os::unix::ffi::OsStrExt, sync::Arc};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use umvu_abi::{
     Errno,
     module::{MountError, MountRequest},
@@ -36,6 +36,8 @@ pub(crate) struct Running {
     plugin: Mutex<Option<Arc<Plugin>>>,
     /// The open descriptors, and what holds on to each until it is closed.
     open: Mutex<HashMap<PluginFd, Option<Arc<dyn Source>>>>,
+    /// Where the thread receives.
+    scratch: Mutex<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Running {
@@ -48,6 +50,15 @@ impl Running {
     /// The stack, on its thread only. Errors: `ENETDOWN` once it has ended.
     pub(crate) fn plugin(&self) -> Result<Arc<Plugin>, Errno> {
         self.plugin.lock().clone().ok_or(Errno::ENETDOWN)
+    }
+
+    /// A buffer of at least that size, for the thread only.
+    pub(crate) fn scratch(&self, size: usize) -> MutexGuard<'_, Vec<u8>> {
+        let mut scratch = self.scratch.lock();
+        if scratch.len() < size {
+            scratch.resize(size, 0);
+        }
+        scratch
     }
 
     /// Records a descriptor that the plugin has opened.

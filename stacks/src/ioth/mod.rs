@@ -5,7 +5,8 @@
 //! [`stream`] and [`datagram`] are its sockets for the bridge; [`kernel`] is about plugins whose
 //! sockets are the kernel's.
 //!
-//! Lock order: a socket's `Inner`, then nothing; the plugin is called with no lock held.
+//! Lock order: the thread's scratch buffer, a socket's `Inner`. The plugin is called with no lock held
+//! that another thread takes.
 
 mod datagram;
 mod drive;
