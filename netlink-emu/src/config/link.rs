@@ -61,6 +61,7 @@ impl NetConfig {
         let index = link.index;
         self.last_index = self.last_index.max(index.0);
         self.sysctls.add_interface(&link.name);
+        self.sysctls.follow_mtu(&link.name, link.mtu);
         let at = self.links.partition_point(|other| other.index < index);
         self.links.insert(at, link.clone());
         self.note(Change::Link(link));
@@ -103,6 +104,9 @@ impl NetConfig {
         }
         if next == link {
             return Ok(());
+        }
+        if next.mtu != link.mtu {
+            self.sysctls.follow_mtu(&next.name, next.mtu);
         }
         let before = self.derived(index);
         let had_ipv6 = link.is_up() && self.has_ipv6(&link);

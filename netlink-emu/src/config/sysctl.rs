@@ -92,6 +92,11 @@ impl Sysctls {
         }
     }
 
+    /// The MTU of IPv6 is that of the interface until it is set by itself.
+    pub(super) fn follow_mtu(&mut self, interface: &str, mtu: u32) {
+        self.put(&conf(true, interface, "mtu"), &mtu.to_string());
+    }
+
     fn put(&mut self, name: &str, value: &str) {
         if let Some((held, _)) = self.values.get_mut(name) {
             value.clone_into(held);

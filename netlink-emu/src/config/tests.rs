@@ -399,3 +399,18 @@ fn forwarding_is_one_knob_in_three_places() {
     assert!(config.addresses_of(VDE).all(|address| address.ip().is_ipv4()));
     assert_eq!(add(&mut config, "fc00::2/64"), Err(text::IPV6_DISABLED));
 }
+
+#[test]
+fn the_mtu_of_ipv6_follows_that_of_the_interface() {
+    let mut config = fresh();
+    let mtu = |config: &NetConfig, name: &str| {
+        config.sysctl_number(&format!("ipv6.conf.{name}.mtu")).unwrap_or_default()
+    };
+    assert_eq!(
+        [mtu(&config, "lo"), mtu(&config, "vde0"), mtu(&config, "default")],
+        [65536, 1500, 1280]
+    );
+    let larger = LinkChange { mtu: Some(9000), ..LinkChange::default() };
+    config.set_link(IfIndex(2), &larger).expect("set");
+    assert_eq!(mtu(&config, "vde0"), 9000);
+}
