@@ -18,7 +18,7 @@ use nix::sys::socket::{
 };
 use umvu_abi::{Errno, IfIndex};
 
-use super::output;
+use super::{output, vucalls};
 
 /// More than any acknowledgement.
 const ANSWER: usize = 16 * 1024;
@@ -53,7 +53,7 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
             return 2;
         }
     };
-    match carry_out(&request) {
+    match request.carry_out() {
         Ok(()) => 0,
         Err(failure) => {
             output::complain(&format!("iplink: {failure}"));
@@ -62,8 +62,40 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
     }
 }
 
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Request {
+    Add(NewLink),
+    Remove(client::Command),
+}
+
+impl Request {
+    fn carry_out(&self) -> Result<(), Failure> {
+        match self {
+            Self::Remove(command) => ask(command),
+            Self::Add(link) => match ask(&client::Command::add_link(link)) {
+                Err(failure) if failure.errno == Errno::EOPNOTSUPP && link.kind == "vde" => {
+                    add_by_umvu(link).map_err(|instead| instead.unwrap_or(failure))
+                }
+                other => other,
+            },
+        }
+    }
+}
+
+/// The kernel does not know the type: the stack may be one of umvu's all the same. Without an answer
+/// of umvu's, that of the kernel counts.
+fn add_by_umvu(link: &NewLink) -> Result<(), Option<Failure>> {
+    let name = link.properties.name.as_deref().unwrap_or_default();
+    let vnl = link.vnl.as_deref().unwrap_or_default();
+    vucalls::add_link(name, vnl).map_err(|error| {
+        let reason = vucalls::last_error()?;
+        Some(Failure::new(Errno::from_io(&error), reason))
+    })
+}
+
 /// Reads the words of the command line.
-fn parse(words: &[&str]) -> Result<client::Command, String> {
+fn parse(words: &[&str]) -> Result<Request, String> {
     match words {
         ["add", rest @ ..] => add(rest),
         ["del" | "delete", rest @ ..] => remove(rest),
@@ -72,7 +104,7 @@ fn parse(words: &[&str]) -> Result<client::Command, String> {
     }
 }
 
-fn add(words: &[&str]) -> Result<client::Command, String> {
+fn add(words: &[&str]) -> Result<Request, String> {
     let mut link = NewLink { properties: LinkChange::default(), ..NewLink::default() };
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
@@ -89,10 +121,10 @@ fn add(words: &[&str]) -> Result<client::Command, String> {
     if link.kind.is_empty() {
         return Err("which type? (write: type vde)".to_owned());
     }
-    Ok(client::Command::add_link(&link))
+    Ok(Request::Add(link))
 }
 
-fn remove(words: &[&str]) -> Result<client::Command, String> {
+fn remove(words: &[&str]) -> Result<Request, String> {
     let (mut name, mut at) = (None, IfIndex(0));
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
@@ -107,7 +139,7 @@ fn remove(words: &[&str]) -> Result<client::Command, String> {
     if name.is_none() && at.0 == 0 {
         return Err("which interface?".to_owned());
     }
-    Ok(client::Command::del_link(at, name))
+    Ok(Request::Remove(client::Command::del_link(at, name)))
 }
 
 fn index(text: &str) -> Result<IfIndex, String> {
@@ -116,7 +148,7 @@ fn index(text: &str) -> Result<IfIndex, String> {
 }
 
 /// Sends a request and waits for its acknowledgement.
-fn carry_out(request: &client::Command) -> Result<(), Failure> {
+fn ask(request: &client::Command) -> Result<(), Failure> {
     let failed = |errno: nix::errno::Errno| Failure::from(Errno(errno as i32));
     let socket = open().map_err(failed)?;
     send(socket.as_raw_fd(), &request.bytes(1), MsgFlags::empty()).map_err(failed)?;

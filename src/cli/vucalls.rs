@@ -96,6 +96,16 @@ pub fn current_stack(family: i32) -> io::Result<String> {
     copy_out(vu::VUCTL_GET_STACK, Some(family))
 }
 
+/// Adds an interface to this thread's stack of AF_NETLINK. Errors: `EOPNOTSUPP`, `EEXIST`, those of
+/// the network; `ENOSYS` outside.
+pub fn add_link(name: &str, vnl: &str) -> io::Result<()> {
+    let (name, vnl) = (text(name)?, text(vnl)?);
+    let number = libc::c_long::from(vu::SYS_VUCTL);
+    // SAFETY: the hypervisor reads two NUL-terminated strings.
+    check(unsafe { libc::syscall(number, vu::VUCTL_ADD_LINK, name.as_ptr(), vnl.as_ptr()) })
+        .map(|_| ())
+}
+
 /// The active debug tags of a scope. Errors: `ENOSYS` outside.
 pub fn debug_tags(scope: Scope) -> io::Result<String> {
     let mut buffer = vec![0_u8; TEXT];

@@ -83,3 +83,25 @@ open(sys.argv[2], "w").close(); time.sleep(100)
         assert_eq!(on_two_hosts(place, script), "answered\n2\n= 1\n2\n", "{place:?}");
     }
 }
+
+#[test]
+fn a_stack_of_the_kernels_gets_interfaces_from_umvu() {
+    let script = r#"
+        vumount -t vunetioth -o "switch://$W/sw,eth" vdestack /dev/net/v 2>/dev/null || { echo none; exit 0; }
+        V='vustack /dev/net/v'
+        $V iplink add lan type vde data "switch://$W/sw" || exit 1
+        $V iplink add type vde data null:// || exit 2
+        $V iplink add lan type vde data null:// 2>&1
+        $V ip addr add 10.0.0.3/24 dev lan; $V ip link set lan up
+        $V ping -q -c 1 -W 5 10.0.0.2 >/dev/null && echo answered
+        $V iplink del lan; $V ip link del vde1; $V ip -o link | wc -l
+        vuumount /dev/net/v && echo unmounted
+    "#;
+    for place in INSIDE {
+        let out = on_two_hosts(place, script);
+        // vdestack needs user namespaces and a tap.
+        if out != "none\n" {
+            assert_eq!(out, "iplink: File exists\nanswered\n2\nunmounted\n", "{place:?}");
+        }
+    }
+}

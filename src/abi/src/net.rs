@@ -10,7 +10,7 @@
 
 use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 
-use crate::{Errno, SockAddr, tree::Tree};
+use crate::{Errno, SockAddr, module::MountError, tree::Tree};
 
 /// What kind of socket a guest asked for: the arguments of socket(2), flags removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,12 @@ pub trait NetStack: Send + Sync + fmt::Debug {
     /// (`/etc/hosts` too). None leaves those of the host.
     fn resolv_conf(&self) -> Option<ResolvConf> {
         None
+    }
+
+    /// Adds an interface on the network of a locator, for stacks that cannot be asked by netlink
+    /// (`RTM_NEWLINK`); it is down. May block. Errors: `EOPNOTSUPP`, `EEXIST`, those of the network.
+    fn add_interface(&self, _name: &str, _vnl: &str) -> Result<(), MountError> {
+        Err(MountError::new(Errno::EOPNOTSUPP, "this stack takes no interface while it runs"))
     }
 
     /// Ends the stack: closes its interfaces and resets its flows. Called once, at umount.

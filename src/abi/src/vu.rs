@@ -41,6 +41,9 @@ pub const VUCTL_LAST_ERROR: u32 = 0x100;
 /// umvu's own: `vuctl(VUCTL_GET_STACK, int domain, char *buf, size_t len)` copies the mount point
 /// of the calling thread's default stack of that address family; returns 0 length for the kernel's.
 pub const VUCTL_GET_STACK: u32 = 0x101;
+/// umvu's own: `vuctl(VUCTL_ADD_LINK, char *name, char *vnl)` adds an interface on the network of a
+/// locator to the caller's stack of AF_NETLINK, for stacks whose netlink cannot.
+pub const VUCTL_ADD_LINK: u32 = 0x102;
 
 /// The file type bits of a mounted network stack in `st_mode` (`S_IFSTACK`).
 pub const S_IFSTACK: u32 = 0o160_000;

@@ -2,20 +2,23 @@
 
 use std::{fmt, sync::Arc};
 
+use netlink_emu::values::LinkChange;
 use umvu_abi::{
     Errno,
+    module::MountError,
     net::{NetStack, NewSocket, ResolvConf, SocketEvents, SocketSpec},
     tree::Tree,
 };
 
-use super::keeper::Keeper;
-use crate::resolver::Resolver;
+use super::{keeper::Keeper, rtnl::Rtnl};
+use crate::{names::Names, net::Halt, resolver::Resolver};
 
 /// A stack, its leases and its name servers.
 pub(super) struct Managed {
     stack: Arc<dyn NetStack>,
     keeper: Option<Arc<Keeper>>,
     resolver: Arc<Resolver>,
+    names: Names,
 }
 
 impl fmt::Debug for Managed {
@@ -29,8 +32,9 @@ impl Managed {
         stack: Arc<dyn NetStack>,
         keeper: Option<Arc<Keeper>>,
         resolver: Arc<Resolver>,
+        names: Names,
     ) -> Self {
-        Self { stack, keeper, resolver }
+        Self { stack, keeper, resolver, names }
     }
 }
 
@@ -61,6 +65,19 @@ impl NetStack for Managed {
 
     fn resolv_conf(&self) -> Option<ResolvConf> {
         Some(self.resolver.tell())
+    }
+
+    fn add_interface(&self, name: &str, vnl: &str) -> Result<(), MountError> {
+        self.stack.add_interface(name, vnl)?;
+        // A hardware address that is the same tomorrow; without it, the one that it has will do.
+        if let Ok(halt) = Halt::new()
+            && let Ok(mut rtnl) = Rtnl::open(self.stack.as_ref(), &halt)
+            && let Ok(index) = rtnl.index(name)
+        {
+            let mac = Some(self.names.mac(name));
+            let _ = rtnl.set_link(index, &LinkChange { mac, ..LinkChange::default() });
+        }
+        Ok(())
     }
 
     fn stop(&self) {

@@ -56,7 +56,7 @@ pub(crate) fn configure(
                 let source: Arc<dyn Source> = Arc::clone(keeper) as _;
                 keeper.attach(reactor.handle(&source));
             }
-            Ok(Arc::new(Managed::new(stack, keeper, resolver)))
+            Ok(Arc::new(Managed::new(stack, keeper, resolver, plan.names.clone())))
         }
         Err(error) => {
             halt.stop();

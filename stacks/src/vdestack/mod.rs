@@ -12,6 +12,7 @@ mod vnet;
 
 use std::{os::fd::AsFd, sync::Arc};
 
+use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     module::MountError,
@@ -25,12 +26,16 @@ use helper::Helper;
 use pump::Pump;
 use tree::NamespaceTree;
 
+/// The longest name of an interface (`IFNAMSIZ`, without the NUL).
+const LONGEST_NAME: usize = 15;
+
 /// A namespace and what joins it to its network.
 #[derive(Debug)]
 pub(crate) struct VdeStack {
+    reactor: Reactor,
     helper: Arc<Helper>,
-    pumps: Vec<Arc<Pump>>,
-    /// How many sockets the namespace has by itself.
+    pumps: Mutex<Vec<Arc<Pump>>>,
+    /// How many sockets the namespace has by itself, beside those of the taps.
     idle: usize,
 }
 
@@ -41,25 +46,18 @@ impl VdeStack {
         links: Vec<(InterfacePlan, Arc<dyn Transport>)>,
     ) -> Result<Self, MountError> {
         let helper = Arc::new(Helper::start()?);
-        let mut stack = Self { helper, pumps: Vec::new(), idle: 0 };
-        for (link, transport) in links {
-            let pump = stack.join(reactor, &link.name, transport)?;
-            stack.pumps.push(pump);
-        }
+        let pumps = Mutex::default();
+        let mut stack = Self { reactor: reactor.clone(), helper, pumps, idle: 0 };
         stack.idle = stack.sockets();
+        links.into_iter().try_for_each(|(link, transport)| stack.join(&link.name, transport))?;
         Ok(stack)
     }
 
     /// Makes an interface on a network.
-    fn join(
-        &self,
-        reactor: &Reactor,
-        name: &str,
-        transport: Arc<dyn Transport>,
-    ) -> Result<Arc<Pump>, MountError> {
+    fn join(&self, name: &str, transport: Arc<dyn Transport>) -> Result<(), MountError> {
         let pump = Arc::new(Pump::new(transport, self.helper.tap(name)?));
         let source: Arc<dyn Source> = Arc::clone(&pump) as Arc<dyn Source>;
-        pump.attach(reactor.handle(&source)).map_err(|error| {
+        pump.attach(self.reactor.handle(&source)).map_err(|error| {
             MountError::new(
                 Errno::from_io(&error),
                 format!("vdestack: cannot watch the tap: {error}"),
@@ -67,7 +65,25 @@ impl VdeStack {
         })?;
         // Addresses are to be of use at once: no wait for the detection of duplicates.
         let _ = self.helper.write(&format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), b"0");
-        Ok(pump)
+        self.pumps.lock().push(pump);
+        Ok(())
+    }
+
+    /// How many taps the namespace has; of those that were removed nothing is kept.
+    fn taps(&self) -> usize {
+        let mut pumps = self.pumps.lock();
+        pumps.retain(|pump| !pump.is_gone());
+        pumps.len()
+    }
+
+    /// A name for an interface that has been given none.
+    fn free_name(&self) -> String {
+        let taken = |name: &String| {
+            let path = format!("/sys/class/net/{name}");
+            self.helper.open(&path, libc::O_PATH).is_ok()
+        };
+        let mut names = (0..).map(|number| format!("vde{number}"));
+        names.find(|name| !taken(name)).unwrap_or_default()
     }
 
     /// How many connections say goodbye for a socket that is closed: the kernel counts them as
@@ -131,8 +147,23 @@ impl NetStack for VdeStack {
         Some(Arc::new(NamespaceTree::new(Arc::clone(&self.helper), "/sys/class/net")))
     }
 
+    fn add_interface(&self, name: &str, vnl: &str) -> Result<(), MountError> {
+        let name = if name.is_empty() { self.free_name() } else { name.to_owned() };
+        if name.len() > LONGEST_NAME || name.contains(['/', ' ', ':']) {
+            let reason = format!("{name}: not an interface name (1 to 15 characters)");
+            return Err(MountError::new(Errno::EINVAL, reason));
+        }
+        if self.helper.open(&format!("/sys/class/net/{name}"), libc::O_PATH).is_ok() {
+            return Err(MountError::new(Errno::EEXIST, format!("{name}: there is one already")));
+        }
+        let transport = vdeplug::open(vnl, &format!("umvu {name}"))
+            .map_err(|error| MountError::new(Errno(error.errno()), error.to_string()))?;
+        self.taps();
+        self.join(&name, transport)
+    }
+
     fn stop(&self) {
-        for pump in &self.pumps {
+        for pump in self.pumps.lock().iter() {
             pump.stop();
         }
         self.helper.stop();
@@ -141,7 +172,7 @@ impl NetStack for VdeStack {
     fn users(&self) -> usize {
         // The kernel counts a socket for some milliseconds after it was closed.
         const LOOKS: usize = 10;
-        let count = || self.sockets().saturating_sub(self.idle + self.orphans());
+        let count = || self.sockets().saturating_sub(self.idle + self.taps() + self.orphans());
         for _ in 0..LOOKS {
             if count() == 0 {
                 return 0;

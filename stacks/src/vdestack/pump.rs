@@ -37,6 +37,8 @@ struct State {
     to_tap: VecDeque<Frame>,
     to_net: Vec<Frame>,
     buffer: Vec<u8>,
+    /// Whether the tap is no interface any more.
+    gone: bool,
     /// Whether the tap has been told that it has no carrier.
     silent: bool,
 }
@@ -82,6 +84,11 @@ impl Pump {
         drop(transport);
     }
 
+    /// Whether its interface was removed; then it has left the network.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state.lock().gone
+    }
+
     fn take_from_tap(&self, state: &mut State) -> bool {
         for _ in 0..BURST {
             let mut head = [0; vnet::LENGTH];
@@ -92,6 +99,11 @@ impl Pump {
                     state.to_net.extend(vnet::read(head, bytes));
                 }
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EBADFD) => {
+                    // The interface was removed.
+                    state.gone = true;
+                    return false;
+                }
                 // The interface is down, or there is nothing.
                 Err(_) => return false,
             }
@@ -135,6 +147,11 @@ impl Source for Pump {
     fn run(&self, _ready: Ready) {
         let mut state = self.state.lock();
         let Some(transport) = state.transport.clone() else { return };
+        if state.gone {
+            state.transport = None;
+            state.watches.clear();
+            return;
+        }
         let more = self.take_from_tap(&mut state) | self.give_to_tap(&*transport, &mut state);
         if !state.to_net.is_empty() {
             transport.send(&mut state.to_net);
@@ -142,6 +159,7 @@ impl Source for Pump {
         // May lose or find the far end.
         let due = transport.tick(std::time::Instant::now());
         self.pass_the_carrier_on(transport.carrier(), &mut state);
+        let more = more || state.gone;
         drop(state);
         let Some(handle) = self.handle.get() else { return };
         if let Some(at) = due {

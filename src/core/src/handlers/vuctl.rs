@@ -1,9 +1,9 @@
 //! `vuctl`: information about the view, its name, debug tags.
 
 use umvu_abi::{Errno, vu};
-use umvu_tracer::api::{Action, Call, Reply};
+use umvu_tracer::api::{Action, Call, Reply, SlowHandler};
 
-use super::vu::{UNKNOWN, text_out};
+use super::vu::{UNKNOWN, report, text_out};
 use crate::{Core, debug::Tags, guest};
 
 pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
@@ -42,8 +42,27 @@ pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
             let stack = core.tasks.get(call.tid()).stack(call.int(1));
             text_out(call, stack.as_ref().map_or("", |mount| &mount.target), 2, 3)
         }
+        vu::VUCTL_ADD_LINK => add_link(core, call),
         _ => UNKNOWN.into(),
     }
+}
+
+/// Adds an interface to the caller's stack; opening its network may take a while.
+fn add_link(core: &Core, call: &Call) -> Action {
+    let words =
+        guest::read_text(call, 1, 64).and_then(|name| Ok((name, guest::read_text(call, 2, 4096)?)));
+    let (name, vnl) = match words {
+        Ok(words) => words,
+        Err(errno) => return errno.into(),
+    };
+    let Some(mount) = core.tasks.get(call.tid()).stack(libc::AF_NETLINK) else {
+        return report(core, call, Err(Errno::EOPNOTSUPP.into()));
+    };
+    let Some(core) = core.shared() else { return Errno::EIO.into() };
+    let call = call.clone();
+    Action::Slow(SlowHandler(Box::new(move || {
+        report(&core, &call, mount.stack().add_interface(&name, &vnl))
+    })))
 }
 
 /// Uses the tags of the view, or those of the thread when argument `local` is not 0.
