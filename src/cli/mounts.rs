@@ -24,7 +24,7 @@ pub(super) fn mount_command() -> Command {
                 .short('t')
                 .long("types")
                 .value_name("TYPE")
-                .help("The type, for instance vunetioth, vunetsmoltcp, vunetvdestack"),
+                .help("The type, for instance vunetioth, vunetsmoltcp, vufusemem, mountreal"),
         )
         .arg(flag("read-only", 'r', "Mount read-only (the same as -o ro)"))
         .arg(flag("read-write", 'w', "Mount read-write (the default)").visible_alias("rw"))
@@ -39,7 +39,7 @@ pub(super) fn mount_command() -> Command {
 pub(super) fn umount_command() -> Command {
     Command::new("vuumount")
         .about("Unmount from the umvu view")
-        .arg(flag("force", 'f', "Close the sockets that still use it (MNT_FORCE)"))
+        .arg(flag("force", 'f', "Take it away from those that still use it (MNT_FORCE)"))
         .arg(flag("detach-loop", 'd', "Detach now, clean up when no longer busy (MNT_DETACH)"))
         .arg(Arg::new("target").required(true).help("The mount point"))
 }

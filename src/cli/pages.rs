@@ -28,6 +28,7 @@ const SECTIONS: &[(&str, &[Section])] = &[
         &[
             ("STACKS AND NETWORKS", include_str!("pages/vumount-stacks.roff")),
             ("PLUGINS", include_str!("pages/vumount-plugins.roff")),
+            ("FILES AND DEVICES", include_str!("pages/vumount-files.roff")),
             ("EXIT STATUS", OUTSIDE),
             ("EXAMPLES", include_str!("pages/vumount-examples.roff")),
         ],

@@ -26,6 +26,10 @@ impl Module for MountReal {
         &["mountreal"]
     }
 
+    fn bind_type(&self) -> Option<&'static str> {
+        Some("mountreal")
+    }
+
     fn mount_over(
         &self,
         request: &MountRequest,

@@ -113,6 +113,11 @@ pub trait Module: Send + Sync + fmt::Debug {
         self.mount(request)
     }
 
+    /// The file-system type that a bind mount (`MS_BIND`) becomes, if the module makes them.
+    fn bind_type(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What is mounted as soon as the module is loaded, in this order.
     fn standing(&self) -> &'static [Standing] {
         &[]

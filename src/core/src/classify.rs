@@ -113,10 +113,6 @@ pub const PASSED: &[(&str, &[&str])] = &[
         "delete_module", "kexec_load", "kexec_file_load", "quotactl", "quotactl_fd", "vhangup",
         "pivot_root", "chroot", "fanotify_mark",
     ]),
-    ("namespaces and the kernel's own mounts: what the kernel shows there stays the kernel's", &[
-        "open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig",
-        "fsmount", "fspick", "mount_setattr", "statmount", "listmount",
-    ]),
     ("paths of the kernel only: a virtual path is ENOENT there", &[
         "inotify_add_watch", "name_to_handle_at", "open_by_handle_at", "uselib", "setxattrat",
         "getxattrat", "listxattrat", "removexattrat", "file_getattr", "file_setattr",

@@ -246,6 +246,11 @@ impl View {
         self.available.iter().any(|module| belongs(module.as_ref(), fstype))
     }
 
+    /// The type that a bind mount becomes, if a module that makes them is loaded.
+    pub(crate) fn bind_type(&self) -> Option<&'static str> {
+        self.loaded.read().iter().find_map(|one| one.module.bind_type())
+    }
+
     /// Mounts what needs nothing of the tree of files. Errors: as [`View::mount_over`].
     pub fn mount(&self, request: MountRequest) -> Result<(), MountError> {
         let nowhere: Arc<dyn Outside> = Arc::new(Nowhere);

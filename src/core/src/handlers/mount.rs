@@ -18,7 +18,7 @@ use umvu_tracer::api::{Action, Call, SlowHandler};
 use super::vu::{outcome, report};
 use crate::{
     Core,
-    dispatch::{Row, always},
+    dispatch::{Row, always, refused},
     files::{MountedFiles, waits, whole::View},
     guest,
     paths::lexical::below,
@@ -29,10 +29,31 @@ const PATH_LIMIT: usize = 4096;
 const DATA_LIMIT: usize = 4096;
 
 pub(crate) fn rows() -> Vec<Row> {
-    vec![
-        always("mount", mount, "types of loaded modules; others are the kernel's"),
+    let mut rows = vec![
+        always(
+            "mount",
+            mount,
+            "types of loaded modules, MS_RDONLY, MS_BIND, MS_REMOUNT; others are the kernel's",
+        ),
         always("umount2", umount, "virtual mounts, MNT_FORCE, MNT_DETACH; others are the kernel's"),
-    ]
+    ];
+    // The newer interface has no place for types of modules: util-linux falls back to mount(2).
+    rows.extend(
+        [
+            "open_tree",
+            "open_tree_attr",
+            "move_mount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+            "mount_setattr",
+            "statmount",
+            "listmount",
+        ]
+        .map(|name| refused(name, "programs fall back to mount(2) and /proc/self/mountinfo")),
+    );
+    rows
 }
 
 fn mount(core: &Core, call: &Call) -> Action {
@@ -40,7 +61,12 @@ fn mount(core: &Core, call: &Call) -> Action {
     if flags & libc::MS_REMOUNT != 0 {
         return remount(core, call);
     }
-    let fstype = match guest::read_optional_text(call, 2, PATH_LIMIT) {
+    let bind = core.view.bind_type().filter(|_| flags & libc::MS_BIND != 0);
+    let fstype = match bind {
+        Some(bind) => Ok(bind.to_owned()),
+        None => guest::read_optional_text(call, 2, PATH_LIMIT),
+    };
+    let fstype = match fstype {
         Ok(fstype) => fstype,
         Err(errno) => return errno.into(),
     };
