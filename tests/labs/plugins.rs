@@ -364,6 +364,38 @@ fn a_plugin_is_configured_by_its_own_netlink() {
 }
 
 #[test]
+fn the_smoltcp_plugin_is_a_stack_here_too() {
+    let test = std::env::current_exe().expect("procfs");
+    let plugin = test.with_file_name("libioth_smoltcp.so");
+    let script = format!(
+        "PLUGIN={}\n{}",
+        plugin.display(),
+        r#"
+        mount -o switch://$W/sw,ip=10.9.0.1/24 smoltcp /dev/net/s
+        on() { stack=$1; shift; vustack /dev/net/$stack "$@"; }
+        seq 1 40000 >$W/numbers; cd $W
+        for own in 2 3; do
+            [ $own = 2 ] && file=ioth_smoltcp.so || file=ioth_smoltcp-r.so
+            cp $PLUGIN $W/$file
+            mount -o vde://$W/sw,ip=10.9.0.$own/24 $W/$file /dev/net/p
+            on p ip -o addr show dev vde0 scope global | grep -o 'inet [^ ]*'
+            on p ping -q -c 2 -i 0.2 10.9.0.1 | grep -o '.* received'
+            on s ping -q -c 2 -i 0.2 10.9.0.$own | grep -o '.* received'
+            on p python3 -m http.server --bind 10.9.0.$own 80 >/dev/null 2>&1 & pid=$!
+            until on s curl -s -m 20 -o copy http://10.9.0.$own/numbers; do sleep 0.2; done
+            cmp copy numbers && echo same
+            pkill -P $pid; kill $pid; wait $pid 2>/dev/null
+            until_ok vuumount /dev/net/p
+        done"#
+    );
+    let one = |own| {
+        let pings = "2 packets transmitted, 2 received\n".repeat(2);
+        format!("inet 10.9.0.{own}/24\n{pings}same\n")
+    };
+    prints(Place::Armed, &script, &[one(2), one(3)].concat());
+}
+
+#[test]
 fn libvdestack_gives_sockets_of_the_kernel_or_bridged_ones() {
     // With `counted` the plugin wants its own close called, so that its sockets are bridged.
     let script = r#"
