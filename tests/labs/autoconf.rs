@@ -166,6 +166,8 @@ fn several_interfaces_are_made_and_configured_at_once() {
 #[test]
 fn debians_clients_run_on_a_stack() {
     let script = r#"
+        # dhclient goes on in the background, and writes its number there.
+        stop() { until_ok test -s "$1"; kill "$(cat "$1")"; }
         serve_dnsmasq
         before=$(cat /etc/resolv.conf)
         client $stack eth || exit 1
@@ -174,10 +176,10 @@ fn debians_clients_run_on_a_stack() {
         $C getent hosts web.lab.test; $C ip addr flush dev vde0
         $C timeout 60 dhclient -1 -lf "$W/c4" -pf "$W/pid4" vde0 >/dev/null 2>&1 || exit 4
         $C ip -4 -o addr show dev vde0 | grep -c 'inet 10.0.0.'; $C grep nameserver /etc/resolv.conf
-        kill "$(cat "$W/pid4")"; $C ip link set vde0 down; $C ip link set vde0 up
+        stop "$W/pid4"; $C ip link set vde0 down; $C ip link set vde0 up
         $C timeout 60 dhclient -6 -1 -lf "$W/c6" -pf "$W/pid6" vde0 >/dev/null 2>&1 || exit 3
         $C ip -6 -o addr show dev vde0 | grep -cE 'fd00::[56][0-9a-f]/128'
-        kill "$(cat "$W/pid6")"
+        stop "$W/pid6"
         [ "$(cat /etc/resolv.conf)" = "$before" ] && echo "the host's is as it was"
     "#;
     let wanted = "1\ndomain lab.test\nnameserver 10.0.0.1\n10.0.0.1        web.lab.test\n1\n\
