@@ -160,6 +160,8 @@ impl Source for Pump {
         let due = transport.tick(std::time::Instant::now());
         self.pass_the_carrier_on(transport.carrier(), &mut state);
         let more = more || state.gone;
+        // Before the lock is given up: who stops the pump has the last one, and leaves by that.
+        drop(transport);
         drop(state);
         let Some(handle) = self.handle.get() else { return };
         if let Some(at) = due {
