@@ -81,6 +81,11 @@ def content():
     os.posix_fallocate(fd, 0, 1 << 21)
     print("allocated", os.fstat(fd).st_size, os.stat("hole").st_size)
     os.close(fd)
+    with open("grown", "wb") as file:
+        file.truncate(1 << 20)
+        file.flush()
+        os.pwrite(file.fileno(), b"more", 1 << 20)
+    print("grown", os.stat("grown").st_size, open("grown", "rb").read()[-5:])
     big = bytes(range(256)) * 4096
     with open("big", "wb") as file:
         file.write(big)

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{FileSystem, Node};
+use super::{Caller, FileSystem, Handle, Node};
 use crate::Errno;
 
 /// A place in the tree of files, as a file system.
@@ -41,6 +41,14 @@ pub trait Outside: Send + Sync + fmt::Debug {
     /// Opens the file or device at an absolute path as the caller of mount(2).
     /// Errors: those of open(2).
     fn backing(&self, path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, Errno>;
+
+    /// The handle of the device, or other file whose data is direct, that the caller of mount(2) has
+    /// open at a descriptor: what [`FileSystem::open`] or [`Device::open`](super::Device::open) has
+    /// returned. Errors: `EBADF`; `EINVAL` for any other file.
+    fn handle(&self, descriptor: i32) -> Result<Handle, Errno>;
+
+    /// Who has called mount(2).
+    fn caller(&self) -> Caller;
 
     /// An absolute path for what the caller of mount(2) has named relative to where it is.
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;

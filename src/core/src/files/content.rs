@@ -459,6 +459,10 @@ fn each_block(
         };
         let index = usize::try_from(data.max(at)).unwrap_or(0) / BLOCK;
         let start = index as u64 * BLOCK as u64;
+        // The file may have grown meanwhile.
+        if start >= size {
+            break;
+        }
         let length = usize::try_from((size - start).min(BLOCK as u64)).unwrap_or(BLOCK);
         let mut got = 0;
         while got < length {

@@ -51,6 +51,14 @@ impl Outside for Nowhere {
         Err(Errno::ENOENT)
     }
 
+    fn handle(&self, _: i32) -> Result<Handle, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn caller(&self) -> Caller {
+        Caller::root()
+    }
+
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         Ok(path.to_vec())
     }
@@ -126,6 +134,18 @@ impl Outside for View {
             Place::Vacant(_) | Place::Missing(_) => Err(Errno::ENOENT),
             _ => Err(Errno::EISDIR),
         }
+    }
+
+    fn handle(&self, descriptor: i32) -> Result<Handle, Errno> {
+        let link = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.tid));
+        let link = link.map_err(|_| Errno::EBADF)?;
+        let held = self.moment.core()?.objects.stands_for(link.as_os_str().as_encoded_bytes());
+        held.ok_or(Errno::EINVAL)??.direct.ok_or(Errno::EINVAL)
+    }
+
+    fn caller(&self) -> Caller {
+        let core = self.moment.core().ok().filter(|_| self.tid.0 != 0);
+        core.map_or_else(Caller::root, |core| core.paths.caller(self.tid))
     }
 
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {

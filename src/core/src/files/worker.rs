@@ -8,6 +8,7 @@
 use std::{
     io,
     os::fd::{AsFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
 };
@@ -16,6 +17,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
+
+use umvu_abi::Errno;
 
 use super::{Inode, Objects, waits};
 
@@ -111,16 +114,24 @@ fn closed(objects: &Arc<Objects>, number: u64) {
 
 /// Does something with an inode, on a thread of its own when it may wait.
 fn with_patience(inode: &Arc<Inode>, work: impl FnOnce(&Arc<Inode>) + Send + 'static) {
-    if !inode.files.traits.may_wait || waits::may_wait().is_ok() {
-        return work(inode);
-    }
     let inode = Arc::clone(inode);
-    let work = move || waits::patiently(|| work(&inode));
+    let patient = inode.files.traits.may_wait && waits::may_wait().is_err();
+    // What a file system does wrong must not end this thread, which serves all of them.
+    let work = move || {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&inode)));
+        if done.is_err() {
+            complain(&inode, Errno::EIO);
+        }
+    };
+    if !patient {
+        return work();
+    }
+    let work = move || waits::patiently(work);
     // Without a thread what was written stays in the cache until the next attempt.
     let _ = thread::Builder::new().name("umvu-flush".to_owned()).spawn(work);
 }
 
-fn complain(inode: &Inode, errno: umvu_abi::Errno) {
+fn complain(inode: &Inode, errno: Errno) {
     let path = inode.path();
     tracing::warn!("{}: what was written is lost: {errno}", String::from_utf8_lossy(&path));
 }
