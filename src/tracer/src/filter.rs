@@ -138,7 +138,7 @@ pub(crate) fn waits(subscriptions: &[Subscription]) -> Vec<i64> {
 
 /// The filter that is added to a watched process. A second filter cannot have a listener, so it
 /// stops its guest; what the armed filter notifies as well is notified.
-pub(crate) fn watching(numbers: &[i64]) -> Vec<Instruction> {
+pub(crate) fn watching(numbers: &[i64], subscriptions: &[Subscription]) -> Vec<Instruction> {
     let mut program = vec![
         op(LOAD, ARCH_AT),
         jump(JUMP_EQ, arch::AUDIT_ARCH, 1, 0),
@@ -146,8 +146,16 @@ pub(crate) fn watching(numbers: &[i64]) -> Vec<Instruction> {
         op(LOAD, NUMBER_AT),
     ];
     for number in numbers {
-        program.push(jump(JUMP_EQ, u32::try_from(*number).unwrap_or(u32::MAX), 0, 1));
-        program.push(op(RETURN, TRACE));
+        // A path that a guest has judged itself is no matter of descriptors.
+        let judged = subscriptions.iter().any(|row| row.number == *number && row.path.is_some());
+        let mut body = Vec::new();
+        if let Some(shortcut) = arch::shortcut().filter(|_| judged) {
+            body.extend(unless_at(shortcut.allowed));
+        }
+        body.push(op(RETURN, TRACE));
+        let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+        program.push(jump(JUMP_EQ, u32::try_from(*number).unwrap_or(u32::MAX), 0, skip));
+        program.append(&mut body);
     }
     program.push(op(RETURN, ALLOW));
     program

@@ -143,8 +143,8 @@ impl Tracer {
             },
             armed_filter: filter::armed(&rows),
             watching: [Watch::Looks, Watch::Data]
-                .map(|watch| filter::watching(&filter::watched(&rows, watch))),
-            waiting_filter: filter::watching(&filter::waits(&rows)),
+                .map(|watch| filter::watching(&filter::watched(&rows, watch), &rows)),
+            waiting_filter: filter::watching(&filter::waits(&rows), &rows),
             waits: filter::waits(&rows),
             executing: HashMap::new(),
             restartable: never_interrupted.map(|row| row.number).collect(),
