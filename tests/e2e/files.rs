@@ -46,6 +46,11 @@ fn files_in_memory_are_as_on_linux() {
 }
 
 #[test]
+fn file_systems_that_wait_are_as_on_linux() {
+    compare("vu_insmod vufuse && vumount -t vufusemem -o mode=755,waits none $M; D=$M");
+}
+
+#[test]
 fn the_whole_tree_is_there_again_in_unreal() {
     compare("vu_insmod unreal; D=/unreal$R");
 }

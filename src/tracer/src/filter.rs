@@ -37,6 +37,9 @@ const TRACE: u32 = libc::SECCOMP_RET_TRACE;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// Numbers from here on, as unsigned, are the VU calls.
 const VU_RANGE: u32 = 0xffff_ff00;
+/// Numbers from here on, far above the kernel's and below those of x32, stand for others.
+const STAND_INS: u32 = 0x2000_0000;
+const STAND_INS_LIMIT: usize = 4096;
 /// clone(2) of i386 and of arm; clone3(2) has one number everywhere.
 const FOREIGN_CLONE: u32 = 120;
 const NUMBER_AT: u32 = 0;
@@ -98,13 +101,10 @@ pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
         // Refused as well, but with a line in the log.
         op(RETURN, NOTIFY),
         op(LOAD, NUMBER_AT),
-        jump(JUMP_GE, VU_RANGE, 0, 1),
+        // The VU calls, x32's, and those that stand for others.
+        jump(JUMP_GE, STAND_INS, 0, 1),
         op(RETURN, NOTIFY),
     ];
-    if let Some(bit) = arch::FOREIGN_NUMBER_BIT {
-        program.push(jump(JUMP_SET, bit, 0, 1));
-        program.push(op(RETURN, NOTIFY));
-    }
     tree(&rows, &mut program);
     program
 }
@@ -162,16 +162,15 @@ pub(crate) fn watching(numbers: &[i64], subscriptions: &[Subscription]) -> Vec<I
 }
 
 /// The number that stands for the watched call at this place while it is passed on to the listener:
-/// one of those that every armed filter notifies, and no VU call.
+/// every armed filter notifies it. It cannot be negative: that would skip the call.
 pub(crate) fn stand_in(place: usize) -> Option<i64> {
-    let number = i64::from(VU_RANGE.cast_signed()) + i64::try_from(place).ok()?;
-    (number < -16).then_some(number)
+    Some(i64::from(STAND_INS) + i64::try_from(place).ok()?)
 }
 
 /// The place of the call that a number stands in for.
 pub(crate) fn stood_for(number: i64) -> Option<usize> {
-    let place = usize::try_from(number - i64::from(VU_RANGE.cast_signed())).ok()?;
-    (number < -16).then_some(place)
+    let place = number - i64::from(STAND_INS);
+    usize::try_from(place).ok().filter(|place| *place < STAND_INS_LIMIT)
 }
 
 /// A binary search by number; leaves hold up to four rows.

@@ -2,7 +2,8 @@
 //!
 //! `vumount -t vufusemem [-o size=N,inodes=N,mode=M,uid=U,gid=G] none /mnt`: as tmpfs(5). Hard links,
 //! holes, extended attributes, `O_TMPFILE`, exchange and no-replace renames; `ENOSPC` when `size` or
-//! `inodes` is used up.
+//! `inodes` is used up. With `waits` each call is made on a thread of its own, as for a file system that
+//! waits for guests: to try that path.
 
 mod data;
 mod inode;
@@ -15,7 +16,7 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Seek,
-        StatFs,
+        StatFs, Traits,
     },
     module::{MountError, MountRequest},
 };
@@ -38,16 +39,19 @@ pub fn mount(request: &MountRequest) -> Result<Arc<dyn FileSystem>, MountError> 
     let size = options.size("size")?;
     let inodes = options.size("inodes")?;
     let mode = options.number("mode", 8)?.unwrap_or(0o1777);
+    let waits = options.flag("waits");
     let owner = [options.number("uid", 10)?, options.number("gid", 10)?];
     options.finish()?;
     let root = Inode::directory(libc::S_IFDIR | mode & 0o7777, owner.map(|id| id.unwrap_or(0)));
-    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)) }))
+    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)), waits }))
 }
 
 /// The file system.
 #[derive(Debug)]
 pub struct Memory {
     tree: Mutex<Tree>,
+    /// Whether it is treated as one whose calls may wait, which it never does: to try that.
+    waits: bool,
 }
 
 impl Memory {
@@ -55,7 +59,7 @@ impl Memory {
     #[must_use]
     pub fn unlimited() -> Self {
         let root = Inode::directory(libc::S_IFDIR | 0o1777, [0, 0]);
-        Self { tree: Mutex::new(Tree::new(root, None, None)) }
+        Self { tree: Mutex::new(Tree::new(root, None, None)), waits: false }
     }
 }
 
@@ -66,6 +70,10 @@ fn entry(tree: &mut Tree, node: u64) -> Result<Entry, Errno> {
 }
 
 impl FileSystem for Memory {
+    fn traits(&self) -> Traits {
+        Traits { may_wait: self.waits, ..Traits::default() }
+    }
+
     fn lookup(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
         let mut tree = self.tree.lock();
         let node = tree.directory(parent.0)?.get(name).copied().ok_or(Errno::ENOENT)?;

@@ -81,7 +81,7 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// Finds a name. Errors: `ENOENT`, `ENOTDIR`.
     fn lookup(&self, caller: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno>;
 
-    /// Drops so many references: at none, the node may be forgotten, and its content when it has
+    /// Drops so many references. Must not wait. At none, the node may be forgotten, and its content when it has
     /// no name any more.
     fn forget(&self, _node: Node, _count: u64) {}
 
@@ -228,7 +228,7 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Nobody has the file open by this handle any more.
+    /// Nobody has the file open by this handle any more. Must not wait.
     fn release(&self, _node: Node, _handle: Handle) {}
 
     /// fsync(2), fdatasync(2).
