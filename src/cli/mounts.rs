@@ -66,6 +66,9 @@ pub(super) fn mount(matches: &ArgMatches) -> u8 {
     let (source, target) = (word("source"), word("directory"));
     match vucalls::mount(source, target, word("types"), flags, &data) {
         Ok(()) => {
+            if let Some(notice) = vucalls::last_error() {
+                output::complain(&notice);
+            }
             if matches.get_flag("verbose") {
                 output::complain(&format!("vumount: {source} mounted on {target}"));
             }

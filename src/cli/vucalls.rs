@@ -84,7 +84,7 @@ fn msocket(stack: &str, family: i32, kind: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(number, stack.as_ptr(), family, kind, 0) }).map(|_| ())
 }
 
-/// The reason of this thread's last failed call, if the hypervisor gave one.
+/// The reason of this thread's last failed call, or the notice of a mount, if the hypervisor gave one.
 #[must_use]
 pub fn last_error() -> Option<String> {
     copy_out(vu::VUCTL_LAST_ERROR, None).ok().filter(|reason| !reason.is_empty())

@@ -75,7 +75,7 @@ impl Task {
         };
     }
 
-    /// Keeps the reason of the last failure for `VUCTL_LAST_ERROR`; empty clears it.
+    /// Keeps the reason of the last failure, or the notice of a mount, for `VUCTL_LAST_ERROR`; empty clears it.
     pub fn set_last_error(&self, reason: impl Into<String>) {
         *self.last_error.lock() = reason.into();
     }

@@ -81,8 +81,8 @@ pub trait Device: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Answers ioctl(2). `argument` holds what the request's number says it reads, or 8 bytes at
-    /// the pointer for the old requests that do not say; what it holds afterwards is written back.
+    /// Answers ioctl(2). `argument` holds what the request's number says it reads, or up to 16 bytes
+    /// at the pointer for the old requests that do not say; what it holds afterwards is written back.
     /// Errors: `ENOTTY`.
     fn ioctl(
         &self,

@@ -27,6 +27,16 @@ pub trait Backing: Send + Sync + fmt::Debug {
 
     /// Brings what was written to where it lasts. Errors: `EIO`.
     fn flush(&self) -> Result<(), Errno>;
+
+    /// Gives space back: what is there reads as zeros afterwards. Errors: `EOPNOTSUPP`.
+    fn discard(&self, _offset: u64, _length: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether calls may wait for guests or for the network.
+    fn may_wait(&self) -> bool {
+        false
+    }
 }
 
 /// The tree of files as it was before the mount that is being made, and what else the core gives.
@@ -52,4 +62,7 @@ pub trait Outside: Send + Sync + fmt::Debug {
 
     /// An absolute path for what the caller of mount(2) has named relative to where it is.
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
+
+    /// Tells the user who mounts one line, though the mount succeeds.
+    fn notice(&self, _line: &str) {}
 }

@@ -12,6 +12,9 @@ use umvu_abi::{
 
 use parking_lot::Mutex;
 
+const BLKDISCARD: u32 = 0x1277;
+const BLKZEROOUT: u32 = 0x127f;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Owner {
     mode: Option<u32>,
@@ -117,6 +120,30 @@ impl FileSystem for DeviceFiles {
 
     fn fsync(&self, node: Node, _: Handle, _: bool) -> Result<(), Errno> {
         self.device.flush(Self::sub(node))
+    }
+
+    fn fallocate(
+        &self,
+        node: Node,
+        _: Handle,
+        mode: i32,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // As the kernel does it for a block device.
+        let request = match mode {
+            PUNCH => BLKDISCARD,
+            libc::FALLOC_FL_ZERO_RANGE => BLKZEROOUT,
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        let mut range = [offset.to_ne_bytes(), length.to_ne_bytes()].concat();
+        let told = self.device.ioctl(&Caller::root(), Self::sub(node), request, &mut range);
+        match told {
+            Ok(_) => Ok(()),
+            Err(Errno::ENOTTY) => Err(Errno::EOPNOTSUPP),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn seek(&self, node: Node, _: Handle, _: u64, _: Seek) -> Result<u64, Errno> {

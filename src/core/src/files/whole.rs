@@ -160,6 +160,12 @@ impl Outside for View {
         let cwd = locate::stands_for(&core, &link).unwrap_or(Ok(link))?;
         Ok(join(&cwd, path))
     }
+
+    fn notice(&self, line: &str) {
+        if let Ok(core) = self.moment.core() {
+            core.tasks.get(self.tid).set_last_error(line);
+        }
+    }
 }
 
 #[derive(Debug)]

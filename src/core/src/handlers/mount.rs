@@ -84,9 +84,11 @@ fn mount(core: &Core, call: &Call) -> Action {
     Action::Slow(SlowHandler(Box::new(move || {
         waits::patiently(|| {
             let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
+            core.tasks.get(call.tid()).set_last_error("");
             let result = core.mount(request, call.tid(), call.guest.cwd_link().ok());
             core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
-            report(&core, &call, result)
+            // A notice of the module stays when all is well.
+            if result.is_ok() { Action::value(0) } else { report(&core, &call, result) }
         })
     })))
 }

@@ -332,7 +332,7 @@ pub(crate) fn control(core: &Core, call: &Call) -> Option<Action> {
 /// Requests that the kernel answers for any descriptor: `FIOCLEX`, `FIONCLEX`, `FIONBIO`, `FIOASYNC`.
 const OF_DESCRIPTORS: [u32; 4] = [0x5451, 0x5450, 0x5421, 0x5452];
 /// How much an old request, whose number tells no size, may read and write.
-const OLD_ARGUMENT: usize = 8;
+const OLD_ARGUMENT: usize = 16;
 
 fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
     let request = u32::try_from(call.syscall.args[1] & 0xffff_ffff).unwrap_or(0);
@@ -342,9 +342,14 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
     let size = usize::try_from(request >> 16 & 0x3fff).unwrap_or(0);
     let is_old = size == 0;
     let mut argument = vec![0; if is_old { OLD_ARGUMENT } else { size }];
-    let readable = call.guest.read(call.addr(2), &mut argument);
-    if !is_old && request >> 30 & 1 != 0 {
-        readable?;
+    if is_old {
+        // The argument may be no pointer at all.
+        let _ = call.guest.read_some(call.addr(2), &mut argument);
+    } else {
+        let readable = call.guest.read(call.addr(2), &mut argument);
+        if request >> 30 & 1 != 0 {
+            readable?;
+        }
     }
     let before = argument.clone();
     let inode = &held.inode;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use umvu_abi::{
     Errno, Tid,
     files::{Backing, Caller, Data, Handle, Opened, READ, Seek, WRITE},
@@ -59,6 +59,17 @@ impl Backing for Plain {
             None => Ok(self.file.sync_data()?),
         }
     }
+
+    fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let number = |value: u64| i64::try_from(value).map_err(|_| Errno::EINVAL);
+        fallocate(&self.file, flags, number(offset)?, number(length)?)
+            .map_err(|errno| std::io::Error::from(errno).into())
+    }
+
+    fn may_wait(&self) -> bool {
+        self.inode.as_ref().is_some_and(|inode| inode.files.fs.traits().may_wait)
+    }
 }
 
 /// A virtual file whose data is direct: a device, a file that is too large to be kept.
@@ -103,6 +114,15 @@ impl Backing for Direct {
 
     fn flush(&self) -> Result<(), Errno> {
         self.inode.files.fs.fsync(self.inode.node, self.handle, true)
+    }
+
+    fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        self.inode.files.fs.fallocate(self.inode.node, self.handle, mode, offset, length)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.inode.files.fs.traits().may_wait
     }
 }
 
