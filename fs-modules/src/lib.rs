@@ -31,4 +31,5 @@
 pub mod mountreal;
 pub mod options;
 pub mod unreal;
+pub mod vudev;
 pub mod vufuse;

@@ -1,0 +1,95 @@
+//! What a device says it is: the options that all devices share.
+
+use std::os::unix::fs::MetadataExt;
+
+use umvu_abi::{
+    files::{DeviceKind, Looks},
+    module::MountError,
+};
+
+use crate::options::Options;
+
+/// `mode=`, `uid=`, `gid=`, `major=`, `minor=`, and the kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    kind: DeviceKind,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    major: u32,
+    minor: u32,
+}
+
+impl Identity {
+    /// Takes the options out. A device is its user's alone unless they say otherwise.
+    /// Errors: `EINVAL`.
+    pub(super) fn of(options: &mut Options, kind: DeviceKind) -> Result<Self, MountError> {
+        let mut identity = Self { kind, mode: 0o600, uid: 0, gid: 0, major: 0, minor: 0 };
+        // The process itself is the user's.
+        if let Ok(own) = std::fs::metadata("/proc/self") {
+            (identity.uid, identity.gid) = (own.uid(), own.gid());
+        }
+        for (name, kind) in [
+            ("chrdev", DeviceKind::Character),
+            ("char", DeviceKind::Character),
+            ("chr", DeviceKind::Character),
+            ("blkdev", DeviceKind::Block),
+            ("blk", DeviceKind::Block),
+        ] {
+            if options.flag(name) {
+                identity.kind = kind;
+            }
+        }
+        for (name, radix, field) in [
+            ("mode", 8, &mut identity.mode),
+            ("uid", 10, &mut identity.uid),
+            ("gid", 10, &mut identity.gid),
+            ("major", 10, &mut identity.major),
+            ("minor", 10, &mut identity.minor),
+        ] {
+            if let Some(number) = options.number(name, radix)? {
+                *field = number;
+            }
+        }
+        identity.mode &= 0o7777;
+        Ok(identity)
+    }
+
+    /// How a device or sub-device looks: the minor numbers count on.
+    pub(super) fn looks(&self, sub: u32, size: u64) -> Looks {
+        Looks {
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: libc::makedev(self.major, self.minor.wrapping_add(sub)),
+            size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use umvu_abi::module::MountRequest;
+
+    use super::*;
+
+    #[test]
+    fn options_say_what_a_device_is() {
+        let mut options = Options::of(&MountRequest {
+            source: "none".to_owned(),
+            target: "/dev/x".to_owned(),
+            fstype: "vudevnull".to_owned(),
+            flags: 0,
+            data: "mode=0666,uid=7,gid=8,major=3,minor=64,blk".to_owned(),
+            environment: Vec::new(),
+            view: String::new(),
+        });
+        let identity = Identity::of(&mut options, DeviceKind::Character).expect("numbers");
+        options.finish().expect("all are known");
+        let looks = identity.looks(2, 512);
+        assert_eq!((looks.kind, looks.mode), (DeviceKind::Block, 0o666));
+        assert_eq!((looks.uid, looks.gid), (7, 8));
+        assert_eq!(looks.rdev, libc::makedev(3, 66));
+    }
+}

@@ -1,0 +1,106 @@
+//! `vudev`: virtual devices. Each kind has a file of its own; [`disk`] is what the disks share, a
+//! device of blocks over any [`Backing`](umvu_abi::files::Backing).
+
+mod disk;
+mod identity;
+mod ioctl;
+mod null;
+mod ram;
+mod table;
+
+use std::sync::Arc;
+
+use umvu_abi::{
+    Errno,
+    files::{DeviceKind, Outside},
+    module::{Module, MountError, MountRequest, Mounted},
+};
+
+use self::{
+    disk::{Disk, Partitioning},
+    identity::Identity,
+    null::Null,
+    ram::Ram,
+};
+use crate::options::Options;
+
+/// The module.
+#[derive(Debug)]
+pub struct Vudev;
+
+/// The types, for the messages.
+const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx"];
+
+impl Module for Vudev {
+    fn name(&self) -> &'static str {
+        "vudev"
+    }
+
+    fn description(&self) -> &'static str {
+        "vu virtual devices"
+    }
+
+    fn fstypes(&self) -> &'static [&'static str] {
+        TYPES
+    }
+
+    fn mount_over(
+        &self,
+        request: &MountRequest,
+        outside: &Arc<dyn Outside>,
+    ) -> Result<Mounted, MountError> {
+        match request.fstype.as_str() {
+            "vudevnull" => null(request),
+            "vudevramdisk" => ramdisk(request),
+            "vudevpartx" => partitioned(request, outside),
+            other => {
+                let reason = format!("{other}: no such device (there are: {})", TYPES.join(" "));
+                Err(MountError::new(Errno::ENODEV, reason))
+            }
+        }
+    }
+}
+
+fn null(request: &MountRequest) -> Result<Mounted, MountError> {
+    let mut options = Options::of(request);
+    let identity = Identity::of(&mut options, DeviceKind::Character)?;
+    options.finish()?;
+    Ok(Mounted::Device(Arc::new(Null { identity })))
+}
+
+fn ramdisk(request: &MountRequest) -> Result<Mounted, MountError> {
+    let mut options = Options::of(request);
+    let identity = Identity::of(&mut options, DeviceKind::Block)?;
+    let size = options.size("size")?;
+    let has_mbr = options.flag("mbr");
+    options.finish()?;
+    let ram = Ram::new(size)?;
+    if has_mbr {
+        ram.put_mbr()?;
+    }
+    let read_only = request.flags & libc::MS_RDONLY != 0;
+    let disk = Disk::new(Arc::new(ram), identity, read_only, Partitioning::None)?;
+    Ok(Mounted::Device(Arc::new(disk)))
+}
+
+fn partitioned(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
+    let mut options = Options::of(request);
+    let identity = Identity::of(&mut options, DeviceKind::Block)?;
+    options.finish()?;
+    let source = request.source.as_bytes();
+    let wants = request.flags & libc::MS_RDONLY == 0;
+    let (medium, writable) = match outside.backing(source, wants) {
+        // As losetup(8): what cannot be written to can be read.
+        Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if wants => {
+            (outside.backing(source, false), false)
+        }
+        opened => (opened, wants),
+    };
+    let medium =
+        medium.map_err(|errno| MountError::new(errno, format!("{}: {errno}", request.source)))?;
+    let disk = Disk::new(medium, identity, !writable, Partitioning::Table)?;
+    if let Some(notice) = disk.notice() {
+        outside.notice(&notice);
+    }
+    Ok(Mounted::Device(Arc::new(disk)))
+}
