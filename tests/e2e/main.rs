@@ -5,6 +5,7 @@
 
 mod commands;
 mod cost;
+mod devices;
 mod directories;
 mod evasions;
 mod files;

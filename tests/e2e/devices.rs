@@ -1,0 +1,153 @@
+//! Virtual disks, by the distribution's partitioning and mkfs tools; what they have made is judged by
+//! the same tools on the plain image, outside.
+
+use std::{fs, path::Path};
+
+use crate::harness::{INSIDE, Place, run, scratch, succeed};
+
+const TOOLS: &str = "PATH=$PATH:/sbin:/usr/sbin; ";
+
+fn native(script: &str) -> String {
+    succeed(Place::Native, &format!("{TOOLS}{script}"))
+}
+
+fn inside(place: Place, script: &str) -> String {
+    succeed(place, &format!("set -e; {TOOLS}{script}"))
+}
+
+/// Copies a partition out of an image, by MiB, and asks fsck(8) about it.
+fn fsck(image: &Path, first: u64, size: u64, check: &str) {
+    let image = image.display();
+    let script = format!(
+        "dd if={image} of={image}.part bs=1M skip={first} count={size} conv=sparse status=none && \
+         {check} {image}.part && rm {image}.part"
+    );
+    native(&script);
+}
+
+#[test]
+fn a_partitioned_disk_is_made_as_in_the_readme() {
+    for place in INSIDE {
+        let image = scratch("gdisk").join("disk");
+        let script = format!(
+            r#"
+            D={}; vu_insmod vudev; truncate -s 1G $D
+            vumount -t vudevpartx $D /dev/hda 2>&1
+            [ ! -e /dev/hda1 ]
+            printf '%s\n' n '' '' +200M '' n '' '' '' '' p w Y | gdisk /dev/hda | grep successfully
+            cd /dev; ls hda*; stat -c '%A %t:%T' hda1 hda2; cd /
+            mkfs.ext4 -q /dev/hda1; e2fsck -fn /dev/hda1 2>/dev/null | tail -1 | cut -d, -f1
+            mkfs.vfat /dev/hda2 >/dev/null; fsck.vfat -n /dev/hda2 | grep -o '0 files'
+            blockdev --getsize64 /dev/hda1; wc -c < /dev/hda1
+            vuumount /dev/hda; ls /dev/hda1 2>&1 || true
+            "#,
+            image.display()
+        );
+        assert_eq!(inside(place, &script), SESSION, "{place:?}");
+        fsck(&image, 1, 200, "e2fsck -fn");
+        fsck(&image, 201, 822, "fsck.vfat -n");
+        let told = native(&format!("sgdisk -v {}", image.display()));
+        assert!(told.contains("No problems found"), "{told}");
+        fs::remove_file(image).expect("the image is there");
+    }
+}
+
+const SESSION: &str = "Bad MBR signature 0 0\n\
+    The operation has completed successfully.\n\
+    hda\nhda1\nhda2\nbrw------- 0:1\nbrw------- 0:2\n\
+    /dev/hda1: 11/51200 files (0.0% non-contiguous)\n0 files\n209715200\n209715200\n\
+    ls: cannot access '/dev/hda1': No such file or directory\n";
+
+/// Tables of every kind for sfdisk(8), with what it would else choose by chance.
+const TABLES: [&str; 2] = [
+    "label: dos\\nlabel-id: 0x1234\\n,8M,L\\n,,E\\n,8M,S\\n,10M,L\\n,4M,L\\n",
+    "label: gpt\\nlabel-id: 11111111-1111-4111-8111-111111111111\\n\
+     size=10M,type=L,uuid=22222222-2222-4222-8222-222222222222\\n\
+     size=5M,type=S,uuid=33333333-3333-4333-8333-333333333333\\n",
+];
+
+#[test]
+fn a_table_on_a_virtual_disk_is_the_table_on_a_plain_image() {
+    for table in TABLES {
+        let write = |disk: &str| {
+            format!(
+                "printf '{table}' | sfdisk -q --no-tell-kernel {disk} && sfdisk -d {disk} | \
+                 sed s:{disk}:D:"
+            )
+        };
+        let plain = scratch("plain").join("disk");
+        let expected =
+            native(&format!("truncate -s 40M {0}; {1}", plain.display(), write_at(&write, &plain)));
+        for place in INSIDE {
+            // On a disk that is virtual itself.
+            let script = format!(
+                "vu_insmod vudev; vumount -t vudevramdisk -o size=40M,mbr none /dev/rd; \
+                 vumount -t vudevpartx /dev/rd /dev/hd; {}; ls /dev/hd* >&2; cmp /dev/rd {}",
+                write("/dev/hd"),
+                plain.display()
+            );
+            let done = run(place, &format!("set -e; {TOOLS}{script}"));
+            assert_eq!(done.out, expected, "{place:?}\n{}", done.err);
+            let listed: Vec<&str> = done.err.lines().filter(|line| *line != "/dev/hd").collect();
+            let in_table = expected.lines().filter(|line| line.starts_with('D'));
+            let in_table: Vec<String> = in_table
+                .filter_map(|line| Some(format!("/dev/hd{}", line[1..].split(' ').next()?)))
+                .collect();
+            assert_eq!(listed, in_table, "{place:?}");
+            assert_eq!(done.status, Some(0), "{place:?}\n{}", done.err);
+        }
+    }
+}
+
+fn write_at(write: &dyn Fn(&str) -> String, image: &Path) -> String {
+    write(&image.display().to_string())
+}
+
+#[test]
+fn partitions_come_and_go_with_parted_and_fdisk() {
+    const SCRIPT: &str = r#"
+        vu_insmod vudev; vumount -t vudevramdisk -o size=64M none /dev/rd
+        vumount -t vudevpartx /dev/rd /dev/hd 2>&1
+        parts() { cd /dev; echo hd*; cd /; }
+        parted -s /dev/hd mklabel msdos mkpart primary ext2 1MiB 20MiB \
+            mkpart extended 20MiB 100% mkpart logical 21MiB 40MiB mkpart logical 42MiB 100% 2>/dev/null
+        parts; parted -s /dev/hd rm 5 2>/dev/null; parts
+        printf '%s\n' d 2 n p 3 '' '' w | fdisk /dev/hd >/dev/null; parts
+        blockdev --rereadpt /dev/hd; blockdev --rereadpt /dev/hd3 2>&1 | grep -o Invalid
+        dd if=/dev/zero of=/dev/hd count=1 status=none; parts
+        exec 3< /dev/hd; vuumount /dev/hd 2>&1 | grep -o 'in use by'; exec 3<&-
+        vuumount /dev/hd; parts
+    "#;
+    for place in INSIDE {
+        let told = inside(place, SCRIPT);
+        let expected = "Bad MBR signature 0 0\nhd hd1 hd2 hd5 hd6\nhd hd1 hd2 hd5\nhd hd1 hd3\n\
+            Invalid\nhd\nin use by\nhd*\n";
+        assert_eq!(told, expected, "{place:?}");
+    }
+}
+
+#[test]
+fn blocks_are_written_discarded_and_kept() {
+    const SCRIPT: &str = r#"
+        vu_insmod vudev; vumount -t vudevramdisk -o size=3M,mode=640,major=240,minor=16 none /dev/rd
+        stat -c '%a %t:%T' /dev/rd; blockdev --getsz --getss --getpbsz --getro /dev/rd
+        head -c 4M /dev/urandom > $R; ! dd if=$R of=/dev/rd bs=64k status=none 2>&1
+        cmp -n 3145728 $R /dev/rd; dd if=/dev/rd bs=64k iflag=direct status=none | cmp -n 3145728 $R
+        blkdiscard -o 1M -l 1M /dev/rd; cmp -n 1M -i 1M:0 /dev/rd /dev/zero
+        cmp -n 1M -i 2M $R /dev/rd; blkdiscard -z -o 2M /dev/rd; cmp -n 1M -i 2M:0 /dev/rd /dev/zero
+        blockdev --setro --getro /dev/rd; ! dd if=$R of=/dev/rd count=1 2>&1 | grep -o 'not permitted'
+        vumount -t vudevnull -o mode=666 none /dev/nil; stat -c %A /dev/nil; echo x > /dev/nil
+        wc -c < /dev/nil; vumount -t vudevramdisk -o size=1 none /dev/x 2>&1 || true
+        vumount -t vudevpartx /nowhere /dev/x 2>&1 || true
+    "#;
+    for place in INSIDE {
+        let scratch = scratch("blocks").join("random");
+        let told = inside(place, &format!("R={}\n{SCRIPT}", scratch.display()));
+        assert_eq!(told, BLOCKS, "{place:?}");
+    }
+}
+
+const BLOCKS: &str = "640 f0:10\n6144\n512\n512\n0\n\
+    dd: error writing '/dev/rd': No space left on device\n1\nnot permitted\n\
+    crw-rw-rw-\n0\nvumount: vudevramdisk: size: at least 512 bytes\n\
+    vumount: /nowhere: No such file or directory\n";
