@@ -37,7 +37,7 @@ ask() {
 say "first words: the question for an address is for everybody, the rest is not"
 heard "$work/first" on alice ping -c 2 -i 0.2 10.0.0.2
 check "carol heard the question (ARP, to everybody)" shows "$work/first" 'ff:ff:ff:ff:ff:ff.* who-has 10\.0\.0\.2'
-check "carol heard no ping" not shows "$work/first" 'ICMP'
+check "carol heard no ping" not shows "$work/first" 'ICMP echo'
 
 say "what the switch has learned: which address is behind which port"
 ask hash/print

@@ -165,14 +165,18 @@ fn run_checked(matches: &ArgMatches) -> Result<u8, Failure> {
     let switch = ManagedSwitch::start(settings(matches)).map_err(opened)?;
     let cables = taps(matches, &switch)?;
     run_scripts(matches, &switch)?;
-    let _socket = listen(matches, &switch)?;
-    let _pid = PidFile::of(matches)?;
+    let socket = listen(matches, &switch)?;
+    let pid = PidFile::of(matches)?;
     let stopper = switch.stopper();
     background::on_signal(move |_| stopper.stop())?;
     background::ready_anywhere(matches)?;
-    let _streams = converse(matches, &switch)?;
+    let streams = converse(matches, &switch)?;
     switch.wait();
     cables.stop();
+    drop((streams, socket));
+    drop(switch);
+    // Last: whoever waits for this file to go finds nothing of the switch.
+    drop(pid);
     Ok(0)
 }
 

@@ -29,7 +29,7 @@ fn a_fresh_host_has_lo_and_vde0_both_down() {
 #[test]
 fn a_configured_host_looks_like_linux() {
     let script = r#"
-        settled() { ! on_a ip -6 addr | grep -q tentative; }; until_ok settled
+        settled() { on_a ip -6 addr show dev vde0 | grep -q fe80 && ! on_a ip -6 addr | grep -q tentative; }; until_ok settled
         strip="s/@if[0-9]+//; s/ether [0-9a-f:]{17}/ether MAC/; s/fe80::[0-9a-f:]+/fe80::ID/; s/ link-netns.*//; s/qdisc [a-z_]+ //; s/state [A-Z]+ //"
         on_a ip addr show dev vde0 | sed -E "$strip; 1s/^[0-9]+/N/" | grep -v proto; on_a ip route; on_a ip -6 route | grep fd00
     "#;
