@@ -30,6 +30,10 @@ pub(crate) fn chmod(inode: &Arc<Inode>, caller: &Caller, mode: u32) -> Result<()
             mode &= !libc::S_ISGID;
         }
     }
+    if mode & (libc::S_ISUID | libc::S_ISGID) != 0 && now.is_regular() {
+        // What was written before takes no bits away that are set afterwards.
+        inode.content.lock().write_back(inode)?;
+    }
     apply(inode, caller, &Changes { mode: Some(mode), ..Changes::default() })
 }
 
