@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.getcwd()
 # Where the files are for the kernel, when they are the kernel's.
@@ -249,6 +250,13 @@ def attributes():
     reader = subprocess.Popen(["cat", "fifo"], stdout=subprocess.PIPE)
     write("fifo", "through")
     print("fifo", reader.communicate()[0])
+    # Who has handed the reader its end may still be about to close its own.
+    for _ in range(100):
+        try:
+            os.close(os.open("fifo", os.O_WRONLY | os.O_NONBLOCK))
+            time.sleep(0.02)
+        except OSError:
+            break
     ask("nobody reads", os.open, "fifo", os.O_WRONLY | os.O_NONBLOCK)
     print("statvfs", os.statvfs(".").f_namemax)
 
