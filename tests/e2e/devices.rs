@@ -151,3 +151,39 @@ const BLOCKS: &str = "640 f0:10\n6144\n512\n512\n0\n\
     dd: error writing '/dev/rd': No space left on device\n1\nnot permitted\n\
     crw-rw-rw-\n0\nvumount: vudevramdisk: size: at least 512 bytes\n\
     vumount: /nowhere: No such file or directory\n";
+
+#[test]
+fn images_of_virtualbox_are_as_qemu_sees_them() {
+    const MAKE: &str = r#"
+        vu_insmod vudev; vumount -t vudevvdi $I /dev/hd 2>&1
+        printf 'label: gpt\n,30M,L\n,+,L\n' | sfdisk -q /dev/hd; cd /dev; echo hd*
+        mkfs.ext4 -q /dev/hd1; e2fsck -fn /dev/hd1 2>/dev/null | grep -o ' 11/.* files'
+        head -c 5M /dev/urandom > $I.random; dd if=$I.random of=/dev/hd2 bs=3000 seek=99 status=none
+        dd if=/dev/hd2 bs=3000 skip=99 status=none | cmp -n 5M - $I.random
+        cat /dev/hd > $I.seen; vuumount /dev/hd
+    "#;
+    for place in INSIDE {
+        for kind in ["off", "on"] {
+            let image = scratch("vdi").join("disk");
+            let image = image.display();
+            native(&format!("qemu-img create -q -f vdi -o static={kind} {image} 64M"));
+            let told = inside(place, &format!("I={image}\n{MAKE}"));
+            let expected = "Bad MBR signature 0 0\nhd hd1 hd2\n 11/7680 files\n";
+            assert_eq!(told, expected, "{place:?}");
+            let compare = format!("qemu-img compare -f vdi -F raw {image} {image}.seen");
+            let told = native(&format!("qemu-img check -f vdi {image} && {compare}"));
+            assert!(told.contains("No errors") && told.contains("Images are identical"), "{told}");
+            // And what QEMU has written.
+            let write = "write -P 7 40M 3M' -c 'write -z 1M 1M";
+            native(&format!(
+                "qemu-io -f vdi -c '{write}' {image} && \
+                 qemu-img convert -f vdi -O raw {image} {image}.raw"
+            ));
+            let script = format!(
+                "vu_insmod vudev; vumount -r -t vudevvdi {image} /dev/hd; cmp /dev/hd {image}.raw; \
+                 vumount -t vudevvdi {image}.raw /dev/hx 2>&1 | grep -o 'not a VDI image'"
+            );
+            assert_eq!(inside(place, &script), "not a VDI image\n", "{place:?}");
+        }
+    }
+}

@@ -7,12 +7,13 @@ mod ioctl;
 mod null;
 mod ram;
 mod table;
+mod vdi;
 
 use std::sync::Arc;
 
 use umvu_abi::{
     Errno,
-    files::{DeviceKind, Outside},
+    files::{Backing, DeviceKind, Outside},
     module::{Module, MountError, MountRequest, Mounted},
 };
 
@@ -21,6 +22,7 @@ use self::{
     identity::Identity,
     null::Null,
     ram::Ram,
+    vdi::Vdi,
 };
 use crate::options::Options;
 
@@ -29,7 +31,7 @@ use crate::options::Options;
 pub struct Vudev;
 
 /// The types, for the messages.
-const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx"];
+const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx", "vudevvdi"];
 
 impl Module for Vudev {
     fn name(&self) -> &'static str {
@@ -52,7 +54,8 @@ impl Module for Vudev {
         match request.fstype.as_str() {
             "vudevnull" => null(request),
             "vudevramdisk" => ramdisk(request),
-            "vudevpartx" => partitioned(request, outside),
+            "vudevpartx" => partitioned(request, outside, Ok),
+            "vudevvdi" => partitioned(request, outside, |image| Ok(Arc::new(Vdi::open(image)?))),
             other => {
                 let reason = format!("{other}: no such device (there are: {})", TYPES.join(" "));
                 Err(MountError::new(Errno::ENODEV, reason))
@@ -83,7 +86,12 @@ fn ramdisk(request: &MountRequest) -> Result<Mounted, MountError> {
     Ok(Mounted::Device(Arc::new(disk)))
 }
 
-fn partitioned(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
+/// A disk with partitions on the source, as `format` reads it.
+fn partitioned(
+    request: &MountRequest,
+    outside: &Arc<dyn Outside>,
+    format: impl FnOnce(Arc<dyn Backing>) -> Result<Arc<dyn Backing>, MountError>,
+) -> Result<Mounted, MountError> {
     let mut options = Options::of(request);
     let identity = Identity::of(&mut options, DeviceKind::Block)?;
     options.finish()?;
@@ -96,8 +104,9 @@ fn partitioned(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mou
         }
         opened => (opened, wants),
     };
-    let medium =
-        medium.map_err(|errno| MountError::new(errno, format!("{}: {errno}", request.source)))?;
+    let named =
+        |error: MountError| MountError::new(error.errno, format!("{}: {error}", request.source));
+    let medium = format(medium.map_err(|errno| named(errno.into()))?).map_err(named)?;
     let disk = Disk::new(medium, identity, !writable, Partitioning::Table)?;
     if let Some(notice) = disk.notice() {
         outside.notice(&notice);
