@@ -114,14 +114,15 @@ impl Objects {
         Ok(())
     }
 
-    /// An object for one open of a file whose data is direct, as large as the file. Errors: those of
-    /// open(2).
+    /// An object for one open of a file whose data is direct, as large as the file; `open` opens it for
+    /// the guest. Errors: those of open(2).
     pub(crate) fn direct(
         self: &Arc<Self>,
         inode: &Arc<Inode>,
         handle: Handle,
         size: u64,
-    ) -> Result<PathBuf, Errno> {
+        open: impl FnOnce(&Path) -> Result<OwnedFd, Errno>,
+    ) -> Result<OwnedFd, Errno> {
         self.prepare()?;
         let mut table = self.table.lock();
         let number = table.next;
@@ -133,8 +134,10 @@ impl Objects {
         drop(file);
         let file = fs::File::open(&path)?;
         table.next += 1;
+        // Before anybody looks whether it is open: the closing above has been told.
+        let fd = open(&path)?;
         table.direct.insert(number, Direct { inode: Arc::clone(inode), handle, file });
-        Ok(path)
+        Ok(fd)
     }
 
     /// A guest has closed an object: whether it is of a direct file, whose handle goes with the last.

@@ -290,8 +290,8 @@ fn direct(
         libc::S_IFBLK => fs.seek(inode.node, opened.handle, 0, Seek::Hole).unwrap_or(0),
         _ => 0,
     };
-    let object = core.objects.direct(inode, opened.handle, size)?;
     let flags = how.flags & (OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_NONBLOCK);
-    let fd = host::open_existing(&object, flags)?;
+    let open = |object: &std::path::Path| host::open_existing(object, flags);
+    let fd = core.objects.direct(inode, opened.handle, size, open)?;
     Ok(Given::Watched(fd, Watch::Data))
 }
