@@ -102,7 +102,16 @@ impl Disk {
     /// Notes that bytes of the disk have changed.
     fn note_change(&self, at: u64, length: usize) {
         if self.partitioning == Partitioning::Table && self.table.lock().is_touched(at, length) {
-            self.stale.store(true, Ordering::Release);
+            self.forget_table();
+        }
+    }
+
+    /// The table is read again when it is next needed; now, where that may have to wait: who lists a
+    /// directory must not.
+    fn forget_table(&self) {
+        self.stale.store(true, Ordering::Release);
+        if self.medium.may_wait() {
+            self.with_table(|_| ());
         }
     }
 
@@ -143,7 +152,7 @@ impl Disk {
                 Err(Errno::EINVAL)
             }
             Deed::Reread => {
-                self.stale.store(true, Ordering::Release);
+                self.forget_table();
                 Ok(())
             }
             Deed::SetReadOnly(_) if !caller.is_privileged() && caller.uid != self.owner() => {
