@@ -116,12 +116,12 @@ fn partitions_come_and_go_with_parted_and_fdisk() {
         blockdev --rereadpt /dev/hd; blockdev --rereadpt /dev/hd3 2>&1 | grep -o Invalid
         dd if=/dev/zero of=/dev/hd count=1 status=none; parts
         exec 3< /dev/hd; vuumount /dev/hd 2>&1 | grep -o 'in use by'; exec 3<&-
-        vuumount /dev/hd; parts
+        vuumount /dev/rd 2>&1 | grep -o 'in use by'; vuumount /dev/hd; parts; vuumount /dev/rd
     "#;
     for place in INSIDE {
         let told = inside(place, SCRIPT);
         let expected = "Bad MBR signature 0 0\nhd hd1 hd2 hd5 hd6\nhd hd1 hd2 hd5\nhd hd1 hd3\n\
-            Invalid\nhd\nin use by\nhd*\n";
+            Invalid\nhd\nin use by\nin use by\nhd*\n";
         assert_eq!(told, expected, "{place:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -40,6 +40,25 @@ pub(crate) struct MountedFiles {
     inodes: Mutex<HashMap<Node, Weak<Inode>>>,
     names: Mutex<HashMap<(Node, Vec<u8>), Known>>,
     root: Mutex<Weak<Inode>>,
+    /// How many disks and file systems have their data in one of the files.
+    footings: AtomicUsize,
+}
+
+/// Keeps a file system from being taken away: others have their data in it.
+#[derive(Debug)]
+pub(super) struct Footing(Arc<MountedFiles>);
+
+impl Footing {
+    pub(super) fn on(files: &Arc<MountedFiles>) -> Self {
+        files.footings.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(files))
+    }
+}
+
+impl Drop for Footing {
+    fn drop(&mut self) {
+        self.0.footings.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for MountedFiles {
@@ -68,7 +87,13 @@ impl MountedFiles {
             inodes: Mutex::default(),
             names: Mutex::default(),
             root: Mutex::default(),
+            footings: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether other mounts have their data here.
+    pub(crate) fn is_stood_on(&self) -> bool {
+        self.footings.load(Ordering::Relaxed) > 0
     }
 
     /// The root.

@@ -200,6 +200,10 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     let mount = core.view.umount(target, &|mount| {
         if let Some(files) = mount.files() {
             core.objects.write_back(files);
+            if files.is_stood_on() && !(force || lazy) {
+                let reason = "in use by a virtual disk or file system that stands on it";
+                return Some(format!("{reason} (vuumount -f takes it away all the same)"));
+            }
             let users = if force || lazy { Vec::new() } else { users_of(core, files) };
             let names: Vec<String> = users.iter().take(3).map(|tid| name_of(*tid)).collect();
             let reason = || {

@@ -14,7 +14,7 @@ use umvu_abi::{
 
 use crate::{
     Core,
-    files::{Inode, access},
+    files::{Inode, access, mounted::Footing},
     paths::locate::os_path,
 };
 
@@ -24,6 +24,7 @@ struct Plain {
     file: File,
     /// The virtual file whose content it is.
     inode: Option<Arc<Inode>>,
+    _footing: Option<Footing>,
 }
 
 impl Backing for Plain {
@@ -77,6 +78,7 @@ impl Backing for Plain {
 struct Direct {
     inode: Arc<Inode>,
     handle: Handle,
+    _footing: Footing,
 }
 
 impl Backing for Direct {
@@ -138,7 +140,7 @@ pub(super) fn of_host(path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, E
     if file.metadata()?.is_dir() {
         return Err(Errno::EISDIR);
     }
-    Ok(Arc::new(Plain { file, inode: None }))
+    Ok(Arc::new(Plain { file, inode: None, _footing: None }))
 }
 
 /// A file or device of a mounted file system. Errors: those of open(2).
@@ -162,16 +164,24 @@ pub(super) fn of_inode(
             let flags = OFlag::from_bits_retain(flags);
             let mut content = inode.content.lock();
             let file = content.serve(inode, &caller, &opened, keep, flags)?;
-            Ok(Arc::new(Plain { file: File::from(file), inode: Some(Arc::clone(inode)) }))
+            Ok(Arc::new(Plain {
+                file: File::from(file),
+                inode: Some(Arc::clone(inode)),
+                _footing: Some(Footing::on(&inode.files)),
+            }))
         }
         Data::Host(file) | Data::HostDressed(file) => {
-            Ok(Arc::new(Plain { file: File::from(file), inode: None }))
+            Ok(Arc::new(Plain { file: File::from(file), inode: None, _footing: None }))
         }
         Data::HostPath(path) => of_host(&path, writable),
         Data::Same(inner) => {
             let inner = inner.downcast::<Inode>().map_err(|_| Errno::EIO)?;
             of_inode(core, &inner, Tid(0), writable)
         }
-        Data::Direct => Ok(Arc::new(Direct { inode: Arc::clone(inode), handle: opened.handle })),
+        Data::Direct => Ok(Arc::new(Direct {
+            inode: Arc::clone(inode),
+            handle: opened.handle,
+            _footing: Footing::on(&inode.files),
+        })),
     }
 }
