@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{Backing, Caller, Device, Handle, Looks},
@@ -37,7 +37,9 @@ pub(super) enum Partitioning {
 /// The device.
 #[derive(Debug)]
 pub(super) struct Disk {
-    medium: Arc<dyn Backing>,
+    /// None once the disk is taken away.
+    medium: RwLock<Option<Arc<dyn Backing>>>,
+    may_wait: bool,
     identity: Identity,
     size: u64,
     partitioning: Partitioning,
@@ -60,7 +62,8 @@ impl Disk {
     ) -> Result<Self, Errno> {
         let size = medium.size()? / SECTOR * SECTOR;
         Ok(Self {
-            medium,
+            may_wait: medium.may_wait(),
+            medium: RwLock::new(Some(medium)),
             identity,
             size,
             partitioning,
@@ -69,6 +72,11 @@ impl Disk {
             table: Mutex::default(),
             stale: AtomicBool::new(partitioning == Partitioning::Table),
         })
+    }
+
+    /// Errors: `ENXIO` once the disk is taken away.
+    fn medium(&self) -> Result<Arc<dyn Backing>, Errno> {
+        self.medium.read().clone().ok_or(Errno::ENXIO)
     }
 
     /// What is wrong with the table.
@@ -80,7 +88,10 @@ impl Disk {
     fn with_table<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
         let mut table = self.table.lock();
         if self.stale.swap(false, Ordering::AcqRel) {
-            *table = Table::read(self.medium.as_ref(), self.size);
+            *table = match self.medium() {
+                Ok(medium) => Table::read(medium.as_ref(), self.size),
+                Err(_) => Table::default(),
+            };
         }
         look(&table)
     }
@@ -110,7 +121,7 @@ impl Disk {
     /// directory must not.
     fn forget_table(&self) {
         self.stale.store(true, Ordering::Release);
-        if self.medium.may_wait() {
+        if self.may_wait {
             self.with_table(|_| ());
         }
     }
@@ -130,14 +141,15 @@ impl Disk {
     }
 
     fn zero(&self, mut at: u64, length: u64) -> Result<(), Errno> {
-        if self.medium.discard(at, length).is_ok() {
+        let medium = self.medium()?;
+        if medium.discard(at, length).is_ok() {
             return Ok(());
         }
         let zeros = vec![0; CHUNK];
         let mut left = length;
         while left > 0 {
             let count = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            self.medium.write_at(at, &zeros[..count])?;
+            medium.write_at(at, &zeros[..count])?;
             at += count as u64;
             left -= count as u64;
         }
@@ -146,7 +158,7 @@ impl Disk {
 
     fn act(&self, caller: &Caller, sub: u32, deed: Deed) -> Result<(), Errno> {
         match deed {
-            Deed::Flush => self.medium.flush(),
+            Deed::Flush => self.medium()?.flush(),
             Deed::Nothing => Ok(()),
             Deed::Reread if sub != 0 || self.partitioning == Partitioning::None => {
                 Err(Errno::EINVAL)
@@ -168,7 +180,7 @@ impl Disk {
             }
             Deed::Discard(offset, length) => {
                 let at = self.range(sub, offset, length)?;
-                self.medium.discard(at, length)?;
+                self.medium()?.discard(at, length)?;
                 self.note_change(at, usize::try_from(length).unwrap_or(usize::MAX));
                 Ok(())
             }
@@ -197,7 +209,7 @@ impl Device for Disk {
     }
 
     fn may_wait(&self) -> bool {
-        self.medium.may_wait()
+        self.may_wait
     }
 
     fn open(&self, _: &Caller, sub: u32, _: i32) -> Result<Handle, Errno> {
@@ -211,7 +223,7 @@ impl Device for Disk {
         if count == 0 {
             return Ok(0);
         }
-        self.medium.read_at(extent.start + offset, &mut buffer[..count])
+        self.medium()?.read_at(extent.start + offset, &mut buffer[..count])
     }
 
     fn write(&self, sub: u32, _: Handle, offset: u64, data: &[u8]) -> Result<usize, Errno> {
@@ -226,13 +238,14 @@ impl Device for Disk {
             return if data.is_empty() { Ok(0) } else { Err(Errno::ENOSPC) };
         }
         let at = extent.start + offset;
-        self.medium.write_at(at, &data[..count])?;
+        self.medium()?.write_at(at, &data[..count])?;
         self.note_change(at, count);
         Ok(count)
     }
 
     fn flush(&self, _: u32) -> Result<(), Errno> {
-        self.medium.flush()
+        // A disk that is taken away has been flushed then.
+        self.medium().map_or(Ok(()), |medium| medium.flush())
     }
 
     fn ioctl(
@@ -251,8 +264,9 @@ impl Device for Disk {
     }
 
     fn stop(&self) {
+        let medium = self.medium.write().take();
         // Nobody is left to be told of an error.
-        let _ = self.medium.flush();
+        let _ = medium.map(|medium| medium.flush());
     }
 }
 

@@ -1,9 +1,7 @@
 //! What a device says it is: the options that all devices share.
 
-use std::os::unix::fs::MetadataExt;
-
 use umvu_abi::{
-    files::{DeviceKind, Looks},
+    files::{Caller, DeviceKind, Looks},
     module::MountError,
 };
 
@@ -23,12 +21,13 @@ pub(super) struct Identity {
 impl Identity {
     /// Takes the options out. A device is its user's alone unless they say otherwise.
     /// Errors: `EINVAL`.
-    pub(super) fn of(options: &mut Options, kind: DeviceKind) -> Result<Self, MountError> {
-        let mut identity = Self { kind, mode: 0o600, uid: 0, gid: 0, major: 0, minor: 0 };
-        // The process itself is the user's.
-        if let Ok(own) = std::fs::metadata("/proc/self") {
-            (identity.uid, identity.gid) = (own.uid(), own.gid());
-        }
+    pub(super) fn of(
+        options: &mut Options,
+        kind: DeviceKind,
+        owner: &Caller,
+    ) -> Result<Self, MountError> {
+        let (uid, gid) = (owner.uid, owner.gid);
+        let mut identity = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 };
         for (name, kind) in [
             ("chrdev", DeviceKind::Character),
             ("char", DeviceKind::Character),
@@ -85,7 +84,8 @@ mod tests {
             environment: Vec::new(),
             view: String::new(),
         });
-        let identity = Identity::of(&mut options, DeviceKind::Character).expect("numbers");
+        let identity =
+            Identity::of(&mut options, DeviceKind::Character, &Caller::root()).expect("numbers");
         options.finish().expect("all are known");
         let looks = identity.looks(2, 512);
         assert_eq!((looks.kind, looks.mode), (DeviceKind::Block, 0o666));

@@ -52,8 +52,8 @@ impl Module for Vudev {
         outside: &Arc<dyn Outside>,
     ) -> Result<Mounted, MountError> {
         match request.fstype.as_str() {
-            "vudevnull" => null(request),
-            "vudevramdisk" => ramdisk(request),
+            "vudevnull" => null(request, outside),
+            "vudevramdisk" => ramdisk(request, outside),
             "vudevpartx" => partitioned(request, outside, Ok),
             "vudevvdi" => partitioned(request, outside, |image| Ok(Arc::new(Vdi::open(image)?))),
             other => {
@@ -64,16 +64,16 @@ impl Module for Vudev {
     }
 }
 
-fn null(request: &MountRequest) -> Result<Mounted, MountError> {
+fn null(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
     let mut options = Options::of(request);
-    let identity = Identity::of(&mut options, DeviceKind::Character)?;
+    let identity = Identity::of(&mut options, DeviceKind::Character, &outside.caller())?;
     options.finish()?;
     Ok(Mounted::Device(Arc::new(Null { identity })))
 }
 
-fn ramdisk(request: &MountRequest) -> Result<Mounted, MountError> {
+fn ramdisk(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
     let mut options = Options::of(request);
-    let identity = Identity::of(&mut options, DeviceKind::Block)?;
+    let identity = Identity::of(&mut options, DeviceKind::Block, &outside.caller())?;
     let size = options.size("size")?;
     let has_mbr = options.flag("mbr");
     options.finish()?;
@@ -93,7 +93,7 @@ fn partitioned(
     format: impl FnOnce(Arc<dyn Backing>) -> Result<Arc<dyn Backing>, MountError>,
 ) -> Result<Mounted, MountError> {
     let mut options = Options::of(request);
-    let identity = Identity::of(&mut options, DeviceKind::Block)?;
+    let identity = Identity::of(&mut options, DeviceKind::Block, &outside.caller())?;
     options.finish()?;
     let source = request.source.as_bytes();
     let wants = request.flags & libc::MS_RDONLY == 0;

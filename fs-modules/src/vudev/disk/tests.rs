@@ -17,7 +17,8 @@ fn disk(partitioning: Partitioning) -> Disk {
         environment: Vec::new(),
         view: String::new(),
     });
-    let identity = Identity::of(&mut options, DeviceKind::Block).expect("no options");
+    let identity =
+        Identity::of(&mut options, DeviceKind::Block, &Caller::root()).expect("no options");
     let ram = Ram::new(Some(1 << 20)).expect("memory");
     Disk::new(Arc::new(ram), identity, false, partitioning).expect("a size")
 }
