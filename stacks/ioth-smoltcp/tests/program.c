@@ -34,7 +34,7 @@
 #define FAILS(CALL, ERROR) CHECK((errno = 0, (CALL) == -1) && errno == (ERROR))
 
 #define LONG_WAIT 20000
-#define TRANSFER 300000
+#define TRANSFER 5000000
 
 static struct ioth *one, *two;
 

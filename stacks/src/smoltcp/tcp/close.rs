@@ -73,8 +73,7 @@ impl Inner {
         if flow.peek().can_recv() || !lingers {
             return self.flow_abort(id);
         }
-        flow.socket().close();
-        flow.seen = flow.peek().state();
+        flow.finish();
         self.flow_orphan(id);
     }
 
@@ -124,8 +123,7 @@ impl Inner {
         let Phase::Connected(flow) = sock.phase else { return Err(Errno::ENOTCONN) };
         let now = self.now;
         if let Some(flow) = self.tcp.flows.get_mut(flow) {
-            flow.socket().close();
-            flow.seen = flow.peek().state();
+            flow.finish();
             flow.busy = now;
         }
         self.tcp.touch(flow);

@@ -60,28 +60,19 @@ impl Inner {
         self.tcp.touch(id);
     }
 
-    /// Makes a bare acknowledgement acceptable that comes behind data for which there was no room.
+    /// Makes a bare acknowledgement acceptable whose number is not quite what smoltcp expects.
     /// A peer may have sent a few bytes more than fit, since windows are rounded; where the buffers
     /// of both sides are full, nothing would go on if its acknowledgements were dropped for that
     /// (RFC 9293, 3.10.7.4: valid acknowledgements are special).
     fn flow_admit(&mut self, id: FlowId, ip: &[u8], segment: &Segment) -> Option<Vec<u8>> {
-        /// More than the rounding of any window.
-        const NARROW: usize = 1 << 14;
         if segment.length != 0 || !segment.is(SYN | FIN | RST | ACK, ACK) {
             return None;
         }
-        let ahead = |inner: &Self| {
-            let ahead = segment.sequence.wrapping_sub(inner.tcp.flows.get(id)?.receive_next);
-            (1..=0xffff).contains(&ahead).then_some(())
-        };
-        ahead(self)?;
-        let socket = self.tcp.flows.get(id)?.peek();
-        if socket.recv_capacity() - socket.recv_queue() >= NARROW {
-            return None;
-        }
+        let misplaced = |inner: &Self| inner.tcp.flows.get(id)?.misplaced(segment).then_some(());
+        misplaced(self)?;
         // What was received and not acknowledged yet is not what it is ahead of.
         self.flow_send_last(id);
-        ahead(self)?;
+        misplaced(self)?;
         let next = self.tcp.flows.get(id)?.receive_next;
         let tcp = if ip[0] >> 4 == 4 { usize::from(ip[0] & 15) * 4 } else { 40 };
         let mut moved = ip.to_vec();
@@ -94,6 +85,7 @@ impl Inner {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         flow.dirty = false;
         if !flow.parked {
+            flow.finish_in_time();
             let progress = self.flow_send(id);
             self.flow_schedule(id, progress);
         }
@@ -141,7 +133,11 @@ impl Inner {
             let Some(flow) = self.tcp.flows.get_mut(id) else { break };
             let version = bytes[HEADROOM] >> 4;
             let payload = if version == 4 { 20 } else { 40 };
-            if let Some(segment) = Segment::parse(&bytes[HEADROOM + payload..]) {
+            let tcp = &mut bytes[HEADROOM + payload..];
+            if let Some(segment) = Segment::parse(tcp) {
+                if let Some(sequence) = flow.newest(&segment) {
+                    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+                }
                 self.counts.tcp.retransmitted += u64::from(flow.note_sent(&segment, self.now));
             }
             let ip = &mut bytes[HEADROOM..];

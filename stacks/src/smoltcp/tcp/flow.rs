@@ -12,6 +12,7 @@ use super::{
     super::{neighbour::Mac, slab::Id},
     key::FlowKey,
     memory::Claim,
+    segment::{ACK, FIN, RST, SYN, Segment},
     sock::SockId,
 };
 
@@ -20,6 +21,9 @@ pub(crate) type FlowId = Id<Flow>;
 /// Bytes a connection may hold in each direction unless SO_SNDBUF or SO_RCVBUF say otherwise. The
 /// memory is zeroed by the kernel, so it is only used as far as a connection fills it.
 pub(crate) const BUFFER: usize = 512 * 1024;
+
+/// Room in a receive buffer that is more than the rounding of any window.
+const NARROW: usize = 1 << 14;
 
 /// Who a connection belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +119,14 @@ pub(crate) struct Flow {
     /// The sequence number after the last byte sent, and the one expected next.
     pub(crate) send_next: u32,
     pub(crate) receive_next: u32,
+    /// As `send_next`, but for bytes sent alone: these may be probes of a closed window.
+    sent_next: u32,
+    /// The window of the last segment, not scaled: the peer takes at least as much.
+    window: usize,
+    /// What it acknowledged.
+    acknowledged: u32,
+    /// Nothing more is to be sent: the FIN follows once the peer has room for all before it.
+    pub(crate) ends: bool,
     /// No longer in the tables: the socket only holds received bytes.
     pub(crate) parked: bool,
     /// What TCP_INFO tells.
@@ -194,6 +206,10 @@ impl Flow {
             sent_before: 0,
             send_next: 0,
             receive_next: 0,
+            sent_next: 0,
+            window: 0,
+            acknowledged: 0,
+            ends: false,
             parked: false,
             statistics: Statistics::default(),
             _claim: claim,
@@ -240,6 +256,28 @@ impl Flow {
         socket.set_keep_alive(tuning.keepalive.map(|(idle, ..)| idle));
     }
 
+    /// Ends the sending side.
+    pub(crate) fn finish(&mut self) {
+        self.ends = true;
+        if self.peek().state() == State::CloseWait {
+            self.finish_in_time();
+        } else {
+            self.socket().close();
+            self.seen = self.peek().state();
+        }
+    }
+
+    /// Lets the FIN go out behind the peer's, if it is to and can: in LAST-ACK smoltcp is deaf to a
+    /// window that opens, so it only gets there when the rest fits into what is open.
+    pub(crate) fn finish_in_time(&mut self) {
+        let socket = self.peek();
+        let fits = socket.send_queue() <= self.window;
+        if self.ends && socket.state() == State::CloseWait && fits {
+            self.socket().close();
+            self.seen = self.peek().state();
+        }
+    }
+
     /// Whether the peer can still be sent to or heard of.
     pub(crate) fn is_live(&self) -> bool {
         !self.parked && self.seen != State::Closed
@@ -261,10 +299,14 @@ impl Flow {
 
     /// Notes what an outgoing segment says: the numbers that TIME-WAIT will need. Tells whether it
     /// was sent before.
-    pub(crate) fn note_sent(&mut self, segment: &super::segment::Segment, now: Instant) -> bool {
+    pub(crate) fn note_sent(&mut self, segment: &Segment, now: Instant) -> bool {
         let statistics = &mut self.statistics;
         let mut again = false;
         let end = segment.end();
+        let first = statistics.segments_out == 0;
+        if first || (segment.length != 1 && end.wrapping_sub(self.sent_next).cast_signed() > 0) {
+            self.sent_next = end;
+        }
         if end.wrapping_sub(self.send_next).cast_signed() > 0 || statistics.segments_out == 0 {
             self.send_next = end;
             if statistics.probe.is_none() && end != segment.sequence {
@@ -276,11 +318,35 @@ impl Flow {
             statistics.retransmits = statistics.retransmits.saturating_add(1);
             statistics.probe = None;
         }
-        if segment.flags & super::segment::ACK != 0 {
+        if segment.flags & ACK != 0 {
             self.receive_next = segment.acknowledges;
         }
         statistics.segments_out = statistics.segments_out.wrapping_add(1);
         again
+    }
+
+    /// The number that a bare acknowledgement must have when smoltcp gave it an older one.
+    ///
+    /// To send again, smoltcp goes back with the number of all it sends. When both sides do so, each
+    /// drops the acknowledgements of the other as old, and both send the same again for ever. What
+    /// was sent stays sent (SND.NXT in RFC 9293, 3.4).
+    pub(crate) fn newest(&self, segment: &Segment) -> Option<u32> {
+        let bare = segment.length == 0 && segment.is(SYN | FIN | RST | ACK, ACK);
+        let behind = self.sent_next.wrapping_sub(segment.sequence).cast_signed() > 0;
+        (bare && behind).then_some(self.sent_next)
+    }
+
+    /// Whether a bare acknowledgement has a number that smoltcp drops although it says something.
+    ///
+    /// It may be ahead by data for which there was no room; or behind by the byte with which its
+    /// sender probed our window, which smoltcp does not count as sent: when such probes cross and
+    /// both find room, neither would ever hear of it. What says nothing new is a probe itself.
+    pub(crate) fn misplaced(&self, segment: &Segment) -> bool {
+        let ahead = segment.sequence.wrapping_sub(self.receive_next);
+        let news =
+            segment.acknowledges != self.acknowledged || usize::from(segment.window) != self.window;
+        let narrow = self.peek().recv_capacity() - self.peek().recv_queue() < NARROW;
+        (narrow && (1..=0xffff).contains(&ahead)) || (news && ahead == u32::MAX)
     }
 
     /// Whether nothing was sent since the last segment with data came.
@@ -290,13 +356,15 @@ impl Flow {
     }
 
     /// Notes an incoming segment: for the round-trip time and the timeouts.
-    pub(crate) fn note_received(&mut self, segment: &super::segment::Segment, now: Instant) {
+    pub(crate) fn note_received(&mut self, segment: &Segment, now: Instant) {
         self.heard = now;
+        self.window = usize::from(segment.window);
+        self.acknowledged = segment.acknowledges;
         let statistics = &mut self.statistics;
         statistics.segments_in = statistics.segments_in.wrapping_add(1);
         statistics.received += segment.length as u64;
         if let Some((end, sent)) = statistics.probe
-            && segment.flags & super::segment::ACK != 0
+            && segment.flags & ACK != 0
             && segment.acknowledges.wrapping_sub(end).cast_signed() >= 0
         {
             statistics.probe = None;

@@ -22,6 +22,8 @@ pub(crate) struct Segment {
     pub(crate) acknowledges: u32,
     /// The flags byte.
     pub(crate) flags: u8,
+    /// The window, not scaled.
+    pub(crate) window: u16,
     /// Bytes of data.
     pub(crate) length: usize,
 }
@@ -40,6 +42,7 @@ impl Segment {
             sequence: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
             acknowledges: u32::from_be_bytes([head[8], head[9], head[10], head[11]]),
             flags: head[13],
+            window: u16::from_be_bytes([head[14], head[15]]),
             length: payload.len() - offset,
         })
     }
@@ -69,6 +72,7 @@ impl Segment {
             sequence: if with_ack { self.acknowledges } else { 0 },
             acknowledges: if with_ack { 0 } else { self.end() },
             flags: if with_ack { RST } else { RST | ACK },
+            window: 0,
             length: 0,
         })
     }
@@ -120,7 +124,8 @@ mod tests {
     use super::*;
 
     fn segment(flags: u8, length: usize) -> Segment {
-        Segment { source: 1, destination: 2, sequence: 100, acknowledges: 7, flags, length }
+        let (sequence, acknowledges, window) = (100, 7, 0);
+        Segment { source: 1, destination: 2, sequence, acknowledges, flags, window, length }
     }
 
     #[test]

@@ -144,6 +144,9 @@ impl Inner {
         let Some((flow_id, flow)) = self.tcp_flow(id) else {
             return Err(Errno::ENOTCONN.into());
         };
+        if flow.ends {
+            return Err(Errno::EPIPE.into());
+        }
         let idle = flow.peek().send_queue() == 0;
         let mut total = 0;
         // The buffer is a ring: its free part may lie in two pieces.
@@ -223,8 +226,8 @@ impl Inner {
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {
         let Some((_, flow)) = self.tcp_flow(id) else { return false };
-        let wants = flow.peek().can_send();
-        flow.starved |= !wants && flow.peek().may_send();
+        let wants = flow.peek().can_send() && !flow.ends;
+        flow.starved |= !wants && flow.peek().may_send() && !flow.ends;
         wants
     }
 

@@ -133,6 +133,7 @@ impl TimeWait {
             sequence: self.send_next,
             acknowledges: self.receive_next,
             flags: ACK,
+            window: 0,
             length: 0,
         })
     }
@@ -143,7 +144,8 @@ mod tests {
     use super::*;
 
     fn segment(flags: u8, sequence: u32) -> Segment {
-        Segment { source: 9, destination: 80, sequence, acknowledges: 0, flags, length: 0 }
+        let (acknowledges, window, length) = (0, 0, 0);
+        Segment { source: 9, destination: 80, sequence, acknowledges, flags, window, length }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Two stacks talk to each other.
 
 mod datagrams;
+mod full;
 mod routing;
 mod speed;
 mod tcp;
