@@ -70,9 +70,11 @@ until_ok() {
     done
 }
 
-# The umvu to use: UMVU if set, else a release build of this tree.
+# The programs that the lab uses, $needs, and the umvu to use: UMVU if set, else a release build of
+# this tree.
 prepare() {
-    "$lab_root/.ci/setup"
+    # shellcheck disable=SC2086
+    "$lab_root/.ci/setup" ip ping $needs
     if [ -z "${UMVU:-}" ]; then
         say "building umvu (only the first time takes long)"
         (cd "$lab_root" && cargo build --release --quiet --package umvu)

@@ -5,6 +5,7 @@
 #
 # Each configures itself with the distribution's own ip, they ping each other over IPv4 and IPv6,
 # and alice fetches a page from bob's web server.
+needs='curl python3'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

@@ -6,6 +6,7 @@
 #                         carol (tcpdump)
 #
 # The same is done on a hub at the end: there carol hears everything.
+needs='tcpdump'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

@@ -7,6 +7,7 @@
 #       cleo 10.9.0.3 ---+
 #
 # The lab runs in a network namespace of its own: no packet reaches the network of this machine.
+needs='unshare'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 
 # One session: makes its host and answers until the lab ends.

@@ -3,6 +3,7 @@
 # namespace with two interfaces (the stack vdestack), and routes when it is told to:
 #
 #       anna 10.1.0.2 ---[ left ]--- 10.1.0.1 router 10.2.0.1 ---[ right ]--- boris 10.2.0.2
+needs='tracepath curl python3'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

@@ -5,6 +5,7 @@
 #                                       +--- www 10.3.0.80 (a web server)
 #
 # No ip(8) is needed: addresses, and the name server to ask, are options of the mounts.
+needs='dnsmasq dig curl python3'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

@@ -4,6 +4,7 @@
 #       near 10.4.0.1 ---{ delay, loss, duplicates }---[ switch ]--- far 10.4.0.2
 #
 # The faults are drawn from a seed: each run of the lab loses the same packets.
+needs='curl python3'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

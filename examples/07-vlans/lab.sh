@@ -7,6 +7,7 @@
 #       red2 10.10.0.2 --+          |            +-- blue2 10.20.0.2
 #                                 trunk
 #                      gateway 10.10.0.254, 10.20.0.254
+needs='tracepath'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 

@@ -4,6 +4,7 @@
 #       rusty 10.8.0.1 (smoltcp) ---[ switch ]--- penguin 10.8.0.2 (vdestack: Linux)
 #                                       |
 #                      guest 10.8.0.3 (LWIPv6, a plugin of libioth in C)
+needs='cc /usr/include/lwipv6.h curl python3'
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 inside_umvu "$@"
 
