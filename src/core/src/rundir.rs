@@ -1,6 +1,6 @@
 //! The private directory of one hypervisor, and the removal of those that a killed one left.
 //!
-//! It is `umvu-UID/PID.START.N` under `$XDG_RUNTIME_DIR`, `/dev/shm` or `/tmp`, mode 0700; START is the start
+//! It is `umvu-UID/PID.START.N` (the user as known outside of a user namespace) under `$XDG_RUNTIME_DIR`, `/dev/shm` or `/tmp`, mode 0700; START is the start
 //! time of the process (proc(5), field 22), so that a reused pid is not taken for a living owner; N counts
 //! the hypervisors of one process.
 
@@ -22,12 +22,12 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Creates the directory with its `sockets` folder. Errors: those of mkdir(2), `EPERM` when
-    /// the parent exists but belongs to somebody else.
+    /// Creates the directory with its `sockets` folder. Errors: those of mkdir(2), `EACCES` when
+    /// all parents exist but belong to somebody else.
     pub fn create() -> io::Result<Self> {
-        let places = places();
-        let parent = places.first().ok_or(io::ErrorKind::ReadOnlyFilesystem)?;
-        make_private(parent)?;
+        let mut refused = io::ErrorKind::ReadOnlyFilesystem.into();
+        let usable = |place: &PathBuf| make_private(place).map_err(|error| refused = error).is_ok();
+        let Some(parent) = places().into_iter().find(usable) else { return Err(refused) };
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -80,8 +80,21 @@ fn places() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let bases = [runtime, Some(PathBuf::from("/dev/shm")), Some(PathBuf::from("/tmp"))];
     let usable = |base: &PathBuf| base.is_absolute() && writable(base);
-    let folder = format!("umvu-{}", Uid::effective());
+    let user = Uid::effective().as_raw();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let folder = format!("umvu-{}", outside(&map, user).unwrap_or(user));
     bases.into_iter().flatten().filter(usable).map(|base| base.join(&folder)).collect()
+}
+
+/// The user that `user` is outside, by the map of a user namespace (user_namespaces(7)): several
+/// users may be 0 in theirs.
+fn outside(map: &str, user: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let [inside, outside, count] = [(); 3].map(|()| numbers.next()?.ok());
+        let step = user.checked_sub(inside?)?;
+        (step < count?).then_some(outside?.checked_add(step)?)
+    })
 }
 
 fn writable(dir: &Path) -> bool {
@@ -130,6 +143,15 @@ mod tests {
         assert_eq!(parse("12.345.0"), Some((12, 345)));
         assert_eq!(parse("x.345.0"), None);
         assert_eq!(parse("12"), None);
+    }
+
+    #[test]
+    fn a_user_of_a_namespace_is_known_by_its_number_outside() {
+        assert_eq!(outside("         0          0 4294967295\n", 7), Some(7));
+        assert_eq!(outside("         0       1000          1\n", 0), Some(1000));
+        assert_eq!(outside("0 1000 1\n1 100000 65536\n", 3), Some(100_002));
+        assert_eq!(outside("0 1000 1\n", 5), None);
+        assert_eq!(outside("", 5), None);
     }
 
     #[test]
