@@ -7,7 +7,7 @@ use netlink_packet_route::{
     AddressFamily,
     address::AddressMessage,
     link::{
-        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
         LinkMessage,
     },
     route::RouteMessage,
@@ -74,6 +74,21 @@ impl Command {
         let attributes = name.into_iter().chain([LinkAttribute::LinkInfo(info)]).collect();
         let index = link.index.unwrap_or(IfIndex(0));
         let (message, kind) = Self::link(libc::RTM_NEWLINK, index, attributes);
+        Self::change(libc::NLM_F_CREATE | libc::NLM_F_EXCL, route::body(kind, &message))
+    }
+
+    /// Makes a pair of interfaces, each the other end of the other (veth(4)).
+    #[must_use]
+    pub fn add_pair(near: &str, far: &str) -> Self {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![LinkAttribute::IfName(far.to_owned())];
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ];
+        let attributes =
+            vec![LinkAttribute::IfName(near.to_owned()), LinkAttribute::LinkInfo(info)];
+        let (message, kind) = Self::link(libc::RTM_NEWLINK, IfIndex(0), attributes);
         Self::change(libc::NLM_F_CREATE | libc::NLM_F_EXCL, route::body(kind, &message))
     }
 

@@ -13,7 +13,7 @@ mod keeper;
 mod managed;
 mod port;
 mod routers;
-mod rtnl;
+pub(crate) mod rtnl;
 
 use std::{
     hash::{BuildHasher, RandomState},

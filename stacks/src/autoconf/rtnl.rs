@@ -24,14 +24,14 @@ const ANSWER: usize = 64 * 1024;
 
 /// A netlink socket and its count of requests.
 #[derive(Debug)]
-pub(super) struct Rtnl {
+pub(crate) struct Rtnl {
     socket: Socket,
     sequence: u32,
 }
 
 impl Rtnl {
     /// Opens one. Errors: those of socket(2); `EAFNOSUPPORT` when the stack has none.
-    pub(super) fn open(stack: &dyn NetStack, halt: &Halt) -> Result<Self, Failure> {
+    pub(crate) fn open(stack: &dyn NetStack, halt: &Halt) -> Result<Self, Failure> {
         let (domain, kind) = (libc::AF_NETLINK, libc::SOCK_RAW);
         let spec = SocketSpec { domain, kind, protocol: libc::NETLINK_ROUTE };
         let socket = Socket::on(stack, spec, halt).map_err(failed)?;
@@ -68,14 +68,19 @@ impl Rtnl {
     }
 
     /// The index of an interface. Errors: `ENODEV`.
-    pub(super) fn index(&mut self, name: &str) -> Result<IfIndex, Failure> {
+    pub(crate) fn index(&mut self, name: &str) -> Result<IfIndex, Failure> {
         let found = self.ask(&Command::find_link(name))?;
         let index = found.first().and_then(|(_, payload)| client::link_index(payload));
         index.ok_or_else(|| Errno::ENODEV.into())
     }
 
+    /// Makes a pair of veth interfaces.
+    pub(crate) fn add_pair(&mut self, near: &str, far: &str) -> Result<(), Failure> {
+        self.ask(&Command::add_pair(near, far)).map(|_| ())
+    }
+
     /// Changes an interface.
-    pub(super) fn set_link(&mut self, index: IfIndex, wanted: &LinkChange) -> Result<(), Failure> {
+    pub(crate) fn set_link(&mut self, index: IfIndex, wanted: &LinkChange) -> Result<(), Failure> {
         self.ask(&Command::set_link(index, wanted)).map(|_| ())
     }
 

@@ -1,5 +1,5 @@
 //! The stack "vdestack": the kernel's own, in a network namespace whose interface is a tap joined
-//! to a virtual Ethernet.
+//! to a virtual Ethernet, or one of a pair where there is no tap to be had.
 //!
 //! A helper process lives in the namespace and opens sockets there; guests hold the kernel's
 //! sockets themselves, so nothing but Ethernet frames passes through this process. The namespace
@@ -8,6 +8,7 @@
 mod helper;
 mod pump;
 mod tree;
+mod veth;
 mod vnet;
 
 use std::{os::fd::AsFd, sync::Arc};
@@ -55,7 +56,11 @@ impl VdeStack {
 
     /// Makes an interface on a network.
     fn join(&self, name: &str, transport: Arc<dyn Transport>) -> Result<(), MountError> {
-        let pump = Arc::new(Pump::new(transport, self.helper.tap(name)?));
+        let tap = self.helper.tap(name).or_else(|refused| {
+            tracing::debug!(name, %refused, "no tap: a pair of veth interfaces instead");
+            veth::make(self, &self.helper, name).map_err(|_| refused)
+        })?;
+        let pump = Arc::new(Pump::new(transport, tap));
         let source: Arc<dyn Source> = Arc::clone(&pump) as Arc<dyn Source>;
         pump.attach(self.reactor.handle(&source)).map_err(|error| {
             MountError::new(
