@@ -7,8 +7,8 @@ use netlink_packet_route::{
     AddressFamily,
     address::AddressMessage,
     link::{
-        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage,
+        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage,
     },
     route::RouteMessage,
 };

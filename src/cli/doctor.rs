@@ -152,7 +152,10 @@ fn tun() -> Finding {
     match OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         Ok(_) => Good("may be opened".to_owned()),
         Err(error) => Missing(
-            format!("{}, needed by tap:// and vdestack", output::describe(&error)),
+            format!(
+                "{}, needed by tap://; a vdestack does with veth interfaces instead",
+                output::describe(&error)
+            ),
             "as root: modprobe tun; chmod 666 /dev/net/tun",
         ),
     }
