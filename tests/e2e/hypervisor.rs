@@ -65,7 +65,7 @@ fn all_descendants_are_waited_for() {
 #[test]
 fn a_signal_storm_never_interrupts_what_linux_does_not_interrupt() {
     let script = "python3 -c '
-import ctypes, os, signal
+import os, signal
 count = 0
 def handler(*_):
     global count
@@ -73,6 +73,7 @@ def handler(*_):
 signal.signal(signal.SIGALRM, handler)
 signal.siginterrupt(signal.SIGALRM, True)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 buffer = ctypes.create_string_buffer(256)
 bad = sum(libc.stat(b\"/etc/passwd\", buffer) != 0 for _ in range(20000))
