@@ -113,6 +113,12 @@ pub trait Module: Send + Sync + fmt::Debug {
         self.mount(request)
     }
 
+    /// Paths below the mount point, each with a slash in front, at which a mount leaves everything as it
+    /// was.
+    fn exceptions(&self, _request: &MountRequest) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     /// The file-system type that a bind mount (`MS_BIND`) becomes, if the module makes them.
     fn bind_type(&self) -> Option<&'static str> {
         None

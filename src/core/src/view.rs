@@ -31,6 +31,8 @@ pub struct Mount {
     pub data: String,
     /// The `MS_*` flags.
     pub flags: u64,
+    /// Paths below the mount point at which everything is as it was before the mount.
+    pub(crate) exceptions: Vec<Vec<u8>>,
     /// Counts the mounts of the view.
     pub serial: u64,
     /// What is there.
@@ -68,6 +70,7 @@ impl Mount {
             fstype: text(),
             data: text(),
             flags: 0,
+            exceptions: Vec::new(),
             serial: 0,
             content,
             root: None,
@@ -391,6 +394,9 @@ fn open(
     let kept = request.data.split(',').filter(|word| *word != "permanent");
     request.data = kept.collect::<Vec<_>>().join(",");
     let content = module.mount_over(&request, outside)?;
+    let above = request.target.trim_end_matches('/').as_bytes();
+    let exceptions = module.exceptions(&request);
+    let exceptions = exceptions.iter().map(|path| [above, path].concat()).collect();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(Mount {
         target: request.target,
@@ -398,6 +404,7 @@ fn open(
         fstype: request.fstype,
         data: request.data,
         flags: request.flags,
+        exceptions,
         serial: 0,
         content,
         root: None,

@@ -1,7 +1,7 @@
 //! What stat(2) and statfs(2) tell, and what setattr changes.
 
 /// A time stamp: seconds and nanoseconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Time {
     /// Seconds, possibly negative.
     pub seconds: i64,

@@ -22,4 +22,4 @@ pub use caller::{Caller, EXECUTE, READ, WRITE};
 pub use device::{Device, DeviceKind, Looks};
 pub use open::{Data, Handle, Node, Opened};
 pub use outside::{Backing, Outside, Source};
-pub use system::{DirEntry, Entry, FileSystem, Seek, Traits};
+pub use system::{DirEntry, Entry, FileSystem, Right, Seek, Traits};

@@ -56,6 +56,18 @@ pub struct Traits {
     pub checks_access: bool,
     /// Nothing can be changed: the core answers `EROFS`.
     pub read_only: bool,
+    /// Guests get files of the host ([`Data::Host`](super::Data::Host)) whose looks are not to be
+    /// changed by a descriptor: fchmod(2), fchown(2), fsetxattr(2) are calls of this file system.
+    pub guards: bool,
+}
+
+/// What a caller may be granted beyond what mode bits and owners say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// To change a file as its owner could: content, names in a directory, mode, times.
+    Change,
+    /// To give a file to anybody, and to make devices in a directory.
+    GiveAway,
 }
 
 /// A file system: a tree of nodes. Called from several threads at once.
@@ -76,6 +88,17 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// The root: a directory, or a file when a file is mounted on.
     fn root(&self) -> Node {
         Node::ROOT
+    }
+
+    /// Whether a caller may do something though the mode bits or the owner of a file say no. The default
+    /// grants it to the administrator. Not asked when [`Traits::checks_access`] is set.
+    fn grants(&self, caller: &Caller, _file: &Attributes, _right: Right) -> bool {
+        caller.is_privileged()
+    }
+
+    /// The path by which the kernel finds a file that is one of the host's.
+    fn host_path(&self, _node: Node) -> Option<Vec<u8>> {
+        None
     }
 
     /// Finds a name. Errors: `ENOENT`, `ENOTDIR`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use umvu_abi::{
     Errno,
-    files::{Attributes, Caller, Changes, EXECUTE, READ, SetTime, WRITE},
+    files::{Attributes, Caller, Changes, EXECUTE, READ, Right, SetTime, WRITE},
 };
 
 use super::{Inode, access};
@@ -23,10 +23,10 @@ pub(crate) fn chmod(inode: &Arc<Inode>, caller: &Caller, mode: u32) -> Result<()
     let now = before(inode, caller)?;
     let mut mode = mode & 0o7777;
     if !inode.files.traits.checks_access {
-        if !caller.owns(&now) {
+        if !access::owns(inode, caller, &now)? {
             return Err(Errno::EPERM);
         }
-        if !caller.is_privileged() && !caller.is_in(now.gid) {
+        if !caller.is_privileged() && caller.owns(&now) && !caller.is_in(now.gid) {
             mode &= !libc::S_ISGID;
         }
     }
@@ -50,7 +50,9 @@ pub(crate) fn chown(
         let own = caller.uid == now.uid;
         let uid_fits = uid.is_none_or(|uid| own && uid == now.uid);
         let gid_fits = gid.is_none_or(|gid| own && (gid == now.gid || caller.is_in(gid)));
-        if !(caller.is_privileged() || uid_fits && gid_fits) {
+        let fs = inode.files.ask()?;
+        let fits = caller.is_privileged() || uid_fits && gid_fits;
+        if !fits && !fs.grants(caller, &now, Right::GiveAway) {
             return Err(Errno::EPERM);
         }
         if !now.is_directory() {
@@ -78,7 +80,7 @@ pub(crate) fn set_times(
         return Ok(());
     }
     let now = before(inode, caller)?;
-    if !inode.files.traits.checks_access && !caller.owns(&now) {
+    if !inode.files.traits.checks_access && !access::owns(inode, caller, &now)? {
         let only_now = atime == Some(SetTime::Now) && mtime == Some(SetTime::Now);
         if !only_now {
             return Err(Errno::EPERM);

@@ -140,6 +140,11 @@ impl Inode {
         false
     }
 
+    /// Whether something in the private directory stands for it.
+    pub(crate) fn has_object(&self) -> bool {
+        self.object.get().is_some()
+    }
+
     /// Whether both are the same node.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.node == other.node && Arc::ptr_eq(&self.files, &other.files)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use umvu_abi::{
     Errno,
-    files::{Caller, WRITE},
+    files::{Caller, Right, WRITE},
 };
 
 use super::{Inode, access};
@@ -40,7 +40,7 @@ pub(crate) fn make(
         Make::Node(mode, rdev) => {
             let kind = mode & libc::S_IFMT;
             let is_device = matches!(kind, libc::S_IFCHR | libc::S_IFBLK);
-            if is_device && !caller.is_privileged() {
+            if is_device && !may_make_devices(caller, parent)? {
                 return Err(Errno::EPERM);
             }
             let rdev = if is_device { rdev } else { 0 };
@@ -53,6 +53,15 @@ pub(crate) fn make(
         Make::Link(target) => fs.symlink(caller, parent.node, name, target)?,
     };
     Ok(parent.files.enter(parent, name, &entry))
+}
+
+fn may_make_devices(caller: &Caller, parent: &Arc<Inode>) -> Result<bool, Errno> {
+    if caller.is_privileged() {
+        return Ok(true);
+    }
+    let fs = parent.files.ask()?;
+    let above = fs.getattr(caller, parent.node, None)?;
+    Ok(fs.grants(caller, &above, Right::GiveAway))
 }
 
 /// Gives a file one more name. Errors: `EPERM` for a directory, `EXDEV`, `EROFS`, `EACCES`.

@@ -22,13 +22,22 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use umvu_abi::{Errno, files::Handle};
+use umvu_abi::{
+    Errno,
+    files::{Attributes, Handle, Time},
+};
 
 use super::Inode;
 use crate::paths::lexical::{below, components};
 
 /// How many directories are kept for those who stand in them or have them open.
 const DIRECTORIES_LIMIT: usize = 16_384;
+
+/// How many files of the host are known as those of inodes.
+const DRESSED_LIMIT: usize = 32_768;
+
+/// How many paths of programs are known.
+const NAMES_LIMIT: usize = 4096;
 
 /// How many programs are kept open.
 const EXECUTED: usize = 32;
@@ -53,12 +62,23 @@ struct Table {
     by_number: HashMap<u64, Known>,
     /// Files whose every read and write is one of the file system: one object for each open.
     direct: HashMap<u64, Direct>,
-    /// Files of the host that look as their inodes say, by `st_dev` and `st_ino`.
-    dressed: HashMap<(u64, u64), Arc<Inode>>,
+    /// Files of the host that their mounts guard, or that look as their inodes say.
+    dressed: HashMap<Identity, Arc<Inode>>,
+    /// The same, the oldest first.
+    dressing: VecDeque<Identity>,
+    /// Paths of the host that guests execute under other ones.
+    names: HashMap<Vec<u8>, Vec<u8>>,
     /// Programs that guests have been told to execute, the last ones.
     executed: VecDeque<OwnedFd>,
     next: u64,
     clock: u64,
+}
+
+/// `st_dev`, `st_ino`, and when it was made: numbers are used again.
+type Identity = (u64, u64, Option<Time>);
+
+fn identity(looks: &Attributes) -> Identity {
+    (looks.dev.unwrap_or(0), looks.ino, looks.btime)
 }
 
 /// What a guest holds by an object.
@@ -68,6 +88,8 @@ pub(crate) struct Held {
     pub(crate) inode: Arc<Inode>,
     /// The handle of a file whose data is direct.
     pub(crate) direct: Option<Handle>,
+    /// What the kernel says about it, when it is a file of the host.
+    pub(crate) native: Option<Attributes>,
 }
 
 /// The objects of one hypervisor.
@@ -239,10 +261,11 @@ impl Objects {
     fn find(&self, number: u64) -> Option<Held> {
         let table = self.table.lock();
         let known = table.by_number.get(&number);
-        let held = known.map(|known| Held { inode: Arc::clone(&known.inode), direct: None });
+        let held =
+            known.map(|known| Held { inode: Arc::clone(&known.inode), direct: None, native: None });
         held.or_else(|| {
             let Direct { inode, handle, .. } = table.direct.get(&number)?;
-            Some(Held { inode: Arc::clone(inode), direct: Some(*handle) })
+            Some(Held { inode: Arc::clone(inode), direct: Some(*handle), native: None })
         })
     }
 
@@ -276,15 +299,42 @@ impl Objects {
         files.map(|(number, known)| (*number, Arc::clone(&known.inode))).collect()
     }
 
-    /// A file of the host shows what its inode says.
-    pub(crate) fn dress(&self, identity: (u64, u64), inode: &Arc<Inode>) {
-        self.table.lock().dressed.insert(identity, Arc::clone(inode));
+    /// A file of the host, which looks as told, is this inode's.
+    pub(crate) fn dress(&self, looks: &Attributes, inode: &Arc<Inode>) {
+        let identity = identity(looks);
+        let mut table = self.table.lock();
+        let before = table.dressed.insert(identity, Arc::clone(inode));
+        if before.is_none() {
+            table.dressing.push_back(identity);
+        }
+        let oldest = (table.dressing.len() > DRESSED_LIMIT).then(|| table.dressing.pop_front());
+        let gone = oldest.flatten().and_then(|oldest| table.dressed.remove(&oldest));
+        drop(table);
+        drop((before, gone));
         self.dressed.store(true, Ordering::Release);
     }
 
-    /// The inode whose looks a file of the host has.
-    pub(crate) fn dressed(&self, identity: (u64, u64)) -> Option<Arc<Inode>> {
-        self.table.lock().dressed.get(&identity).cloned()
+    /// The inode of a file of the host.
+    pub(crate) fn dressed(&self, looks: &Attributes) -> Option<Arc<Inode>> {
+        self.table.lock().dressed.get(&identity(looks)).cloned()
+    }
+
+    /// A guest executes a file of the host, of which the kernel knows one path and the guest another.
+    pub(crate) fn executed_as(&self, host: &[u8], shown: &[u8]) {
+        if host == shown {
+            return;
+        }
+        let mut table = self.table.lock();
+        if table.names.len() >= NAMES_LIMIT {
+            table.names.clear();
+        }
+        table.names.insert(host.to_vec(), shown.to_vec());
+        self.dressed.store(true, Ordering::Release);
+    }
+
+    /// The path by which a guest has executed a file of the host.
+    pub(crate) fn name_of_program(&self, host: &[u8]) -> Option<Vec<u8>> {
+        self.table.lock().names.get(host).cloned()
     }
 
     /// Whether any file of the host is dressed.
@@ -303,6 +353,8 @@ impl Objects {
             }
             stays
         });
+        let Table { dressed, dressing, .. } = &mut *table;
+        dressing.retain(|identity| dressed.contains_key(identity));
         drop(table);
         drop(gone);
     }

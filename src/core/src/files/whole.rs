@@ -21,7 +21,7 @@ use umvu_abi::{
     },
 };
 
-use super::{access, change, names};
+use super::{Inode, access, change, names};
 use crate::{
     Core,
     paths::{
@@ -338,6 +338,14 @@ impl FileSystem for Whole {
         Traits { checks_access: true, ..Traits::default() }
     }
 
+    fn host_path(&self, node: Node) -> Option<Vec<u8>> {
+        match self.at(node, &Caller::root()).ok()?.1 {
+            Place::Inode(found) => found.inode.files.fs.host_path(found.inode.node),
+            Place::Real(path) | Place::Merged(path) => Some(path),
+            _ => None,
+        }
+    }
+
     fn lookup(&self, caller: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
         self.entry(&self.child(parent, name)?, caller)
     }
@@ -448,6 +456,7 @@ impl FileSystem for Whole {
                 names::unlink(caller, parent, name, &found.inode)?;
             }
             Place::Real(path) => as_caller(caller, || host::unlink(path))?,
+            Place::Vacant(_) => return Err(Errno::ENOENT),
             _ => return Err(Errno::EBUSY),
         }
         self.drop_name(&path);
@@ -462,6 +471,7 @@ impl FileSystem for Whole {
                 names::rmdir(caller, parent, name, &found.inode)?;
             }
             Place::Real(path) => as_caller(caller, || host::rmdir(path))?,
+            Place::Vacant(_) => return Err(Errno::ENOENT),
             _ => return Err(Errno::EBUSY),
         }
         self.drop_name(&path);
@@ -503,7 +513,7 @@ impl FileSystem for Whole {
                     _ => READ | WRITE,
                 };
                 access::check(&found.inode, caller, wanted)?;
-                Data::Same(found.inode)
+                of_inode(&found.inode, caller, flags)?
             }
             Place::Real(path) => real::open(caller, &path, flags)?,
             _ => return Err(Errno::EISDIR),
@@ -529,6 +539,19 @@ impl FileSystem for Whole {
             _ => return Err(Errno::EEXIST),
         };
         Ok((self.entry(&path, caller)?, Opened { handle: Handle(0), data }))
+    }
+
+    fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.backing(node, false)?.read_at(at, buffer)
+    }
+
+    fn write(&self, node: Node, _: Handle, at: u64, data: &[u8]) -> Result<usize, Errno> {
+        self.backing(node, true)?.write_at(at, data)?;
+        Ok(data.len())
+    }
+
+    fn fsync(&self, node: Node, _: Handle, _: bool) -> Result<(), Errno> {
+        self.backing(node, false)?.flush()
     }
 
     fn readdir(
@@ -641,7 +664,33 @@ impl FileSystem for Whole {
     }
 }
 
+/// The data of a file of another mount: a file of the host is passed on, all else is where it is.
+fn of_inode(inode: &Arc<Inode>, caller: &Caller, flags: i32) -> Result<Data, Errno> {
+    let fs = inode.files.ask()?;
+    let same = || -> Data { Data::Same(Arc::<Inode>::clone(inode)) };
+    if !inode.files.traits.guards {
+        return Ok(same());
+    }
+    let opened = fs.open(caller, inode.node, flags)?;
+    fs.release(inode.node, opened.handle);
+    Ok(match opened.data {
+        // What is changed by the descriptor is still for that mount to judge.
+        Data::Host(file) | Data::HostDressed(file) => Data::HostDressed(file),
+        Data::HostPath(path) => Data::HostPath(path),
+        _ => same(),
+    })
+}
+
 impl Whole {
+    /// What a file holds, for who reads it by this file system.
+    fn backing(&self, node: Node, writable: bool) -> Result<Arc<dyn Backing>, Errno> {
+        let (core, place) = self.at(node, &Caller::root())?;
+        match place {
+            Place::Inode(found) => backing::of_inode(&core, &found.inode, Tid(0), writable),
+            place => backing::of_host(place.path(), writable),
+        }
+    }
+
     fn make(
         &self,
         caller: &Caller,

@@ -61,15 +61,14 @@ fn mount(core: &Core, call: &Call) -> Action {
     if flags & libc::MS_REMOUNT != 0 {
         return remount(core, call);
     }
-    let bind = core.view.bind_type().filter(|_| flags & libc::MS_BIND != 0);
-    let fstype = match bind {
-        Some(bind) => Ok(bind.to_owned()),
-        None => guest::read_optional_text(call, 2, PATH_LIMIT),
-    };
-    let fstype = match fstype {
+    let fstype = match guest::read_optional_text(call, 2, PATH_LIMIT) {
         Ok(fstype) => fstype,
         Err(errno) => return errno.into(),
     };
+    // A type of ours has a meaning of its own for the flag.
+    let is_bind = flags & libc::MS_BIND != 0 && !core.view.serves(&fstype);
+    let bind = core.view.bind_type().filter(|_| is_bind);
+    let fstype = bind.map_or(fstype, str::to_owned);
     if !core.view.serves(&fstype) {
         core.tasks.get(call.tid()).set_last_error("");
         return Action::Forward;

@@ -3,12 +3,17 @@
 //! They are trapped in processes only that have been given such a descriptor. Most descriptors are
 //! the kernel's even there: one readlinkat(2) tells.
 
-use umvu_abi::{Errno, files::Handle};
+use umvu_abi::{
+    Errno, GuestFd,
+    files::{Attributes, Caller, Handle},
+};
 use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{
     change::{self, Times},
-    inspect, layout, stat,
+    inspect, layout, locate,
+    resolve::{Last, Place},
+    stat,
 };
 use crate::{
     Core,
@@ -24,6 +29,12 @@ pub(crate) const fn watched(name: &'static str, handler: Handler) -> Row {
     Row { name, trap, interruptible: false, handler, note: NOTE }
 }
 
+/// A row of a call that changes what a file looks like, by a descriptor: rare, and trapped always, for
+/// files of the host that a mount guards look like any other in a process.
+const fn changing(name: &'static str, handler: Handler) -> Row {
+    Row { name, trap: Trap::Always, interruptible: false, handler, note: NOTE }
+}
+
 pub(super) fn rows() -> Vec<Row> {
     vec![
         watched("fstat", |core, call| {
@@ -32,15 +43,15 @@ pub(super) fn rows() -> Vec<Row> {
         watched("fstatfs", |core, call| {
             of_held(core, call, |held| inspect::statfs_of(call, &held.inode))
         }),
-        watched("fchmod", |core, call| {
+        changing("fchmod", |core, call| {
             let mode = call.int(1).cast_unsigned();
             let caller = core.paths.caller(call.tid());
-            done(core, call, |held| files::change::chmod(&held.inode, &caller, mode))
+            changed(core, call, |held| files::change::chmod(&held.inode, &caller, mode))
         }),
-        watched("fchown", |core, call| {
+        changing("fchown", |core, call| {
             let [uid, gid] = change::ids(call, 1);
             let caller = core.paths.caller(call.tid());
-            done(core, call, |held| files::change::chown(&held.inode, &caller, uid, gid))
+            changed(core, call, |held| files::change::chown(&held.inode, &caller, uid, gid))
         }),
         watched("fsync", |core, call| done(core, call, |held| sync(held, false))),
         watched("fdatasync", |core, call| done(core, call, |held| sync(held, true))),
@@ -56,21 +67,33 @@ pub(super) fn rows() -> Vec<Row> {
         watched("flistxattr", |core, call| {
             of_held(core, call, |held| inspect::list_xattr(core, call, &held.inode))
         }),
-        watched("fsetxattr", |core, call| {
-            of_held(core, call, |held| change::set_xattr_of(core, call, &held.inode))
+        changing("fsetxattr", |core, call| {
+            of_guarded(core, call, |held| change::set_xattr_of(core, call, &held.inode))
         }),
-        watched("fremovexattr", |core, call| {
-            of_held(core, call, |held| change::remove_xattr_of(core, call, &held.inode))
+        changing("fremovexattr", |core, call| {
+            of_guarded(core, call, |held| change::remove_xattr_of(core, call, &held.inode))
         }),
     ]
 }
 
 /// What the guest holds by a descriptor; None for what is the kernel's.
 pub(crate) fn held(core: &Core, call: &Call, argument: usize) -> Result<Option<Held>, Errno> {
-    if !core.objects.are_used() {
+    held_by(core, call, call.fd(argument))
+}
+
+/// As [`held`], by the name that a descriptor of the caller has in `/proc/self/fd`.
+pub(super) fn held_by_name(core: &Core, call: &Call, name: &[u8]) -> Result<Option<Held>, Errno> {
+    let number = [&b"/proc/self/fd/"[..], b"/proc/thread-self/fd/"]
+        .into_iter()
+        .find_map(|folder| name.strip_prefix(folder))
+        .and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+    number.map_or(Ok(None), |number| held_by(core, call, GuestFd(number)))
+}
+
+fn held_by(core: &Core, call: &Call, fd: GuestFd) -> Result<Option<Held>, Errno> {
+    if !core.objects.are_used() && !core.objects.any_dressed() {
         return Ok(None);
     }
-    let fd = call.fd(argument);
     let link = if fd.0 == libc::AT_FDCWD { call.guest.cwd_link() } else { call.guest.fd_link(fd) };
     let Ok(link) = link else { return Ok(None) };
     if let Some(held) = core.objects.stands_for(&link) {
@@ -78,12 +101,38 @@ pub(crate) fn held(core: &Core, call: &Call, argument: usize) -> Result<Option<H
     }
     if core.objects.any_dressed()
         && link.starts_with(b"/")
-        && let Ok(file) = call.guest.identify_fd(fd)
-        && let Some(inode) = core.objects.dressed((file.dev, file.ino))
+        && let Some(native) = look_at(call, fd)
+        && let Some(inode) = core.objects.dressed(&native)
     {
-        return Ok(Some(Held { inode, direct: None }));
+        return Ok(Some(Held { inode, direct: None, native: Some(native) }));
     }
     Ok(None)
+}
+
+/// What the kernel says about a descriptor of the guest.
+fn look_at(call: &Call, fd: GuestFd) -> Option<Attributes> {
+    let found = std::fs::metadata(format!("/proc/{}/fd/{}", call.tid(), fd.0)).ok()?;
+    Some(files::attributes::of_host(&found))
+}
+
+/// As [`held`], and what is found by the path that the kernel has for the descriptor.
+fn guarded(core: &Core, call: &Call) -> Result<Option<Held>, Errno> {
+    if let Some(held) = held(core, call, 0)? {
+        return Ok(Some(held));
+    }
+    let territory = core.paths.territory(&core.view);
+    let fd = call.fd(0);
+    let Ok(link) = call.guest.fd_link(fd) else { return Ok(None) };
+    if !link.starts_with(b"/") || !territory.has_files() || !territory.concerns(&link) {
+        return Ok(None);
+    }
+    let place = locate::resolve_in(core, &territory, call.tid(), &link, Last::Keep);
+    let (Ok(Place::Inode(found)), Some(native)) = (place, look_at(call, fd)) else {
+        return Ok(None);
+    };
+    let looks = found.inode.attributes(&Caller::root())?;
+    let same = (looks.dev, looks.ino) == (native.dev, native.ino);
+    Ok(same.then(|| Held { inode: found.inode, direct: None, native: Some(native) }))
 }
 
 /// Answers a call about the descriptor in argument 0, unless that is the kernel's.
@@ -93,6 +142,33 @@ pub(crate) fn of_held(core: &Core, call: &Call, answer: impl FnOnce(&Held) -> Ac
         Ok(None) => Action::Forward,
         Err(errno) => errno.into(),
     }
+}
+
+/// Answers a call that changes what a file looks like.
+fn of_guarded(core: &Core, call: &Call, answer: impl FnOnce(&Held) -> Action) -> Action {
+    match guarded(core, call) {
+        Ok(Some(held)) => {
+            let action = answer(&held);
+            // A copy may have been made: what the descriptor leads to is not what the guest has changed.
+            if is_disguised(call, &held) { action.watched(Watch::Looks) } else { action }
+        }
+        Ok(None) => Action::Forward,
+        Err(errno) => errno.into(),
+    }
+}
+
+/// Whether a file of the host does not look as its inode does.
+fn is_disguised(call: &Call, held: &Held) -> bool {
+    let Some(native) = held.native.and_then(|_| look_at(call, call.fd(0))) else { return false };
+    let looks = held.inode.attributes(&Caller::root());
+    looks.is_ok_and(|looks| {
+        let shown = |of: &Attributes| (of.dev, of.ino, of.mode, of.uid, of.gid);
+        shown(&looks) != shown(&native)
+    })
+}
+
+fn changed(core: &Core, call: &Call, work: impl FnOnce(&Held) -> Result<(), Errno>) -> Action {
+    of_guarded(core, call, |held| Action::done(work(held)))
 }
 
 fn done(core: &Core, call: &Call, work: impl FnOnce(&Held) -> Result<(), Errno>) -> Action {
@@ -145,6 +221,12 @@ pub(super) fn encode(
     encode: fn(&layout::Attributes) -> Vec<u8>,
 ) -> Result<Vec<u8>, Errno> {
     let caller = core.paths.caller(call.tid());
-    let attributes = held.inode.attributes_by(&caller, held.direct)?;
+    let mut attributes = held.inode.attributes_by(&caller, held.direct)?;
+    if let Some(native) = held.native.filter(|_| held.inode.is_removed()) {
+        // What is written to a file without a name is known to the kernel alone.
+        (attributes.size, attributes.blocks) = (native.size, native.blocks);
+        (attributes.atime, attributes.mtime) = (native.atime, native.mtime);
+        attributes.ctime = native.ctime;
+    }
     Ok(encode(&(&attributes).into()))
 }

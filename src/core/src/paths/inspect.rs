@@ -139,7 +139,8 @@ fn give_link(call: &Call, target: Result<Vec<u8>, Errno>, buffer: usize) -> Acti
 /// The links of procfs to the working directory and to descriptors tell where a materialised
 /// directory is: say what it stands for.
 fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
-    if !core.paths.directories.are_used() && !core.objects.are_used() {
+    let none = !core.paths.directories.are_used() && !core.objects.are_used();
+    if none && !core.objects.any_dressed() {
         return Action::Forward;
     }
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX).unwrap_or_default();
@@ -150,10 +151,26 @@ fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
         return Action::Forward;
     };
     let Ok(link) = host::read_link(place.path()) else { return Action::Forward };
+    if let Some(shown) = shown_as(core, place.path(), &link) {
+        return give_link(call, Ok(shown), buffer);
+    }
     match locate::stands_for(core, &link) {
         Some(Ok(path)) => give_link(call, Ok(path), buffer),
         _ => Action::Forward,
     }
+}
+
+/// What a link of procfs to a file of the host shows, when a mount has handed that file over.
+fn shown_as(core: &Core, path: &[u8], link: &[u8]) -> Option<Vec<u8>> {
+    if path.ends_with(b"/exe") {
+        return core.objects.name_of_program(link);
+    }
+    let is_descriptor = path.windows(4).any(|part| part == b"/fd/");
+    if !core.objects.any_dressed() || !is_descriptor || !link.starts_with(b"/") {
+        return None;
+    }
+    let found = std::fs::metadata(locate::os_path(path)).ok()?;
+    Some(core.objects.dressed(&files::attributes::of_host(&found))?.path())
 }
 
 fn statfs(core: &Core, call: &Call) -> Action {

@@ -218,6 +218,10 @@ fn two(core: &Core, call: &Call, two: Two) -> Action {
     let from = locate(core, call, two.from, two.last);
     let to = locate(core, call, two.to, Last::Keep);
     let (from, to) = match (from, to) {
+        // link(2) looks at the first path as a whole, rename(2) at the directories first.
+        (Ok(Target::Virtual(Place::Vacant(_))), Err(_)) if two.deed == Deed::LinkFrom => {
+            return Errno::ENOENT.into();
+        }
         (Err(errno), _) | (_, Err(errno)) => return errno.into(),
         (Ok(from), Ok(to)) => (from, to),
     };
@@ -259,7 +263,9 @@ fn between(core: &Core, call: &Call, two: Two, from: Target, to: Target) -> Resu
         Target::Kernel | Target::Elsewhere(_) => {
             let path = locate::absolute(core, call, two.from)?;
             host::stat(&path, Last::Keep)?;
-            return Err(Errno::EXDEV);
+            let exists = matches!(to, Target::Virtual(Place::Inode(_)));
+            let is_link = two.deed == Deed::LinkFrom;
+            return Err(if exists && is_link { Errno::EEXIST } else { Errno::EXDEV });
         }
     };
     let (parent, name, inode, slash) = match to {
@@ -315,9 +321,15 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
 /// linkat(2): also of a descriptor, by `AT_EMPTY_PATH` or its name in `/proc/self/fd`.
 fn linkat(core: &Core, call: &Call) -> Action {
     let flags = call.int(4);
-    if is_empty_path(flags)
-        && let Some(held) = descriptors::by_empty_path(core, call, 1)
-    {
+    let held = if is_empty_path(flags) {
+        descriptors::by_empty_path(core, call, 1)
+    } else if flags & libc::AT_SYMLINK_FOLLOW != 0 {
+        let name = call.guest.read_string(call.addr(1), PATH_MAX).unwrap_or_default();
+        descriptors::held_by_name(core, call, &name).transpose()
+    } else {
+        None
+    };
+    if let Some(held) = held {
         let to = locate(core, call, locate::at(2), Last::Keep);
         let caller = core.paths.caller(call.tid());
         return Action::done(held.and_then(|held| match to? {

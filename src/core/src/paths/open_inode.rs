@@ -1,7 +1,7 @@
 //! Opening files of mounted file systems.
 
 use std::{
-    io,
+    fs::File,
     os::{fd::OwnedFd, unix::ffi::OsStringExt},
     path::PathBuf,
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     fcntl::OFlag,
-    sys::stat::{Mode, SFlag, fstat, mknod},
+    sys::stat::{Mode, SFlag, mknod},
 };
 use umvu_abi::{
     Errno,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Core,
-    files::{Inode, access, change, content, whole::as_caller},
+    files::{Inode, access, attributes, change, content, whole::as_caller},
 };
 
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
@@ -178,6 +178,7 @@ fn open_nameless(
     let entry = files.ask()?.tmpfile(caller, directory.node, mode)?;
     let inode = files.nameless(&entry);
     inode.is_nameless_in(directory);
+    let how = How { flags: how.flags & !OFlag::O_TMPFILE, ..how };
     data(core, caller, &inode, how)
 }
 
@@ -234,12 +235,14 @@ fn serve(
         Data::Cached { .. } | Data::Direct => direct(core, caller, inode, &opened, how),
         Data::Host(fd) => {
             fs.release(inode.node, opened.handle);
-            Ok(Given::Plain(fd))
+            if !(inode.files.traits.guards || inode.files.writable().is_err()) {
+                return Ok(Given::Plain(fd));
+            }
+            dress(core, inode, fd).map(Given::Plain)
         }
         Data::HostDressed(fd) => {
             fs.release(inode.node, opened.handle);
-            let found = fstat(&fd).map_err(io::Error::from)?;
-            core.objects.dress((found.st_dev, found.st_ino), inode);
+            let fd = dress(core, inode, fd)?;
             Ok(Given::Watched(fd, Watch::Looks))
         }
         Data::HostPath(path) => {
@@ -256,20 +259,28 @@ fn serve(
     }
 }
 
+/// Notes that a file of the host is an inode's.
+fn dress(core: &Core, inode: &Arc<Inode>, fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    let file = File::from(fd);
+    core.objects.dress(&attributes::of_host(&file.metadata()?), inode);
+    Ok(file.into())
+}
+
 /// The path by which the kernel can execute a file. Errors: those of open(2); `EACCES` for what has
 /// no content that the kernel could execute.
 pub(super) fn program(core: &Core, caller: &Caller, inode: &Arc<Inode>) -> Result<Vec<u8>, Errno> {
     let how = How { flags: OFlag::O_RDONLY, mode: 0 };
     let opened = inode.files.ask()?.open(&Caller::root(), inode.node, libc::O_RDONLY)?;
     match serve(core, caller, inode, opened, how)? {
-        Given::Watched(file, Watch::Looks) => {
-            let object = exec::own_path(&file).ok_or(Errno::EACCES)?;
-            core.objects.executes(file);
-            core.objects.program(inode, &object)
-        }
-        Given::Plain(file) => {
+        Given::Watched(file, Watch::Looks) | Given::Plain(file) => {
             let path = exec::own_path(&file).ok_or(Errno::EACCES)?;
-            Ok(path.into_os_string().into_vec())
+            if path.starts_with(core.objects.root()) {
+                core.objects.executes(file);
+                return core.objects.program(inode, &path);
+            }
+            let path = path.into_os_string().into_vec();
+            core.objects.executed_as(&path, &inode.path());
+            Ok(path)
         }
         Given::Watched(..) | Given::Path(_) | Given::Handle(..) => Err(Errno::EACCES),
     }

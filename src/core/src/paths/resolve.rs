@@ -298,6 +298,14 @@ impl<W: World> Resolver<'_, W> {
         for name in components(directory) {
             push(&mut trail.here, name);
             let mut spot = self.root_of(&trail.here, trail.top());
+            let left = match spot {
+                Spot::Other => self.left(&trail.here)?,
+                Spot::Inode(_) => None,
+            };
+            if let Some((_, left)) = left {
+                trail.push(left);
+                continue;
+            }
             if let (Spot::Other, Spot::Inode(above)) = (&spot, trail.top()) {
                 let caller = self.world.credentials(self.caller);
                 match above.files.lookup(&caller, above, name) {
@@ -331,12 +339,35 @@ impl<W: World> Resolver<'_, W> {
             let step = if root.is_directory()? { Step::Onward } else { Step::Leaf };
             return Ok((step, Spot::Inode(root)));
         }
+        if let Some(left) = self.left(path)? {
+            return Ok(left);
+        }
         if let Some(device) = self.sub_device(path) {
             return Ok((Step::Leaf, Spot::Inode(device)));
         }
         match above {
             Spot::Inode(directory) => self.step_inside(directory, path, name),
             Spot::Other => self.step_outside(path).map(|step| (step, Spot::Other)),
+        }
+    }
+
+    /// What stands at a path at which a mount leaves what was there.
+    fn left(&self, path: &[u8]) -> Result<Option<(Step, Spot)>, Errno> {
+        let Some(earlier) = self.territory.exception(path) else { return Ok(None) };
+        let before = match earlier {
+            Some(territory) => {
+                let resolver = Resolver { territory, ..*self };
+                resolver.resolve(b"/", path, Last::Keep)?
+            }
+            None => Place::Real(Vec::new()),
+        };
+        match before {
+            Place::Inode(found) => {
+                let caller = self.world.credentials(self.caller);
+                let step = step_onto(&found.inode, &caller)?;
+                Ok(Some((step, Spot::Inode(found.inode))))
+            }
+            _ => self.step_outside(path).map(|step| Some((step, Spot::Other))),
         }
     }
 
@@ -360,17 +391,7 @@ impl<W: World> Resolver<'_, W> {
             return Err(Errno::ENAMETOOLONG);
         }
         match directory.files.lookup(&caller, directory, name) {
-            Ok(inode) => {
-                let step = match inode.kind()? {
-                    libc::S_IFLNK => {
-                        let files = inode.files.ask()?;
-                        Step::Link(files.readlink(&caller, inode.node)?)
-                    }
-                    libc::S_IFDIR => Step::Onward,
-                    _ => Step::Leaf,
-                };
-                Ok((step, Spot::Inode(inode)))
-            }
+            Ok(inode) => Ok((step_onto(&inode, &caller)?, Spot::Inode(inode))),
             Err(Errno::ENOENT) if self.territory.children(path).is_some() => {
                 Ok((Step::Onward, Spot::Other))
             }
@@ -529,6 +550,15 @@ impl<W: World> Resolver<'_, W> {
         }
         Ok(Place::Real(path))
     }
+}
+
+/// What an inode is on the way of a path.
+fn step_onto(inode: &Arc<Inode>, caller: &Caller) -> Result<Step, Errno> {
+    Ok(match inode.kind()? {
+        libc::S_IFLNK => Step::Link(inode.files.ask()?.readlink(caller, inode.node)?),
+        libc::S_IFDIR => Step::Onward,
+        _ => Step::Leaf,
+    })
 }
 
 /// Whether a path is a link of procfs that the kernel follows by itself (proc(5)).

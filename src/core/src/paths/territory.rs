@@ -14,6 +14,16 @@ use crate::view::{Mount, View};
 /// Where sysfs has the interfaces; those of a stack are all virtual devices.
 const SYSFS: [&[u8]; 2] = [b"/sys/class/net", b"/sys/devices/virtual/net"];
 
+/// Who decides what stands at a path.
+enum Ruling<'a> {
+    /// No mount.
+    Nobody,
+    /// The mount at or above it.
+    Mount,
+    /// A mount that leaves it as it was: virtual then, or the kernel's.
+    Left(Option<&'a Arc<Territory>>),
+}
+
 /// The interesting paths of one generation of the view: the mount points, their ancestors, and
 /// the network files of procfs and sysfs.
 #[derive(Debug, Default)]
@@ -22,8 +32,10 @@ pub(crate) struct Territory {
     nodes: HashMap<Vec<u8>, Arc<Mount>>,
     /// Directories above a mount point, with the names that lead to one.
     ancestors: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// Whether something is mounted over the root: then everything is virtual.
+    /// Whether something is mounted over the root: then everything is virtual but the exceptions.
     covers_all: bool,
+    /// Paths at which a mount leaves what was there: what that was, where it was virtual.
+    exceptions: HashMap<Vec<u8>, Option<Arc<Self>>>,
     /// Whether anything but stacks is mounted.
     files: bool,
     /// What procfs tells about mounts, and a mount that it is counted to.
@@ -58,6 +70,18 @@ impl Territory {
         let mut territory =
             Self { generation, private: private.to_vec(), procfs, ..Self::default() };
         territory.tops.extend(components(private).next().map(<[u8]>::to_vec));
+        for (path, serial) in exceptions(&mounts) {
+            let earlier = Self::before(view, private, serial);
+            let is_virtual = match earlier.ruling(&path) {
+                Ruling::Nobody | Ruling::Left(None) => false,
+                Ruling::Mount | Ruling::Left(Some(_)) => true,
+            };
+            if is_virtual || std::fs::symlink_metadata(super::locate::os_path(&path)).is_ok() {
+                territory.claim(&path);
+            }
+            let earlier = is_virtual.then(|| Arc::new(earlier));
+            territory.exceptions.insert(path, earlier);
+        }
         for mount in mounts {
             let target = mount.target.as_bytes().to_vec();
             territory.claim(&target);
@@ -132,6 +156,32 @@ impl Territory {
         })
     }
 
+    /// Who decides what stands at a path in normal form.
+    fn ruling(&self, path: &[u8]) -> Ruling<'_> {
+        let mut end = path.len();
+        while end > 0 {
+            let prefix = &path[..end];
+            if self.nodes.contains_key(prefix) {
+                return Ruling::Mount;
+            }
+            if let Some(earlier) = self.exceptions.get(prefix) {
+                return Ruling::Left(earlier.as_ref());
+            }
+            end = prefix.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        }
+        if self.covers_all { Ruling::Mount } else { Ruling::Nobody }
+    }
+
+    /// Whether a mount leaves what stands at a path to the kernel.
+    fn is_left(&self, path: &[u8]) -> bool {
+        !self.exceptions.is_empty() && matches!(self.ruling(path), Ruling::Left(None))
+    }
+
+    /// At the path of an exception: what was there before, where that was virtual.
+    pub(crate) fn exception(&self, path: &[u8]) -> Option<Option<&Arc<Self>>> {
+        self.exceptions.get(path).map(Option::as_ref)
+    }
+
     /// The generation that was surveyed.
     pub(crate) fn generation(&self) -> u32 {
         self.generation
@@ -176,7 +226,7 @@ impl Territory {
         if self.is_empty() {
             return false;
         }
-        if self.covers_all {
+        if self.covers_all && !self.is_left(path) {
             return true;
         }
         let rest = path.strip_prefix(b"/").unwrap_or(path);
@@ -225,8 +275,7 @@ impl Territory {
     }
 
     fn is_below_a_node(&self, path: &[u8]) -> bool {
-        let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
-        slashes.map(|(at, _)| &path[..at]).any(|prefix| self.nodes.contains_key(prefix))
+        matches!(self.ruling(path), Ruling::Mount | Ruling::Left(Some(_)))
     }
 
     /// Whether relative paths without `..` from this directory never concern the view.
@@ -234,7 +283,7 @@ impl Territory {
         if self.is_empty() {
             return true;
         }
-        if self.covers_all {
+        if self.covers_all && !self.is_left(directory) {
             return false;
         }
         let above = SYSFS.iter().any(|net| below(net, directory).is_some());
@@ -251,14 +300,31 @@ fn visible(mounts: &[Arc<Mount>], serial: u64) -> Vec<Arc<Mount>> {
     // What a later file system covers is out of reach; stacks are not files, and stay.
     let is_covered = |(at, mount): &(usize, &&Arc<Mount>)| {
         let target = mount.target.as_bytes();
-        let covers = |later: &&&Arc<Mount>| {
-            let above = later.target.as_bytes();
-            later.root.is_some() && above != target && below(target, above).is_some()
-        };
+        let covers =
+            |later: &&&Arc<Mount>| later.target.as_bytes() != target && covers(later, target);
         !mount.is_stack() && earlier[at + 1..].iter().any(|later| covers(&later))
     };
     let shown = earlier.iter().enumerate().filter(|one| !is_covered(one));
     shown.map(|(_, mount)| Arc::clone(mount)).collect()
+}
+
+/// Whether a mount covers what stands at a path.
+fn covers(mount: &Mount, path: &[u8]) -> bool {
+    let is_left = || mount.exceptions.iter().any(|exception| below(path, exception).is_some());
+    mount.root.is_some() && below(path, mount.target.as_bytes()).is_some() && !is_left()
+}
+
+/// The paths that mounts leave as they were, each with the serial number of the mount that does.
+fn exceptions(mounts: &[Arc<Mount>]) -> Vec<(Vec<u8>, u64)> {
+    let of = |(at, mount): (usize, &Arc<Mount>)| {
+        let counts = |path: &&Vec<u8>| {
+            let later = &mounts[at + 1..];
+            !later.iter().any(|later| covers(later, path) || later.target == mount.target)
+        };
+        let paths = mount.exceptions.iter().filter(counts).cloned();
+        paths.map(|path| (path, mount.serial)).collect::<Vec<_>>()
+    };
+    mounts.iter().enumerate().flat_map(of).collect()
 }
 
 /// Whether a path in `/proc` (given without it: `""` or `/...`) concerns the network, or goes

@@ -46,9 +46,14 @@ pub(crate) fn connect(core: &Core, call: &Call) -> Option<Action> {
         Ok(Place::Inode(found)) => {
             let inode = &found.inode;
             let action = match inode.kind() {
-                Ok(libc::S_IFSOCK) => {
-                    access::check(inode, &caller, WRITE).and_then(|()| at_object(core, call, inode))
-                }
+                Ok(libc::S_IFSOCK) => access::check(inode, &caller, WRITE).and_then(|()| {
+                    // What no guest has bound may be a socket of the host.
+                    let host = inode.files.fs.host_path(inode.node);
+                    match host.filter(|_| !inode.has_object()) {
+                        Some(path) => at_path(call, path),
+                        None => at_object(core, call, inode),
+                    }
+                }),
                 Ok(_) => Err(Errno::ECONNREFUSED),
                 Err(errno) => Err(errno),
             };
@@ -83,8 +88,13 @@ fn place(core: &Core, call: &Call) -> Option<Result<Place, Errno>> {
 fn at_object(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Action, Errno> {
     // What makes it is bind(2).
     let path = core.objects.obtain(inode, |_| Ok(()))?;
+    at_path(call, path.into_os_string().into_vec())
+}
+
+/// The same call with another path. Errors: `ENAMETOOLONG`.
+fn at_path(call: &Call, path: Vec<u8>) -> Result<Action, Errno> {
     let mut address = u16::try_from(libc::AF_UNIX).unwrap_or(1).to_ne_bytes().to_vec();
-    address.extend(path.into_os_string().into_vec());
+    address.extend(path);
     address.push(0);
     if address.len() > PATH_AT + PATH_ROOM {
         return Err(Errno::ENAMETOOLONG);
