@@ -8,7 +8,9 @@ pub mod cli;
 use std::sync::Arc;
 
 use umvu_abi::module::Module;
-use umvu_fs_modules::{mountreal::MountReal, unreal::Unreal, vudev::Vudev, vufuse::Vufuse};
+use umvu_fs_modules::{
+    mountreal::MountReal, unreal::Unreal, vudev::Vudev, vufs::Vufs, vufuse::Vufuse,
+};
 use umvu_reactor::Reactor;
 
 /// Every built-in module; the stacks of vunet run on the given event loop.
@@ -17,6 +19,7 @@ pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
     vec![
         Arc::new(umvu_stacks::Vunet::new(reactor.clone())),
         Arc::new(Vufuse),
+        Arc::new(Vufs),
         Arc::new(Vudev),
         Arc::new(MountReal),
         Arc::new(Unreal),

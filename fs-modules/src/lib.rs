@@ -32,4 +32,5 @@ pub mod mountreal;
 pub mod options;
 pub mod unreal;
 pub mod vudev;
+pub mod vufs;
 pub mod vufuse;

@@ -24,7 +24,7 @@ pub(super) fn mount_command() -> Command {
                 .short('t')
                 .long("types")
                 .value_name("TYPE")
-                .help("The type, for instance vunetioth, vunetsmoltcp, vufusemem, mountreal"),
+                .help("The type, for instance vunetioth, vunetsmoltcp, vufusemem, vufs"),
         )
         .arg(flag("read-only", 'r', "Mount read-only (the same as -o ro)"))
         .arg(flag("read-write", 'w', "Mount read-write (the default)").visible_alias("rw"))

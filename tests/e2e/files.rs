@@ -23,7 +23,7 @@ fn compare(mount: &str) {
     for place in INSIDE {
         let folder = scratch("files");
         let script = format!(
-            "R=$(mktemp -d -p /dev/shm); chmod 755 $R; M={}; trap 'rm -rf $R' EXIT; {mount} && \
+            "R=$(mktemp -d -p /dev/shm); chmod 755 $R; M={}; T=$R; trap 'rm -rf $T' EXIT; {mount} && \
              cd $D && {PROGRAM} $R",
             folder.display()
         );
@@ -63,6 +63,34 @@ fn the_whole_tree_is_there_again_in_unreal_in_unreal() {
 #[test]
 fn a_bound_directory_is_the_other() {
     compare("vu_insmod mountreal && vumount -t mountreal $R $M; D=$M");
+}
+
+/// The words that mount `vufs` on a directory beside its source, in a mode.
+fn patched(mode: &str, real: &str) -> String {
+    format!(
+        "mkdir $R/a $R/b; vu_insmod vufs && vumount -t vufs -o {mode} $R/a $R/b; \
+         D=$R/b; R=$R/{real}"
+    )
+}
+
+#[test]
+fn files_in_a_copy_on_write_directory_are_as_on_linux() {
+    compare(&patched("cow", "a"));
+}
+
+#[test]
+fn files_in_a_copy_where_needed_directory_are_as_on_linux() {
+    compare(&patched("mincow", "b"));
+}
+
+#[test]
+fn files_in_a_merged_directory_are_as_on_linux() {
+    compare(&patched("merge", "b"));
+}
+
+#[test]
+fn files_in_a_directory_bound_by_patchwork_are_as_on_linux() {
+    compare(&patched("bind", "a"));
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod hostile;
 mod hypervisor;
 mod killed;
 mod manual;
+mod patchwork;
 mod sockets;
