@@ -48,7 +48,7 @@ impl Overlay {
         item: &Arc<Item>,
         changes: &Changes,
     ) -> Result<Attributes, Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         if let Some(gone) = &mut item.state.lock().gone {
             gone.uid = changes.uid.unwrap_or(gone.uid);
             gone.gid = changes.gid.unwrap_or(gone.gid);
@@ -125,7 +125,7 @@ impl Overlay {
         name: &[u8],
         what: Make<'_>,
     ) -> Result<Entry, Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         self.may_be_named(directory, name)?;
         let vacancy = self.vacancy(directory, name)?;
         let below = |caller: &Caller| match &vacancy {
@@ -234,7 +234,7 @@ impl Overlay {
         name: &[u8],
         (mode, flags): (u32, i32),
     ) -> Result<(Entry, Data), Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         self.may_be_named(directory, name)?;
         let vacancy = self.vacancy(directory, name)?;
         let below = |caller: &Caller| match &vacancy {
@@ -264,7 +264,7 @@ impl Overlay {
         directory: &Arc<Item>,
         mode: u32,
     ) -> Result<Entry, Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         if self.manner.mode == Mode::Merge {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -291,7 +291,7 @@ impl Overlay {
         directory: &Arc<Item>,
         name: &[u8],
     ) -> Result<Entry, Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         self.may_be_named(directory, name)?;
         let vacancy = self.vacancy(directory, name)?;
         let lower = item.sides().lower.filter(|_| item.sides().upper.is_none());

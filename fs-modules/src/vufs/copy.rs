@@ -24,6 +24,8 @@ use super::{
     overlay::{Overlay, identity},
 };
 
+/// How large a file is copied at once, while others wait.
+const QUICK: u64 = 1 << 20;
 /// How much is copied at once where the host cannot copy by itself.
 const CHUNK: usize = 1 << 20;
 /// How deep a tree that is copied may be.
@@ -73,6 +75,9 @@ impl Overlay {
         let (directory, name) = item.place()?;
         let target = self.upper_directory(&directory)?;
         let looks = lower.looks(&self.us)?;
+        if looks.is_regular() && looks.size > QUICK && content == Content::Whole {
+            self.outside.take_time()?;
+        }
         let work = self.meta.work()?;
         let aside = self.meta.fresh_name();
         let made = self.copy(work, &aside, (lower, &looks), content);
@@ -112,6 +117,9 @@ impl Overlay {
 
     /// As [`Overlay::copy_up`], with all that is in a directory.
     pub(super) fn copy_tree(&self, item: &Arc<Item>) -> Result<(), Errno> {
+        if item.is_directory() && item.sides().lower.is_some() {
+            self.outside.take_time()?;
+        }
         self.copy_below(item, 0)
     }
 

@@ -105,7 +105,7 @@ impl Module for Vufs {
                 return Err(MountError::new(Errno::ENOTDIR, reason));
             }
         }
-        let overlay = Overlay::new(manner, &upper, &lower)
+        let overlay = Overlay::new(manner, outside, &upper, &lower)
             .map_err(|errno| MountError::new(errno, format!("{}/.-: {errno}", request.source)))?;
         Ok(Mounted::FileSystem(Arc::new(overlay)))
     }

@@ -43,7 +43,7 @@ impl Overlay {
         directory: &Arc<Item>,
         name: &[u8],
     ) -> Result<(), Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         let found = self.find(directory, name)?.ok_or(Errno::ENOENT)?;
         let is_directory = found.looks.is_directory();
         if is_directory {
@@ -126,7 +126,7 @@ impl Overlay {
         if flags & !KNOWN != 0 {
             return Err(Errno::EINVAL);
         }
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         if self.is_own(to.0, to.1) || self.is_own(from.0, from.1) {
             return Err(Errno::EPERM);
         }

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use umvu_abi::{
     Errno,
-    files::{Attributes, Caller, Data, DirEntry, Entry, Node},
+    files::{Attributes, Caller, Data, DirEntry, Entry, Node, Outside},
 };
 
 use super::{
@@ -48,7 +48,8 @@ pub(super) struct Overlay {
     pub(super) table: Mutex<Table>,
     pub(super) root: Arc<Item>,
     /// One change at a time.
-    pub(super) order: Mutex<()>,
+    order: Mutex<()>,
+    pub(super) outside: Arc<dyn Outside>,
     /// What the copies have been copied from: they keep its number.
     pub(super) origins: Mutex<HashMap<Identity, Identity>>,
     /// The hypervisor itself.
@@ -67,7 +68,12 @@ pub(super) struct Found {
 
 impl Overlay {
     /// Lays one layer over another. Errors: those of looking at them.
-    pub(super) fn new(manner: Manner, upper: &Ref, lower: &Ref) -> Result<Self, Errno> {
+    pub(super) fn new(
+        manner: Manner,
+        outside: &Arc<dyn Outside>,
+        upper: &Ref,
+        lower: &Ref,
+    ) -> Result<Self, Errno> {
         let us = Caller::root();
         let looks = upper.looks(&us)?;
         let meta = match manner.mode {
@@ -94,10 +100,22 @@ impl Overlay {
             table: Mutex::new(Table::new()),
             root,
             order: Mutex::default(),
+            outside: Arc::clone(outside),
             origins: Mutex::default(),
             us,
             is_root: rustix::process::geteuid().is_root(),
         })
+    }
+
+    /// Waits until no other change is under way.
+    pub(super) fn ordered(&self) -> Result<MutexGuard<'_, ()>, Errno> {
+        match self.order.try_lock() {
+            Some(order) => Ok(order),
+            None => {
+                self.outside.take_time()?;
+                Ok(self.order.lock())
+            }
+        }
     }
 
     pub(super) fn item(&self, node: Node) -> Result<Arc<Item>, Errno> {

@@ -33,7 +33,7 @@ impl Overlay {
         node: Node,
         work: impl Fn(&Caller, &Ref) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         let item = self.item(node)?;
         item.touched();
         let sides = item.sides();
@@ -51,7 +51,7 @@ impl Overlay {
     }
 
     fn open_to_write(&self, caller: &Caller, node: Node, flags: i32) -> Result<Data, Errno> {
-        let _order = self.order.lock();
+        let _order = self.ordered()?;
         let item = self.item(node)?;
         let sides = item.sides();
         let below = |caller: &Caller| match &sides.lower {

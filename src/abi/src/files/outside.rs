@@ -63,6 +63,12 @@ pub trait Outside: Send + Sync + fmt::Debug {
     /// An absolute path for what the caller of mount(2) has named relative to where it is.
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
 
+    /// Asks, before anything is changed, to do what takes long in the call of a guest that is under way.
+    /// Errors: one to be passed on as it is; the call is then made again where it holds nobody up.
+    fn take_time(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Tells the user who mounts one line, though the mount succeeds.
     fn notice(&self, _line: &str) {}
 }

@@ -161,6 +161,10 @@ impl Outside for View {
         Ok(join(&cwd, path))
     }
 
+    fn take_time(&self) -> Result<(), Errno> {
+        super::waits::may_wait()
+    }
+
     fn notice(&self, line: &str) {
         if let Ok(core) = self.moment.core() {
             core.tasks.get(self.tid).set_last_error(line);
