@@ -411,6 +411,8 @@ pub enum Trap {
     Waiting,
     /// Always in processes that are watched so; in others as it says.
     Watched(Watch, Before),
+    /// Not at all, until [`crate::Control::trap_also`] asks for it.
+    Optional,
 }
 
 /// What is watched in a process by [`Action::Watched`].

@@ -90,9 +90,15 @@ pub(crate) fn base() -> Vec<Instruction> {
     ]
 }
 
-/// The filter of an armed view.
-pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
-    let unwatched: Vec<Subscription> = subscriptions.iter().filter_map(before_watched).collect();
+/// The filter of an armed view, which traps some calls also that are optional.
+pub(crate) fn armed(subscriptions: &[Subscription], also: &[i64]) -> Vec<Instruction> {
+    let asked_for = |row: &Subscription| match row.trap {
+        Trap::Refuse(_) | Trap::Waiting => *row,
+        _ if also.contains(&row.number) => Subscription { trap: Trap::Always, ..*row },
+        _ => *row,
+    };
+    let rows = subscriptions.iter().map(asked_for);
+    let unwatched: Vec<Subscription> = rows.filter_map(|row| before_watched(&row)).collect();
     let mut rows: Vec<&Subscription> = unwatched.iter().collect();
     rows.sort_by_key(|row| row.number);
     let mut program = vec![
@@ -113,7 +119,7 @@ pub(crate) fn armed(subscriptions: &[Subscription]) -> Vec<Instruction> {
 fn before_watched(row: &Subscription) -> Option<Subscription> {
     let trap = match row.trap {
         Trap::Watched(_, before) => before.as_trap()?,
-        Trap::Waiting => return None,
+        Trap::Waiting | Trap::Optional => return None,
         trap => trap,
     };
     Some(Subscription { trap, ..*row })
@@ -124,6 +130,14 @@ pub(crate) fn watched(subscriptions: &[Subscription], most: Watch) -> Vec<i64> {
     let rows = subscriptions.iter();
     let rows = rows.filter(|row| matches!(row.trap, Trap::Watched(watch, _) if watch <= most));
     let mut numbers: Vec<i64> = rows.map(|row| row.number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The calls that a filter other than the armed one may stop at, sorted.
+pub(crate) fn stopping(subscriptions: &[Subscription]) -> Vec<i64> {
+    let stops = |row: &&Subscription| !matches!(row.trap, Trap::Waiting | Trap::Refuse(_));
+    let mut numbers: Vec<i64> = subscriptions.iter().filter(stops).map(|row| row.number).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -202,7 +216,7 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     }
     match row.trap {
         Trap::Always => body.push(op(RETURN, NOTIFY)),
-        Trap::Waiting => body.push(op(RETURN, ALLOW)),
+        Trap::Waiting | Trap::Optional => body.push(op(RETURN, ALLOW)),
         Trap::Refuse(error) => body.push(op(RETURN, errno(error))),
         Trap::NonNull(index) => body.extend([
             op(LOAD, low(index)),
@@ -274,7 +288,7 @@ pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
     };
     match trap {
         // Without filters every process is watched.
-        Trap::Always | Trap::Waiting | Trap::Watched(..) => true,
+        Trap::Always | Trap::Waiting | Trap::Watched(..) | Trap::Optional => true,
         Trap::Refuse(_) => false,
         Trap::NonNull(index) => args[usize::from(index)] != 0,
         Trap::Masked { index, mask, value } => masked(index, mask, value),

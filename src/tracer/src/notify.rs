@@ -53,8 +53,10 @@ pub(crate) struct Backend {
     pub(crate) replays: Replays<Deferred>,
     pub(crate) errands: Errands,
     pub(crate) shortcuts: Shortcuts,
-    /// The calls that are trapped in watched processes, sorted.
-    pub(crate) watched: Vec<i64>,
+    /// The calls that a guest may be stopped at by another filter than the armed one, sorted.
+    pub(crate) stopping: Vec<i64>,
+    /// The optional calls that are trapped too, in the order in which that was asked for.
+    pub(crate) also: Mutex<Vec<i64>>,
 }
 
 impl fmt::Debug for Backend {
@@ -146,7 +148,7 @@ impl Listener {
         }
         let made = Syscall { number: i64::from(notification.number), args: notification.args };
         // A call that stopped a watched guest and was passed on to here.
-        let watched = filter::stood_for(made.number).and_then(|at| self.backend.watched.get(at));
+        let watched = filter::stood_for(made.number).and_then(|at| self.backend.stopping.get(at));
         let syscall = Syscall { number: watched.copied().unwrap_or(made.number), ..made };
         if filter::is_foreign(notification.abi, syscall.number) {
             if !self.warned.swap(true, Ordering::Relaxed) {

@@ -96,8 +96,9 @@ impl Shortcuts {
     /// the guest is then just before the place, otherwise as it was. Errors: `ESRCH`.
     pub(crate) fn install(&self, tid: Pid, task: &Task, after: u64) -> io::Result<()> {
         let guest = &task.guest;
-        let watching =
-            task.watched.map_or(0, |watch| 1 + watch as u32) + u32::from(task.waits_are_watched);
+        let watching = task.watched.map_or(0, |watch| 1 + watch as u32)
+            + u32::from(task.waits_are_watched)
+            + task.additions;
         let Some(arch) = self.arch else { return Ok(()) };
         let group = guest.group();
         let memory = guest.memory().map_err(io::Error::from)?;

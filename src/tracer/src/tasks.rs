@@ -20,12 +20,30 @@ pub(crate) struct Task {
     pub(crate) watched: Option<Watch>,
     /// Whether it has the filter of those whose waits are watched.
     pub(crate) waits_are_watched: bool,
+    /// How many of the optional calls are trapped in it.
+    pub(crate) also: usize,
+    /// How many filters have been added to it for that.
+    pub(crate) additions: u32,
 }
 
 impl Task {
     pub(crate) fn new(tid: Tid, group: i32, listener: Option<Arc<Listener>>) -> Self {
         let guest = Arc::new(TaskGuest::new(tid, group));
-        Self { group, listener, guest, watched: None, waits_are_watched: false }
+        Self {
+            group,
+            listener,
+            guest,
+            watched: None,
+            waits_are_watched: false,
+            also: 0,
+            additions: 0,
+        }
+    }
+
+    /// A task with the filters of another one.
+    pub(crate) fn like(self, other: &Self) -> Self {
+        let Self { watched, waits_are_watched, also, additions, .. } = *other;
+        Self { watched, waits_are_watched, also, additions, ..self }
     }
 }
 
@@ -56,10 +74,23 @@ impl Tasks {
         self.by_tid.lock().keys().copied().collect()
     }
 
-    /// Sets the listener of a whole group.
-    pub(crate) fn armed(&self, group: i32, listener: &Arc<Listener>) {
+    /// Sets the listener of a whole group, whose filter traps so many of the optional calls.
+    pub(crate) fn armed(&self, group: i32, listener: &Arc<Listener>, also: usize) {
         for task in self.by_tid.lock().values_mut().filter(|task| task.group == group) {
             task.listener = Some(Arc::clone(listener));
+            task.also = also;
+        }
+    }
+
+    /// So many of the optional calls are trapped in a thread, or in its whole group, by one filter more.
+    pub(crate) fn added(&self, tid: Tid, whole: bool, also: usize) {
+        let mut tasks = self.by_tid.lock();
+        let Some(group) = tasks.get(&tid).map(|task| task.group) else { return };
+        for (other, task) in tasks.iter_mut() {
+            if *other == tid || whole && task.group == group {
+                task.also = also;
+                task.additions += 1;
+            }
         }
     }
 

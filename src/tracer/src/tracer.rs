@@ -51,6 +51,8 @@ const ARMING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Control {
     wanted: Arc<AtomicBool>,
+    /// Whether more calls are to be trapped than all guests trap.
+    extended: Arc<AtomicBool>,
     thread: Pid,
     backend: Arc<Backend>,
 }
@@ -76,6 +78,23 @@ impl Control {
         }
     }
 
+    /// Has optional calls trapped too, now and in guests to come. Guests that are armed already get one
+    /// filter more, at which they stop: the calls cost them twice what they cost those that are armed
+    /// afterwards.
+    pub fn trap_also(&self, numbers: &[i64]) {
+        {
+            let mut also = self.backend.also.lock();
+            let fresh: Vec<i64> =
+                numbers.iter().filter(|number| !also.contains(number)).copied().collect();
+            if fresh.is_empty() {
+                return;
+            }
+            also.extend(fresh);
+        }
+        self.extended.store(true, Ordering::SeqCst);
+        sys::tgkill(nix::unistd::getpid().as_raw(), self.thread.as_raw(), libc::SIGUSR1);
+    }
+
     /// Whether the view is armed, or about to be.
     #[must_use]
     pub fn is_armed(&self) -> bool {
@@ -89,7 +108,7 @@ impl Control {
 pub struct Tracer {
     backend: Arc<Backend>,
     control: Control,
-    armed_filter: Vec<Instruction>,
+    subscriptions: Vec<Subscription>,
     /// The filters that are added to watched processes.
     watching: [Vec<Instruction>; 2],
     /// The calls that are trapped in processes whose waits are watched, and their filter.
@@ -132,22 +151,24 @@ impl Tracer {
             replays: Replays::default(),
             errands: Errands::new(),
             shortcuts: Shortcuts::new(paths(&rows)),
-            watched: filter::watched(&rows, Watch::Data),
+            stopping: filter::stopping(&rows),
+            also: parking_lot::Mutex::default(),
         });
         let mut tracer = Self {
             backend: Arc::clone(&backend),
             control: Control {
                 wanted: Arc::default(),
+                extended: Arc::default(),
                 thread: nix::unistd::gettid(),
                 backend: Arc::clone(&backend),
             },
-            armed_filter: filter::armed(&rows),
             watching: [Watch::Looks, Watch::Data]
                 .map(|watch| filter::watching(&filter::watched(&rows, watch), &rows)),
             waiting_filter: filter::watching(&filter::waits(&rows), &rows),
             waits: filter::waits(&rows),
             executing: HashMap::new(),
             restartable: never_interrupted.map(|row| row.number).collect(),
+            subscriptions: rows,
             waiting: programs.into(),
             mask,
             current: Pid::from_raw(0),
@@ -267,8 +288,13 @@ impl Tracer {
             listener = None;
         }
         let unarmed = listener.is_none();
-        let Task { watched, waits_are_watched, .. } = creator;
-        let task = Task { watched, waits_are_watched, ..Task::new(Tid(child), group, listener) };
+        let mut task = Task::new(Tid(child), group, listener).like(&creator);
+        let added_meanwhile = task.additions > 0 && self.is_arming();
+        if !thread && added_meanwhile && filters_of(child) < filters_of(parent.as_raw()) {
+            // Twice the same filter does no harm.
+            task.also = 0;
+        }
+        let lacks = task.also < self.backend.also.lock().len();
         self.backend.tasks.insert(Tid(child), task);
         if birth == Birth::Process {
             let memory = Registers::read(parent)
@@ -281,7 +307,7 @@ impl Tracer {
         let child = Pid::from_raw(child);
         if self.early.remove(&child) {
             self.stopped(child, libc::SIGTRAP);
-        } else if unarmed && self.control.is_armed() && self.stops.is_none() {
+        } else if (unarmed || lacks) && self.control.is_armed() && self.stops.is_none() {
             let _ = ptrace::interrupt(child);
         }
     }
@@ -295,11 +321,10 @@ impl Tracer {
         let former = Tid(former.unwrap_or(tid.as_raw()));
         let leader = Tid(tid.as_raw());
         let before = self.backend.tasks.remove(former);
-        let watched = before.as_ref().and_then(|task| task.watched);
-        let waits_are_watched = before.as_ref().is_some_and(|task| task.waits_are_watched);
-        let listener = before.and_then(|task| task.listener);
+        let listener = before.as_ref().and_then(|task| task.listener.clone());
         let task = Task::new(leader, tid.as_raw(), listener);
-        self.backend.tasks.insert(leader, Task { watched, waits_are_watched, ..task });
+        let task = before.map_or(task.clone(), |before| task.like(&before));
+        self.backend.tasks.insert(leader, task);
         self.executing.remove(&Pid::from_raw(former.0));
         self.executing.remove(&tid);
         if let Some(stops) = &mut self.stops {
@@ -329,6 +354,7 @@ impl Tracer {
             self.arm(tid, &task);
             sys::resume(tid, 0);
         } else {
+            self.extend(tid, &task);
             self.run_errand(tid, &task);
             self.resume(tid, 0);
         }
@@ -426,8 +452,13 @@ impl Tracer {
             return;
         }
         let id = Tid(tid.as_raw());
+        let all = self.backend.also.lock().len();
         if self.interrupted
-            && self.backend.tasks.get(id).is_some_and(|task| task.listener.is_none())
+            && self
+                .backend
+                .tasks
+                .get(id)
+                .is_some_and(|task| task.listener.is_none() || task.also < all)
         {
             let _ = ptrace::interrupt(tid);
         }
@@ -458,7 +489,7 @@ impl Tracer {
             if let Some(task) = task {
                 births::show(&mut registers, &task.guest);
             }
-        } else if let Ok(place) = self.backend.watched.binary_search(&number) {
+        } else if let Ok(place) = self.backend.stopping.binary_search(&number) {
             self.look_at(tid, place, &mut registers);
         } else if self.waits.binary_search(&number).is_ok() {
             self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
@@ -512,7 +543,9 @@ impl Tracer {
     }
 
     fn arm_if_wanted(&mut self) {
-        if self.interrupted || !self.control.is_armed() {
+        let extended =
+            self.control.is_armed() && self.control.extended.swap(false, Ordering::SeqCst);
+        if !extended && (self.interrupted || !self.control.is_armed()) {
             return;
         }
         self.interrupted = true;
@@ -526,7 +559,9 @@ impl Tracer {
     }
 
     fn arm(&mut self, tid: Pid, task: &Task) {
-        let reach = match arm::inject(&task.guest, tid, task.group, &self.armed_filter) {
+        let also = self.backend.also.lock().clone();
+        let filter = filter::armed(&self.subscriptions, &also);
+        let reach = match arm::inject(&task.guest, tid, task.group, &filter) {
             Ok(reach) => reach,
             Err(error) => {
                 tracing::warn!("task {tid}: cannot be armed: {error}");
@@ -548,11 +583,26 @@ impl Tracer {
         };
         self.listeners.insert(key(&listener), Arc::clone(&listener));
         if whole {
-            self.backend.tasks.armed(task.group, &listener);
+            self.backend.tasks.armed(task.group, &listener, also.len());
         } else {
-            let armed = Task { listener: Some(listener), ..task.clone() };
+            let armed = Task { listener: Some(listener), also: also.len(), ..task.clone() };
             self.backend.tasks.insert(Tid(tid.as_raw()), armed);
         }
+    }
+
+    /// Traps the optional calls in an armed guest that have been asked for since.
+    fn extend(&self, tid: Pid, task: &Task) {
+        let also = self.backend.also.lock().clone();
+        if self.stops.is_some() || task.listener.is_none() || task.also >= also.len() {
+            return;
+        }
+        let filter = filter::watching(&also[task.also..], &self.subscriptions);
+        let added = arm::add(&task.guest, tid, task.group, &filter);
+        if let Err(error) = &added {
+            tracing::warn!("task {tid}: what it sees of itself is the kernel's: {error}");
+        }
+        // Even so: it must not be tried for ever.
+        self.backend.tasks.added(Tid(tid.as_raw()), added.unwrap_or(false), also.len());
     }
 }
 
