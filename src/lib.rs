@@ -9,7 +9,12 @@ use std::sync::Arc;
 
 use umvu_abi::module::Module;
 use umvu_fs_modules::{
-    mountreal::MountReal, unreal::Unreal, vudev::Vudev, vufs::Vufs, vufuse::Vufuse,
+    identity::{UnrealCap, UnrealUidGid},
+    mountreal::MountReal,
+    unreal::Unreal,
+    vudev::Vudev,
+    vufs::Vufs,
+    vufuse::Vufuse,
 };
 use umvu_reactor::Reactor;
 
@@ -23,5 +28,7 @@ pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
         Arc::new(Vudev),
         Arc::new(MountReal),
         Arc::new(Unreal),
+        Arc::new(UnrealUidGid),
+        Arc::new(UnrealCap),
     ]
 }

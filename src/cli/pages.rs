@@ -57,6 +57,20 @@ const SECTIONS: &[(&str, &[Section])] = &[
         ],
     ),
     (
+        "vusu",
+        &[
+            ("IDS", include_str!("pages/vusu.roff")),
+            (
+                "EXIT STATUS",
+                "That of the shell; 1 when the user cannot be had, 126 or 127 when the shell cannot be run.",
+            ),
+            (
+                "EXAMPLES",
+                ".nf\nvu_insmod unrealuidgid\nvusu \\-c 'tar czf /tmp/root.tgz \\-C tree .'\nvusu \\- ada\n.fi",
+            ),
+        ],
+    ),
+    (
         "umvu-plug",
         &[
             ("EXIT STATUS", include_str!("pages/umvu-plug-status.roff")),

@@ -45,6 +45,13 @@ pub fn insmod(module: &str, permanent: bool) -> io::Result<()> {
     check(unsafe { libc::syscall(number, module.as_ptr(), i32::from(permanent)) }).map(|_| ())
 }
 
+/// Lets this thread become any virtual user. Errors: `EOPNOTSUPP` without a module for that.
+pub fn free_ids() -> io::Result<()> {
+    let tag = libc::c_long::from(vu::VUCTL_FREE_IDS);
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::syscall(libc::c_long::from(vu::SYS_VUCTL), tag) }).map(|_| ())
+}
+
 /// Unloads a module. Errors: `EBUSY`, `ENOENT`, `ENOSYS` outside.
 pub fn rmmod(module: &str) -> io::Result<()> {
     let module = text(module)?;

@@ -14,6 +14,7 @@ mod guests;
 mod harness;
 mod hostile;
 mod hypervisor;
+mod identity;
 mod killed;
 mod manual;
 mod patchwork;

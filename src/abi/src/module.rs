@@ -82,6 +82,16 @@ pub struct Standing {
     pub target: &'static str,
 }
 
+/// A part of what processes see of themselves that a module has virtualized, from the moment it is
+/// loaded. The core knows how; in views without such a module it costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facet {
+    /// User and group ids, and the owners of files (credentials(7)).
+    Ids,
+    /// Capabilities (capabilities(7)).
+    Capabilities,
+}
+
 /// A unit of virtualization that `vu_insmod` loads.
 pub trait Module: Send + Sync + fmt::Debug {
     /// The name, for instance `vunet`; file-system types that start with it belong to the module.
@@ -122,6 +132,11 @@ pub trait Module: Send + Sync + fmt::Debug {
     /// The file-system type that a bind mount (`MS_BIND`) becomes, if the module makes them.
     fn bind_type(&self) -> Option<&'static str> {
         None
+    }
+
+    /// What the module virtualizes by being loaded.
+    fn facets(&self) -> &'static [Facet] {
+        &[]
     }
 
     /// What is mounted as soon as the module is loaded, in this order.

@@ -45,6 +45,9 @@ pub const VUCTL_GET_STACK: u32 = 0x101;
 /// locator to the caller's stack of AF_NETLINK, for stacks whose netlink cannot.
 pub const VUCTL_ADD_LINK: u32 = 0x102;
 
+/// umvu's own: `vuctl(VUCTL_FREE_IDS)` lets the calling thread become any virtual user.
+pub const VUCTL_FREE_IDS: u32 = 0x103;
+
 /// The file type bits of a mounted network stack in `st_mode` (`S_IFSTACK`).
 pub const S_IFSTACK: u32 = 0o160_000;
 /// The `type` argument of `msocket` that sets the calling thread's default stack.

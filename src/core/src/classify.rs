@@ -80,10 +80,6 @@ pub const PASSED: &[(&str, &[&str])] = &[
         "getitimer", "setitimer", "timer_create", "timer_settime", "timer_settime64",
         "timer_gettime", "timer_gettime64", "timer_getoverrun", "timer_delete", "times",
     ]),
-    ("ids and capabilities: the kernel's", &[
-        "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "capget",
-        "capset",
-    ]),
     ("scheduling and limits", &[
         "sched_yield", "sched_setparam", "sched_getparam", "sched_setscheduler",
         "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min",

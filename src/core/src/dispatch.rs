@@ -8,10 +8,10 @@
 use std::{collections::HashMap, str::FromStr};
 
 use syscalls::Sysno;
-use umvu_abi::vu;
+use umvu_abi::{module::Facet, vu};
 use umvu_tracer::api::{Action, Call, Subscription, Trap};
 
-use crate::{Core, handlers, paths};
+use crate::{Core, handlers, paths, view::View};
 
 /// Answers one call.
 pub type Handler = fn(&Core, &Call) -> Action;
@@ -53,6 +53,30 @@ const JUDGED_BY_GUESTS: [(&str, u8); 11] = [
     ("readlinkat", 1),
 ];
 
+/// The calls that are trapped always where a module virtualizes something.
+const OF_FACETS: [(Facet, &[&str]); 2] = [
+    (
+        Facet::Ids,
+        &[
+            "getuid",
+            "geteuid",
+            "getgid",
+            "getegid",
+            "getresuid",
+            "getresgid",
+            "getgroups",
+            "fstat",
+            "newfstatat",
+            "fstatat",
+            "statx",
+            "capget",
+            "capset",
+            "prctl",
+        ],
+    ),
+    (Facet::Capabilities, &["capget", "capset", "prctl"]),
+];
+
 /// The calls by number.
 #[derive(Debug)]
 pub struct Table {
@@ -85,6 +109,13 @@ impl Table {
     #[must_use]
     pub fn handler(&self, number: i64) -> Option<Handler> {
         self.handlers.get(&number).map(|row| row.handler)
+    }
+
+    /// The numbers of the calls that are trapped for what modules virtualize.
+    pub(crate) fn numbers_for(&self, view: &View) -> Vec<i64> {
+        let facets = OF_FACETS.iter().filter(|(facet, _)| view.has(*facet));
+        let names = facets.flat_map(|(_, names)| *names);
+        names.filter_map(|name| Some(i64::from(Sysno::from_str(name).ok()?.id()))).collect()
     }
 
     /// What an armed view traps.
@@ -122,6 +153,11 @@ pub(crate) const fn refused(name: &'static str, note: &'static str) -> Row {
 /// A row for a call that is trapped always and never interrupted.
 pub(crate) const fn always(name: &'static str, handler: Handler, note: &'static str) -> Row {
     Row { name, trap: Trap::Always, interruptible: false, handler, note }
+}
+
+/// A row for a call that is trapped only where a module virtualizes what it tells or changes.
+pub(crate) const fn optional(name: &'static str, handler: Handler, note: &'static str) -> Row {
+    Row { name, trap: Trap::Optional, interruptible: false, handler, note }
 }
 
 /// The number of the first VU call; they count down from here.

@@ -22,6 +22,7 @@ mod guest;
 mod handlers;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
+pub mod identity;
 pub mod paths;
 pub mod rundir;
 pub mod tasks;
@@ -58,6 +59,8 @@ pub struct Core {
     pub(crate) objects: Arc<files::Objects>,
     /// Files of stacks that stand for some in `/etc`.
     pub etc: etc::Files,
+    /// The owners that guests have given to files of the host.
+    pub(crate) owners: identity::Owners,
     /// The private directory.
     pub run_dir: Arc<rundir::RunDir>,
     reactor: Reactor,
@@ -101,7 +104,9 @@ impl Core {
     pub(crate) fn publish_mounts(&self) {
         let control = self.control.lock().clone();
         if let Some(control) = control {
-            match self.paths.first_components(&self.view) {
+            // The owner of any file may be virtual.
+            let judged = !self.has_virtual_credentials();
+            match self.paths.first_components(&self.view).filter(|_| judged) {
                 Some(components) => control.trap_paths(&components),
                 None => control.trap_every_path(),
             }
@@ -112,6 +117,8 @@ impl Core {
     pub fn arm(&self) {
         let control = self.control.lock().clone();
         if let Some(control) = control {
+            control.trap_also(&self.table.numbers_for(&self.view));
+            self.publish_mounts();
             control.arm();
         }
     }
@@ -142,6 +149,9 @@ impl Supervisor for Core {
     fn executed(&self, task: Tid, former: Tid) {
         self.tasks.executed(task, former);
         self.paths.executed(task, former);
+        if let Some(who) = self.credentials(task) {
+            identity::vector::rewrite(task, &who);
+        }
         self.say(task, b't', || {
             let program = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
             format!("executes {}", program.display())
@@ -179,6 +189,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         sockets,
         paths: paths::Paths::new(&run_dir),
         etc: etc::Files::new(run_dir.path()),
+        owners: identity::Owners::default(),
         run_dir: Arc::clone(&run_dir),
         reactor: reactor.clone(),
         table,

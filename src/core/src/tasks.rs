@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::Tid;
 use umvu_tracer::api::Birth;
 
-use crate::{debug::Tags, view::Mount};
+use crate::{debug::Tags, identity::Credentials, view::Mount};
 
 /// The stack of each address family; a family that is absent uses the kernel's.
 pub type Stacks = BTreeMap<i32, Arc<Mount>>;
@@ -28,6 +28,8 @@ pub struct Task {
     /// The debug tags of this thread alone, inherited by those it creates.
     pub debug: Tags,
     last_error: Mutex<String>,
+    /// Virtual credentials; none while they are the kernel's.
+    credentials: Mutex<Option<Arc<Credentials>>>,
 }
 
 impl Task {
@@ -39,7 +41,19 @@ impl Task {
             dumpable,
             debug: Tags::default(),
             last_error: Mutex::new(String::new()),
+            credentials: Mutex::default(),
         }
+    }
+
+    /// The virtual credentials; None while they are the kernel's.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.credentials.lock().clone()
+    }
+
+    /// Gives the thread credentials, which those that it creates inherit.
+    pub fn set_credentials(&self, credentials: Option<Arc<Credentials>>) {
+        *self.credentials.lock() = credentials;
     }
 
     /// Whether the guest wants its memory dumped and traced.
@@ -107,6 +121,7 @@ impl Tasks {
         let parent = self.get(parent);
         let mut task = Task::new(child, parent.stacks());
         task.debug = parent.debug.clone();
+        task.set_credentials(parent.credentials());
         match birth {
             Birth::Thread => task.dumpable = Arc::clone(&parent.dumpable),
             Birth::Process => task.set_dumpable(parent.is_dumpable()),
@@ -119,6 +134,8 @@ impl Tasks {
         let former_task = self.get(former);
         let mut fresh = Task::new(task, former_task.stacks());
         fresh.debug = former_task.debug.clone();
+        let kept = former_task.credentials().map(|before| Arc::new(before.after_exec()));
+        fresh.set_credentials(kept);
         let mut tasks = self.by_tid.write();
         tasks.remove(&former);
         tasks.insert(task, Arc::new(fresh));

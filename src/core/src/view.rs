@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{FileSystem, Outside},
-    module::{Module, MountError, MountRequest, Mounted, Standing},
+    module::{Facet, Module, MountError, MountRequest, Mounted, Standing},
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
 
@@ -151,6 +151,8 @@ pub struct View {
     pub colors: crate::debug::Colors,
     next_dev: AtomicU64,
     generation: AtomicU32,
+    /// One bit for each [`Facet`] that a loaded module virtualizes.
+    facets: AtomicU32,
     objects: OnceLock<Arc<Objects>>,
 }
 
@@ -168,6 +170,7 @@ impl View {
             colors: crate::debug::Colors::default(),
             next_dev: AtomicU64::new(0x7600),
             generation: AtomicU32::new(0),
+            facets: AtomicU32::new(0),
             objects: OnceLock::new(),
         }
     }
@@ -196,6 +199,7 @@ impl View {
             return Err(MountError::new(Errno::ENOENT, reason));
         };
         loaded.push(Loaded { module: Arc::clone(module), permanent });
+        self.count_facets(&loaded);
         Ok(module.standing())
     }
 
@@ -213,7 +217,19 @@ impl View {
             return Err(MountError::new(Errno::EBUSY, reason));
         }
         loaded.remove(at);
+        self.count_facets(&loaded);
         Ok(())
+    }
+
+    /// Whether a loaded module virtualizes this.
+    #[must_use]
+    pub fn has(&self, facet: Facet) -> bool {
+        self.facets.load(Ordering::Acquire) & bit(facet) != 0
+    }
+
+    fn count_facets(&self, loaded: &[Loaded]) {
+        let facets = loaded.iter().flat_map(|one| one.module.facets());
+        self.facets.store(facets.fold(0, |all, facet| all | bit(*facet)), Ordering::Release);
     }
 
     /// The text of `vu_lsmod`: one line `name: description` per module.
@@ -413,6 +429,10 @@ fn open(
         mounted_at: now.map_or(0, |time| time.as_secs().try_into().unwrap_or(i64::MAX)),
         permanent,
     })
+}
+
+fn bit(facet: Facet) -> u32 {
+    1 << facet as u32
 }
 
 fn belongs(module: &dyn Module, fstype: &str) -> bool {

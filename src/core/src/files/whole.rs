@@ -145,7 +145,7 @@ impl Outside for View {
 
     fn caller(&self) -> Caller {
         let core = self.moment.core().ok().filter(|_| self.tid.0 != 0);
-        core.map_or_else(Caller::root, |core| core.paths.caller(self.tid))
+        core.map_or_else(Caller::root, |core| core.caller(self.tid))
     }
 
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {

@@ -1,5 +1,7 @@
 //! One file per family of system calls; each handler is decode, find, one call, encode.
 
+mod capabilities;
+mod ids;
 mod ioctl;
 mod mapping;
 mod mount;
@@ -20,6 +22,8 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(ioctl::rows());
     rows.extend(mapping::rows());
     rows.extend(process::rows());
+    rows.extend(ids::rows());
+    rows.extend(capabilities::rows());
     rows.extend([
         refused("io_uring_setup", "rings bypass interception"),
         refused("io_uring_enter", "rings bypass interception"),

@@ -3,6 +3,7 @@
 use umvu_abi::Errno;
 use umvu_tracer::api::{Action, Call, Trap};
 
+use super::capabilities;
 use crate::{
     Core,
     dispatch::{Row, always},
@@ -27,6 +28,9 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// PR_SET_DUMPABLE(2const), PR_GET_DUMPABLE(2const).
 fn prctl(core: &Core, call: &Call) -> Action {
+    if let Some(action) = capabilities::prctl(core, call) {
+        return action;
+    }
     let task = core.tasks.get(call.tid());
     match (call.int(0), call.syscall.args[1]) {
         (libc::PR_GET_DUMPABLE, _) => Action::value(i64::from(task.is_dumpable())),

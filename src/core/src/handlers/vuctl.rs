@@ -43,6 +43,7 @@ pub(crate) fn vuctl(core: &Core, call: &Call) -> Action {
             text_out(call, stack.as_ref().map_or("", |mount| &mount.target), 2, 3)
         }
         vu::VUCTL_ADD_LINK => add_link(core, call),
+        vu::VUCTL_FREE_IDS => super::ids::free(core, call),
         _ => UNKNOWN.into(),
     }
 }

@@ -12,6 +12,7 @@ use super::{
     content, descriptors, host,
     inspect::{XATTR_SIZE, xattr_name},
     locate::{self, At, answer},
+    owners,
     resolve::{Found, Last, Place},
     stat::{is_empty_path, last},
 };
@@ -103,7 +104,7 @@ fn on_file(
     of_node: impl FnOnce(&Arc<Mount>),
 ) -> Action {
     match place {
-        Place::Inode(found) => Action::done(of_file(&found.inode, &core.paths.caller(call.tid()))),
+        Place::Inode(found) => Action::done(of_file(&found.inode, &core.caller(call.tid()))),
         Place::Vacant(_) => Errno::ENOENT.into(),
         place => on_node(place, of_node),
     }
@@ -120,7 +121,7 @@ fn by_descriptor(
         return None;
     }
     let held = descriptors::by_empty_path(core, call, 1)?;
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     Some(Action::done(held.and_then(|held| change(&held.inode, &caller))))
 }
 
@@ -135,7 +136,13 @@ fn chmod(core: &Core, call: &Call, at: At, last: Last) -> Action {
             |inode: &Arc<Inode>, caller: &Caller| files::change::chmod(inode, caller, mode);
         on_file(core, call, place, of_file, |mount| mount.owner.lock().mode = mode)
     };
-    answer(core, call, at, last, of_place, |path| Action::done(host::chmod(&path, mode)))
+    let action =
+        answer(core, call, at, last, of_place, |path| Action::done(host::chmod(&path, mode)));
+    if matches!(action, Action::Forward) {
+        owners::chmod(core, call, at, last, mode)
+    } else {
+        action
+    }
 }
 
 fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
@@ -149,7 +156,13 @@ fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
             owner.gid = gid.unwrap_or(owner.gid);
         })
     };
-    answer(core, call, at, last, of_place, |path| Action::done(host::chown(&path, uid, gid, last)))
+    let elsewhere = |path: Vec<u8>| Action::done(host::chown(&path, uid, gid, last));
+    let action = answer(core, call, at, last, of_place, elsewhere);
+    if matches!(action, Action::Forward) {
+        owners::chown(core, call, at, last, [uid, gid])
+    } else {
+        action
+    }
 }
 
 fn plain_times(core: &Core, call: &Call, unit: Unit) -> Action {
@@ -250,7 +263,7 @@ fn truncate(core: &Core, call: &Call) -> Action {
     let length = call.syscall.args[1].cast_signed();
     let of_place = |place: Place| match place {
         Place::Inode(found) => {
-            let caller = core.paths.caller(call.tid());
+            let caller = core.caller(call.tid());
             Action::done(files::change::truncate(&found.inode, &caller, length))
         }
         Place::Entry(entry) => Action::done(content::truncatable(&entry)),
@@ -276,7 +289,7 @@ fn xattr_value(call: &Call) -> Result<Vec<u8>, Errno> {
 
 /// setxattr(2) of a file of a mounted file system.
 pub(super) fn set_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     Action::done(xattr_name(call).and_then(|name| {
         let flags = call.int(4);
         if flags & !(libc::XATTR_CREATE | libc::XATTR_REPLACE) != 0 {
@@ -290,7 +303,7 @@ pub(super) fn set_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Acti
 
 /// removexattr(2) of a file of a mounted file system.
 pub(super) fn remove_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     Action::done(xattr_name(call).and_then(|name| {
         files::change::check_xattr(inode, &caller, &name, WRITE)?;
         inode.files.ask()?.removexattr(&caller, inode.node, &name)
@@ -302,13 +315,13 @@ fn set_xattr(core: &Core, call: &Call, last: Last) -> Action {
         Place::Inode(found) => set_xattr_of(core, call, &found.inode),
         place => no_xattr(&place),
     };
-    answer(core, call, locate::path(0), last, of_place, |path| {
-        Action::done(
-            xattr_name(call).and_then(|name| {
+    let action =
+        answer(core, call, locate::path(0), last, of_place, |path| {
+            Action::done(xattr_name(call).and_then(|name| {
                 host::set_xattr(&path, &name, &xattr_value(call)?, call.int(4), last)
-            }),
-        )
-    })
+            }))
+        });
+    if matches!(action, Action::Forward) { owners::set_xattr(core, call) } else { action }
 }
 
 fn remove_xattr(core: &Core, call: &Call, last: Last) -> Action {

@@ -1,4 +1,4 @@
-//! setuid(2) and its like, umask(2): the kernel's; remembered until they change.
+//! What the kernel knows about a thread: its ids, and its umask(2); remembered until they change.
 
 use std::{fs, sync::Arc};
 
@@ -7,20 +7,7 @@ use umvu_tracer::api::Action;
 
 use crate::dispatch::{Handler, Row, always};
 
-const NAMES: [&str; 12] = [
-    "setuid",
-    "setgid",
-    "setreuid",
-    "setregid",
-    "setresuid",
-    "setresgid",
-    "setfsuid",
-    "setfsgid",
-    "setgroups",
-    "umask",
-    "setns",
-    "unshare",
-];
+const NAMES: [&str; 3] = ["umask", "setns", "unshare"];
 
 pub(super) fn rows() -> Vec<Row> {
     let changes: Handler = |core, call| {

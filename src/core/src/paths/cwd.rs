@@ -64,7 +64,7 @@ fn enter_inode(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Action, E
     if !inode.is_directory()? {
         return Err(Errno::ENOTDIR);
     }
-    access::search(inode, &core.paths.caller(call.tid()))?;
+    access::search(inode, &core.caller(call.tid()))?;
     Ok(enter(core.objects.directory(inode)?.into_os_string().into_vec()))
 }
 
@@ -79,7 +79,7 @@ fn fchdir(core: &Core, call: &Call) -> Action {
     if let Ok(Some(held)) = descriptors::held(core, call, 0)
         && held.inode.is_directory() == Ok(true)
     {
-        let entered = access::search(&held.inode, &core.paths.caller(call.tid()));
+        let entered = access::search(&held.inode, &core.caller(call.tid()));
         if let Err(errno) = entered.and_then(|()| core.objects.directory(&held.inode).map(drop)) {
             return errno.into();
         }

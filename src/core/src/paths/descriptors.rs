@@ -11,7 +11,7 @@ use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{
     change::{self, Times},
-    inspect, layout, locate,
+    inspect, layout, locate, owners,
     resolve::{Last, Place},
     stat,
 };
@@ -37,21 +37,29 @@ const fn changing(name: &'static str, handler: Handler) -> Row {
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
-        watched("fstat", |core, call| {
-            of_held(core, call, |held| stat::of_held(core, call, held, 1))
+        watched("fstat", |core, call| match held(core, call, 0) {
+            Ok(Some(held)) => stat::of_held(core, call, &held, 1),
+            Ok(None) => stat::of_native(core, call),
+            Err(errno) => errno.into(),
         }),
         watched("fstatfs", |core, call| {
             of_held(core, call, |held| inspect::statfs_of(call, &held.inode))
         }),
         changing("fchmod", |core, call| {
             let mode = call.int(1).cast_unsigned();
-            let caller = core.paths.caller(call.tid());
-            changed(core, call, |held| files::change::chmod(&held.inode, &caller, mode))
+            let caller = core.caller(call.tid());
+            or_native(
+                changed(core, call, |held| files::change::chmod(&held.inode, &caller, mode)),
+                || owners::fchmod(core, call, mode),
+            )
         }),
         changing("fchown", |core, call| {
             let [uid, gid] = change::ids(call, 1);
-            let caller = core.paths.caller(call.tid());
-            changed(core, call, |held| files::change::chown(&held.inode, &caller, uid, gid))
+            let caller = core.caller(call.tid());
+            or_native(
+                changed(core, call, |held| files::change::chown(&held.inode, &caller, uid, gid)),
+                || owners::fchown(core, call, [uid, gid]),
+            )
         }),
         watched("fsync", |core, call| done(core, call, |held| sync(held, false))),
         watched("fdatasync", |core, call| done(core, call, |held| sync(held, true))),
@@ -68,12 +76,20 @@ pub(super) fn rows() -> Vec<Row> {
             of_held(core, call, |held| inspect::list_xattr(core, call, &held.inode))
         }),
         changing("fsetxattr", |core, call| {
-            of_guarded(core, call, |held| change::set_xattr_of(core, call, &held.inode))
+            or_native(
+                of_guarded(core, call, |held| change::set_xattr_of(core, call, &held.inode)),
+                || owners::set_xattr(core, call),
+            )
         }),
         changing("fremovexattr", |core, call| {
             of_guarded(core, call, |held| change::remove_xattr_of(core, call, &held.inode))
         }),
     ]
+}
+
+/// What is done about files of the host where a call is not one about a virtual file.
+fn or_native(action: Action, native: impl FnOnce() -> Action) -> Action {
+    if matches!(action, Action::Forward) { native() } else { action }
 }
 
 /// What the guest holds by a descriptor; None for what is the kernel's.
@@ -193,7 +209,7 @@ fn sync(held: &Held, data_only: bool) -> Result<(), Errno> {
 
 /// futimens(3): utimensat(2) without a path.
 pub(super) fn set_times(core: &Core, call: &Call, times: Times) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     done(core, call, |held| files::change::set_times(&held.inode, &caller, times))
 }
 
@@ -220,7 +236,7 @@ pub(super) fn encode(
     held: &Held,
     encode: fn(&layout::Attributes) -> Vec<u8>,
 ) -> Result<Vec<u8>, Errno> {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let mut attributes = held.inode.attributes_by(&caller, held.direct)?;
     if let Some(native) = held.native.filter(|_| held.inode.is_removed()) {
         // What is written to a file without a name is known to the kernel alone.

@@ -107,7 +107,7 @@ fn plan(
             },
         }
     };
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let mut changed = matches!(program, Program::Virtual(_)) || !text.starts_with(b"/");
     let mut name = text;
     let mut arguments: Option<Vec<Vec<u8>>> = None;

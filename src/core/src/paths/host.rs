@@ -13,7 +13,10 @@ use nix::{
     },
     unistd::{AccessFlags, Gid, Uid, faccessat, fchownat},
 };
-use umvu_abi::{Errno, Tid, files::SetTime};
+use umvu_abi::{
+    Errno, Tid,
+    files::{self, SetTime},
+};
 
 use super::{layout::Attributes, locate::os_path, resolve::Last};
 use crate::files::attributes;
@@ -28,10 +31,15 @@ fn failed(errno: nix::Error) -> Errno {
 
 /// stat(2) or lstat(2).
 pub(crate) fn stat(path: &[u8], last: Last) -> Result<Attributes, Errno> {
+    Ok((&look(path, last)?).into())
+}
+
+/// As [`stat`], in the terms of file systems.
+pub(crate) fn look(path: &[u8], last: Last) -> Result<files::Attributes, Errno> {
     let path = os_path(path);
     let found =
         if last == Last::Follow { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
-    Ok((&attributes::of_host(&found)).into())
+    Ok(attributes::of_host(&found))
 }
 
 /// open(2), with the umask of the guest for a new file. May block on a FIFO.

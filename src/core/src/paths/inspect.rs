@@ -81,9 +81,12 @@ fn access(core: &Core, call: &Call, at: At, mode: usize, flags: i32) -> Action {
 
 fn access_of(core: &Core, call: &Call, found: &Found, wanted: i32, ids: Ids) -> Action {
     let Ok(wanted @ 0..8) = u32::try_from(wanted) else { return Errno::EINVAL.into() };
-    let mut caller = core.paths.caller(call.tid());
+    let mut caller = core.caller(call.tid());
     if ids == Ids::Real {
-        (caller.uid, caller.gid) = Caller::of(call.tid(), ids).ids();
+        (caller.uid, caller.gid) = match core.credentials(call.tid()) {
+            Some(who) => (who.uid.real, who.gid.real),
+            None => Caller::of(call.tid(), ids).ids(),
+        };
     }
     Action::done(files::access::check(&found.inode, &caller, wanted))
 }
@@ -92,7 +95,7 @@ fn link_of(core: &Core, call: &Call, inode: &Inode) -> Result<Vec<u8>, Errno> {
     if inode.kind()? != libc::S_IFLNK {
         return Err(Errno::EINVAL);
     }
-    inode.files.ask()?.readlink(&core.paths.caller(call.tid()), inode.node)
+    inode.files.ask()?.readlink(&core.caller(call.tid()), inode.node)
 }
 
 fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
@@ -232,7 +235,7 @@ fn give_sized(call: &Call, buffer: usize, bytes: Result<Vec<u8>, Errno>) -> Acti
 
 /// getxattr(2) of a file of a mounted file system.
 pub(super) fn get_xattr(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let value = xattr_name(call).and_then(|name| {
         files::change::check_xattr(inode, &caller, &name, READ)?;
         inode.files.ask()?.getxattr(&caller, inode.node, &name)
@@ -242,7 +245,7 @@ pub(super) fn get_xattr(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action 
 
 /// listxattr(2) of a file of a mounted file system.
 pub(super) fn list_xattr(core: &Core, call: &Call, inode: &Arc<Inode>) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let names = inode.files.ask().and_then(|fs| match fs.listxattr(&caller, inode.node) {
         // Linux has no names for a file system without attributes.
         Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),

@@ -103,7 +103,7 @@ fn fill(
 
 /// What a directory holds: its own entries, and what is mounted in it.
 fn read(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Vec<DirEntry>, Errno> {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let fs = inode.files.ask()?;
     let handle = fs.opendir(&caller, inode.node)?;
     let mut found = Vec::new();

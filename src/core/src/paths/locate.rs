@@ -262,7 +262,7 @@ impl World for Live<'_> {
     }
 
     fn credentials(&self, tid: Tid) -> umvu_abi::files::Caller {
-        self.0.paths.caller(tid)
+        self.0.caller(tid)
     }
 
     fn exists(&self, path: &[u8]) -> bool {

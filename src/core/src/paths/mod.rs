@@ -37,10 +37,12 @@ pub(crate) mod locate;
 mod names;
 mod open;
 mod open_inode;
+mod owners;
 mod procfs;
 mod promises;
 pub(crate) mod resolve;
 mod stat;
+mod status;
 pub(crate) mod territory;
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,7 @@ pub(crate) mod unix;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use umvu_abi::{Errno, Tid, files::Caller};
+use umvu_abi::{Errno, Tid, files::Caller, module::Facet};
 use umvu_tracer::api::{Birth, Call};
 
 use self::{
@@ -62,7 +64,7 @@ use self::{
     territory::Territory,
     threads::Threads,
 };
-use crate::{Core, dispatch::Row, rundir::RunDir, view::View};
+use crate::{Core, dispatch::Row, identity::Credentials, rundir::RunDir, view::View};
 
 /// What the path calls keep.
 #[derive(Debug)]
@@ -109,7 +111,17 @@ impl Paths {
         self.writers.settle();
     }
 
-    /// The credentials of a thread.
+    /// Says that a thread is about to change its credentials to the kernel.
+    pub(crate) fn caller_changes(&self, tid: Tid) {
+        self.threads.get(tid).moves();
+    }
+
+    /// The leader of a thread's group.
+    fn leader(&self, tid: Tid) -> Tid {
+        self.threads.get(tid).leader()
+    }
+
+    /// The kernel's credentials of a thread.
     pub(crate) fn caller(&self, tid: Tid) -> Caller {
         self.threads.get(tid).credentials()
     }
@@ -139,6 +151,28 @@ impl Paths {
 }
 
 impl Core {
+    /// The credentials of a thread that count for files of the view.
+    pub(crate) fn caller(&self, tid: Tid) -> Caller {
+        let mut caller = self.paths.caller(tid);
+        if let Some(who) = self.credentials(tid) {
+            owners::as_virtual(&who, &mut caller);
+        }
+        caller
+    }
+
+    /// Whether any thread may have virtual credentials.
+    pub(crate) fn has_virtual_credentials(&self) -> bool {
+        self.view.has(Facet::Ids) || self.view.has(Facet::Capabilities)
+    }
+
+    /// The virtual credentials of a thread; None while they are the kernel's.
+    pub(crate) fn credentials(&self, tid: Tid) -> Option<Arc<Credentials>> {
+        if !self.has_virtual_credentials() {
+            return None;
+        }
+        self.tasks.get(tid).credentials()
+    }
+
     /// Makes a path argument absolute, in the caller's view: relative to its working directory,
     /// without `.`, `..` and symbolic links. What does not exist is taken as text.
     /// Errors: `ENOENT` for the empty path, `ENAMETOOLONG`, `ELOOP`, `ENOTDIR`, `EINVAL` when the

@@ -12,6 +12,7 @@ use super::{
     descriptors, host,
     lexical::{PATH_MAX, components},
     locate::{self, At, Target, answer, locate},
+    owners,
     resolve::{Last, Place},
     stat::is_empty_path,
 };
@@ -104,7 +105,7 @@ fn one(
 ) -> Action {
     let of_place = |place: Place| {
         let done = match &place {
-            Place::Inode(_) | Place::Vacant(_) => inside(&core.paths.caller(call.tid()), &place),
+            Place::Inode(_) | Place::Vacant(_) => inside(&core.caller(call.tid()), &place),
             _ => None,
         };
         Action::done(done.unwrap_or_else(|| Err(refusal(&place, deed))))
@@ -171,7 +172,9 @@ fn mknod(core: &Core, call: &Call, at: At) -> Action {
         libc::S_IFDIR => Some(Err(Errno::EPERM)),
         _ => Some(Err(Errno::EINVAL)),
     };
-    one(core, call, at, Deed::Make, inside, |path| host::mknod(call.tid(), path, mode, device))
+    let elsewhere = |path: &[u8]| host::mknod(call.tid(), path, mode, device);
+    let action = one(core, call, at, Deed::Make, inside, elsewhere);
+    if matches!(action, Action::Forward) { owners::mknod(core, call, at) } else { action }
 }
 
 fn symlink(core: &Core, call: &Call, at: At) -> Action {
@@ -284,7 +287,7 @@ fn between(core: &Core, call: &Call, two: Two, from: Target, to: Target) -> Resu
             return Err(Errno::EXDEV);
         }
     };
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     if two.deed == Deed::LinkFrom {
         if slash {
             return Err(Errno::ENOENT);
@@ -331,7 +334,7 @@ fn linkat(core: &Core, call: &Call) -> Action {
     };
     if let Some(held) = held {
         let to = locate(core, call, locate::at(2), Last::Keep);
-        let caller = core.paths.caller(call.tid());
+        let caller = core.caller(call.tid());
         return Action::done(held.and_then(|held| match to? {
             Target::Virtual(Place::Vacant(vacant)) if !vacant.slash => {
                 files::names::link(&caller, &held.inode, &vacant.parent, &vacant.name)

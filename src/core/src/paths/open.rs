@@ -12,6 +12,7 @@ use super::{
     locate::{self, At, Target, locate},
     open_inode,
     resolve::{Last, Place, TreeEntry},
+    status,
 };
 use crate::{
     Core,
@@ -92,7 +93,9 @@ fn open(core: &Core, call: &Call, at: At, how: How) -> Action {
     let exclusive = how.has(OFlag::O_CREAT | OFlag::O_EXCL);
     let last = if how.has(OFlag::O_NOFOLLOW) || exclusive { Last::Keep } else { Last::Follow };
     let fd = match locate(core, call, at, last) {
-        Ok(Target::Kernel) => return Action::Forward,
+        Ok(Target::Kernel) => {
+            return status::open(core, call, at, how).unwrap_or(Action::Forward);
+        }
         // The real directory serves as a handle as well, and stays recognisable.
         Ok(Target::Virtual(Place::Merged(_))) if how.has(OFlag::O_PATH) => return Action::Forward,
         Ok(Target::Virtual(Place::Inode(_))) if exclusive => Err(Errno::EEXIST),

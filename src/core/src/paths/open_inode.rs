@@ -45,14 +45,14 @@ enum Given {
 
 /// Opens what is there. Errors: those of open(2).
 pub(super) fn open(core: &Core, call: &Call, found: &Found, how: How) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let given = open_found(core, &caller, &found.inode, how);
     give(core, caller, given, how)
 }
 
 /// Makes a regular file where there is none, and opens it. Errors: those of open(2).
 pub(super) fn create(core: &Core, call: &Call, vacant: &Vacant, how: How) -> Action {
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let given = create_at(core, &caller, vacant, how);
     give(core, caller, given, how)
 }

@@ -9,7 +9,7 @@ use super::{
     attributes, descriptors, host,
     layout::{self, Attributes},
     locate::{self, At, Target, locate},
-    open,
+    open, owners,
     resolve::{Last, Place},
 };
 use crate::{
@@ -43,6 +43,14 @@ const fn by_descriptor(name: &'static str, handler: crate::dispatch::Handler, fl
 /// Whether `AT_EMPTY_PATH` is among the flags.
 pub(super) fn is_empty_path(flags: i32) -> bool {
     flags & libc::AT_EMPTY_PATH != 0
+}
+
+/// fstat(2) of a file of the host.
+pub(super) fn of_native(core: &Core, call: &Call) -> Action {
+    match owners::look_at_fd(core, call, call.fd(0)) {
+        Some(looks) => give(call, 1, Ok((&looks).into()), layout::stat),
+        None => Action::Forward,
+    }
 }
 
 /// fstat(2) of a virtual file, into the buffer in an argument.
@@ -94,16 +102,19 @@ fn look(
     give: impl FnOnce(Result<Attributes, Errno>) -> Action,
 ) -> Action {
     match locate(core, call, at, last) {
-        Ok(Target::Kernel) => Action::Forward,
+        Ok(Target::Kernel) => match owners::look(core, call, at, last) {
+            Some(looks) => give(Ok((&looks).into())),
+            None => Action::Forward,
+        },
         Ok(Target::Virtual(Place::Merged(path))) => give(of_merged(core, &path)),
         Ok(Target::Virtual(Place::Inode(found))) => {
-            let caller = core.paths.caller(call.tid());
+            let caller = core.caller(call.tid());
             give(found.inode.attributes(&caller).map(|looks| (&looks).into()))
         }
         Ok(Target::Virtual(place)) => give(attributes_of(core, &place)),
         Ok(Target::Elsewhere(path)) => match locate::resolve(core, call.tid(), &path, Last::Keep) {
             Ok(Place::Merged(path)) => give(of_merged(core, &path)),
-            _ => give(host::stat(&path, last)),
+            _ => give(host::look(&path, last).map(|it| (&owners::dress(core, call, it)).into())),
         },
         Err(errno) => errno.into(),
     }

@@ -116,6 +116,7 @@ impl Bench {
         let sockets = bridge::Sockets::new(&reactor, &run_dir).expect("sockets");
         let objects = crate::files::Objects::new(run_dir.path());
         let core = Arc::new_cyclic(|this| Core {
+            owners: crate::identity::Owners::default(),
             objects,
             tasks: Tasks::default(),
             view: fake::view(&["/dev/umvu-test/lab"]),

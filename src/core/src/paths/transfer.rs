@@ -241,7 +241,7 @@ fn write(
 fn truncate(core: &Core, call: &Call) -> Action {
     match direct(core, call, 0) {
         Ok(Some((held, _))) => {
-            let caller = core.paths.caller(call.tid());
+            let caller = core.caller(call.tid());
             let size = call.syscall.args[1].cast_signed();
             let writable = Descriptor::of(call).and_then(|fd| fd.allows(Way::Write));
             Action::done(
@@ -353,7 +353,7 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
     }
     let before = argument.clone();
     let inode = &held.inode;
-    let caller = core.paths.caller(call.tid());
+    let caller = core.caller(call.tid());
     let handle = descriptors::handle_of(held);
     let fs = inode.files.ask()?;
     let value = fs.ioctl(&caller, inode.node, handle, request, &mut argument)?;

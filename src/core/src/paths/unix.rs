@@ -26,7 +26,7 @@ const PATH_ROOM: usize = 108;
 
 /// Answers bind(2) for a path of a mounted file system; None when it is none of ours.
 pub(crate) fn bind(core: &Core, call: &Call) -> Option<Action> {
-    let (place, caller) = (place(core, call)?, core.paths.caller(call.tid()));
+    let (place, caller) = (place(core, call)?, core.caller(call.tid()));
     Some(match place {
         Ok(Place::Vacant(vacant)) => {
             let make = Make::Node(libc::S_IFSOCK | 0o777, 0);
@@ -41,7 +41,7 @@ pub(crate) fn bind(core: &Core, call: &Call) -> Option<Action> {
 
 /// Answers connect(2) for a path of a mounted file system; None when it is none of ours.
 pub(crate) fn connect(core: &Core, call: &Call) -> Option<Action> {
-    let (place, caller) = (place(core, call)?, core.paths.caller(call.tid()));
+    let (place, caller) = (place(core, call)?, core.caller(call.tid()));
     Some(match place {
         Ok(Place::Inode(found)) => {
             let inode = &found.inode;

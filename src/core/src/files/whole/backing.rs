@@ -150,7 +150,7 @@ pub(super) fn of_inode(
     tid: Tid,
     writable: bool,
 ) -> Result<Arc<dyn Backing>, Errno> {
-    let caller = if tid.0 == 0 { Caller::root() } else { core.paths.caller(tid) };
+    let caller = if tid.0 == 0 { Caller::root() } else { core.caller(tid) };
     let (flags, wanted) =
         if writable { (libc::O_RDWR, READ | WRITE) } else { (libc::O_RDONLY, READ) };
     if inode.is_directory()? {
