@@ -19,6 +19,11 @@ use crate::{
     filter::{Codec, Verdict},
     frame::{Frame, MAX_OFFLOADED, MIN_FRAME, Offload},
     mac_table::MacTable,
+    shared::{
+        self,
+        memory::Memory,
+        ring::{Broken, Consumer},
+    },
     switch::{
         fabric::{Fabric, Policy},
         port::Port,
@@ -124,6 +129,25 @@ pub fn handshake(pieces: &[Vec<u8>]) {
     }
 }
 
+/// Takes frames from shared memory where somebody writes words at places.
+pub fn ring(writes: &[(u16, u64)]) {
+    let Ok((memory, _)) = Memory::create(shared::WORDS) else { return };
+    let mut consumer = Consumer::new(Arc::new(memory), 1);
+    for (at, value) in writes {
+        // Most values are small: then they are lengths of frames, and positions in the ring.
+        consumer.poke(usize::from(*at), if at % 4 == 3 { *value } else { value % 2048 });
+        for _ in 0..4 {
+            match consumer.take(Vec::with_capacity) {
+                Ok(Some(frame)) => assert!(frame.has_valid_length()),
+                Ok(None) => break,
+                Err(Broken) => return,
+            }
+        }
+        consumer.release();
+        consumer.sleep();
+    }
+}
+
 /// Passes frames through VLANs and an encrypted network, in both directions.
 pub fn filters(frames: &[Vec<u8>]) {
     let ports = ["vlan://", "vlan://4", "vlan://5/u=6/t=7-8.8-7/x", "vlan://9/qinq"];
@@ -193,7 +217,8 @@ mod tests {
     /// A request or a reply, damaged and cut into pieces.
     fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let address = PathBuf::from("/nowhere/at/all");
-        let whole = Request { port: Some(3), address, description: "lab".to_owned() };
+        let description = "lab".to_owned();
+        let whole = Request { port: Some(3), address, description, shared: true };
         let request = whole.encode().expect("a short path");
         let reply = request[12..122].to_vec();
         let bytes = prop_oneof![Just(request), Just(reply), vec(any::<u8>(), 0..1500)];
@@ -248,6 +273,13 @@ mod tests {
         #[test]
         fn any_frame_passes_filters_or_not(frames in vec(frame().prop_map(|frame| frame.2), 0..4)) {
             filters(&frames);
+        }
+
+        #[test]
+        fn any_words_in_shared_memory_are_frames_or_not(
+            writes in vec((prop_oneof![Just(0u16), 512..600u16, any::<u16>()], any::<u64>()), 0..60),
+        ) {
+            ring(&writes);
         }
 
         #[test]

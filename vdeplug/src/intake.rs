@@ -54,6 +54,16 @@ pub(crate) fn keep(bytes: Vec<u8>) -> Vec<u8> {
     kept
 }
 
+/// Returns an empty buffer with room for so many bytes.
+pub(crate) fn spare(length: usize) -> Vec<u8> {
+    if length > BUFFER {
+        return Vec::with_capacity(length);
+    }
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop);
+    buffer.as_mut().map(Vec::clear);
+    buffer.unwrap_or_else(|| Vec::with_capacity(BUFFER))
+}
+
 fn buffer() -> Vec<u8> {
     let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.resize(BUFFER, 0);

@@ -53,7 +53,8 @@
 //! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
 //! `library/` is libvdeplug, loaded at run time. They share `reconnect/` (a
 //! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
-//! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers) and `mac_table.rs`.
+//! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers), `shared/` (shared
+//! memory, where both ends are of this library) and `mac_table.rs`.
 //!
 //! Invariants: nothing here knows who uses the plugs; no input makes it panic; no method of a
 //! [`Transport`] blocks.
@@ -81,6 +82,7 @@ mod outlet;
 mod ptp;
 mod reconnect;
 mod seqpacket;
+mod shared;
 mod switch;
 mod tap;
 mod transport;

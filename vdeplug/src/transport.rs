@@ -42,8 +42,9 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// to non-empty, where no descriptor tells, and when the carrier changes.
     fn set_waker(&self, waker: Waker);
 
-    /// Whether the far end accepts [`Offload`](crate::Offload)ed frames as they are (in-process
-    /// ports); other transports complete such frames themselves.
+    /// Whether the far end accepts [`Offload`](crate::Offload)ed frames as they are: a switch of
+    /// this library on this machine. Other transports complete such frames themselves, as does a
+    /// plug that comes back at another kind of switch.
     fn accepts_offload(&self) -> bool {
         false
     }

@@ -2,11 +2,13 @@
 
 mod common;
 
-use std::{collections::VecDeque, os::unix::net::UnixListener, process::Command, sync::Arc};
+use std::{
+    collections::VecDeque, os::unix::net::UnixListener, path::Path, process::Command, sync::Arc,
+};
 
 use common::{
-    Running, VdePlug, beside, directory, frame, installed, open, path_text, receive, receive_until,
-    send, send_until, vde_switch, wait_for,
+    PlainClient, Running, VdePlug, beside, directory, frame, installed, open, path_text, receive,
+    receive_until, send, send_until, vde_switch, wait_for,
 };
 use vdeplug::{Frame, Transport};
 
@@ -22,12 +24,14 @@ fn plugs_of_one_process_exchange_frames_by_any_name_of_the_path() {
 }
 
 #[test]
-fn offloaded_frames_pass_between_plugs_as_they_are_and_complete_to_clients() {
+fn offloaded_frames_pass_between_plugs_as_they_are_and_complete_to_other_clients() {
     let directory = directory();
     let path = path_text(&beside(&directory, "sw"));
     let left = open(&format!("switch://{path}"));
     let right = open(&format!("switch://{path}"));
     let client = open(&format!("vde://{path}"));
+    assert!(client.poll_fd().is_some() && client.accepts_offload());
+    let plain = PlainClient::join(Path::new(&path));
     let mut bytes = Vec::new();
     etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [0xff; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -39,10 +43,25 @@ fn offloaded_frames_pass_between_plugs_as_they_are_and_complete_to_clients() {
     left.send(&mut vec![large.clone()]);
     let mut received = VecDeque::new();
     right.receive(&mut received, 2).expect("a live plug");
-    assert_eq!(received, [large]);
+    assert_eq!(received, std::slice::from_ref(&large));
     send(&left, &frame(255, 1, b"last"));
-    let parts = receive_until(&client, &frame(255, 1, b"last"));
+    received.clear();
+    wait_for(&client, "the frame", || {
+        client.receive(&mut received, 64).expect("a live plug");
+        (received.len() == 2).then_some(())
+    });
+    assert_eq!(received[0], large);
+    let parts = std::iter::repeat_with(|| plain.receive());
+    let parts: Vec<_> = parts.take_while(|bytes| *bytes != frame(255, 1, b"last")).collect();
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1054; 30]);
+    // The other way: what a client leaves to be done comes as it is.
+    client.send(&mut vec![large.clone()]);
+    received.clear();
+    wait_for(&client, "the frame of the client", || {
+        left.receive(&mut received, 64).expect("a live plug");
+        (!received.is_empty()).then_some(())
+    });
+    assert_eq!(received, [large]);
 }
 
 #[test]
@@ -167,7 +186,7 @@ fn a_switch_of_another_program_is_joined() {
     // The same kind of switch, made by the C library.
     let path = path_text(&beside(&directory, "node"));
     let mut debian = VdePlug::start(&format!("switch://{path}"));
-    common::wait_for_path(std::path::Path::new(&path).join("ctl").as_path());
+    common::wait_for_path(Path::new(&path).join("ctl").as_path());
     let plug = open(&format!("switch://{path}"));
     debian.greet(&plug, &frame(255, 9, b"hello"));
     send(&plug, &frame(9, 1, b"answer"));
@@ -239,6 +258,13 @@ fn who_joined_takes_over_a_switch_whose_maker_leaves() {
     };
     echoes(&made);
     drop(made);
+    // What came before is still received; so the echo must be one to what is sent afterwards.
+    let (mut frames, mut lost) = (VecDeque::new(), false);
+    wait_for(&joined, "the new maker", || {
+        joined.receive(&mut frames, 64).expect("a plug that reconnects");
+        lost |= !joined.carrier();
+        (lost && joined.carrier()).then_some(())
+    });
     // By its path only it is joined, never made.
     echoes(&joined);
     let again = open(&place);

@@ -99,6 +99,11 @@ pub(crate) trait Link: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Whether frames may still owe something, as [`Transport::accepts_offload`] says.
+    fn accepts_offload(&self) -> bool {
+        false
+    }
+
     /// How many frames wait for a far end that is slow.
     fn backlog(&self) -> usize {
         0
@@ -341,6 +346,10 @@ impl Transport for Plug {
 
     fn carrier(&self) -> bool {
         self.line.read().state.carrier()
+    }
+
+    fn accepts_offload(&self) -> bool {
+        matches!(&self.line.read().state, State::Up { link, .. } if link.accepts_offload())
     }
 
     fn tick(&self, now: Instant) -> Option<Instant> {

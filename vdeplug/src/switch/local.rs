@@ -95,6 +95,10 @@ impl Link for LocalPlug {
         Ok(self.inbox().map_or(0, |inbox| inbox.take(into, budget)))
     }
 
+    fn accepts_offload(&self) -> bool {
+        true
+    }
+
     fn check(&self, _now: Instant) -> Result<(), Lost> {
         Ok(())
     }

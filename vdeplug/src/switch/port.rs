@@ -1,7 +1,7 @@
 //! [`Port`]: where a switch delivers, inside this process or outside.
 //!
 //! A plug of this process has an [`Inbox`], a bounded queue with its own lock; a client process
-//! has an [`Outlet`], written by whichever thread forwards.
+//! has an [`Outlet`], or a [`Line`] if it is one of ours, written by whichever thread forwards.
 
 use std::collections::VecDeque;
 
@@ -11,6 +11,7 @@ use crate::{
     batch,
     frame::Frame,
     outlet::Outlet,
+    shared::Line,
     transport::{Drops, Waker, WakerSlot},
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Port {
 enum Side {
     Local(Inbox),
     Remote(Outlet),
+    Shared(Line),
 }
 
 /// The frames that wait for a plug of this process.
@@ -56,6 +58,11 @@ impl Port {
         Self { drops: Drops::default(), side: Side::Remote(outlet) }
     }
 
+    /// Makes the port of a client in another process that shares memory with us.
+    pub(crate) fn shared(line: Line) -> Self {
+        Self { drops: Drops::default(), side: Side::Shared(line) }
+    }
+
     /// Delivers frames; returns the waker to call when no lock is held any more.
     pub(crate) fn deliver(&self, frames: impl Iterator<Item = Frame>) -> Option<Waker> {
         match &self.side {
@@ -65,20 +72,31 @@ impl Port {
                 outlet.send(packets, &self.drops);
                 None
             }
+            Side::Shared(line) => {
+                line.send(frames, &self.drops);
+                None
+            }
         }
     }
 
     pub(crate) fn inbox(&self) -> Option<&Inbox> {
         match &self.side {
             Side::Local(inbox) => Some(inbox),
-            Side::Remote(_) => None,
+            Side::Remote(_) | Side::Shared(_) => None,
         }
     }
 
     pub(crate) fn outlet(&self) -> Option<&Outlet> {
         match &self.side {
-            Side::Local(_) => None,
+            Side::Local(_) | Side::Shared(_) => None,
             Side::Remote(outlet) => Some(outlet),
+        }
+    }
+
+    pub(crate) fn line(&self) -> Option<&Line> {
+        match &self.side {
+            Side::Local(_) | Side::Remote(_) => None,
+            Side::Shared(line) => Some(line),
         }
     }
 }

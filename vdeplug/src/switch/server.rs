@@ -2,16 +2,21 @@
 //!
 //! One thread per switch waits on an epoll instance for new clients, their requests, their frames
 //! and room for their backlog. A client is a stream (open while it is joined) and a datagram
-//! socket `fdN` in the directory, connected to the socket that the client named in its request.
+//! socket `fdN` in the directory, connected to the socket that the client named in its request;
+//! a plug of this library has shared memory too (`shared/`).
 //! See `vde/wire.rs` for the bytes.
 
 use std::{
     collections::HashMap,
     fs::{self, Permissions},
-    io::{self, Read, Write},
-    os::unix::{
-        fs::PermissionsExt,
-        net::{UnixDatagram, UnixListener, UnixStream},
+    io::{self, IoSlice, Read, Write},
+    mem,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixDatagram, UnixListener, UnixStream},
+        },
     },
     path::PathBuf,
     sync::Arc,
@@ -25,7 +30,7 @@ use nix::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         eventfd::{EfdFlags, EventFd},
         signal::SigSet,
-        socket::{getsockopt, setsockopt, sockopt},
+        socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, setsockopt, sockopt},
     },
     unistd::{Gid, Uid, chown},
 };
@@ -34,6 +39,7 @@ use crate::{
     frame::Frame,
     intake::Intake,
     outlet::Outlet,
+    shared::{self, End, Line, memory::Memory},
     switch::{
         fabric::{Fabric, Run, Slot},
         layout::{Endpoint, Guest},
@@ -107,6 +113,7 @@ impl Server {
             runs: Vec::new(),
             frames: Vec::new(),
             moved: 0,
+            unfinished: Vec::new(),
         };
         let thread = thread::Builder::new().name("vde-switch".into()).spawn(|| worker.run())?;
         Ok(Self { stop, thread: Some(thread) })
@@ -137,6 +144,8 @@ struct Worker {
     frames: Vec<Frame>,
     /// How many frames came in this round.
     moved: usize,
+    /// Tokens of clients who have more for us, of which nothing else will tell.
+    unfinished: Vec<u64>,
 }
 
 struct Client {
@@ -157,7 +166,7 @@ struct Joined {
 }
 
 /// The client is to be forgotten.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
 impl Worker {
@@ -167,7 +176,9 @@ impl Worker {
         let mut events = [EpollEvent::empty(); 64];
         let mut intake = Intake::new();
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let idle = self.unfinished.is_empty();
+            let timeout = if idle { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
@@ -182,9 +193,12 @@ impl Worker {
                     token => self.serve(token, event.events(), &mut intake),
                 }
             }
+            for token in mem::take(&mut self.unfinished) {
+                self.serve(token, EpollFlags::EPOLLIN, &mut intake);
+            }
             // The clients whose queues are full or empty run first: then a round moves more frames,
             // and each of them costs less.
-            if std::mem::take(&mut self.moved) > 0 {
+            if mem::take(&mut self.moved) > 0 {
                 thread::yield_now();
             }
         }
@@ -239,15 +253,23 @@ impl Worker {
 
     fn serve(&mut self, token: u64, events: EpollFlags, intake: &mut Intake) {
         let id = token / 2;
-        let Self { clients, frames, runs, moved, .. } = self;
+        let Self { clients, frames, runs, moved, unfinished, .. } = self;
         // An earlier event of the same round may have removed the client.
         let Some(client) = clients.get_mut(&id) else { return };
         let done = match &mut client.stage {
             Stage::Joined(joined) if token == data_token(id) => {
-                let received = transfer(joined, events, intake, frames);
+                let received = match joined.port.line() {
+                    Some(line) => {
+                        line.receive(TURN, &mut |frame| frames.push(frame)).map_err(|_| Gone)
+                    }
+                    None => transfer(joined, events, intake, frames).map(|()| 0),
+                };
+                if received == Ok(TURN) && !unfinished.contains(&token) {
+                    unfinished.push(token);
+                }
                 *moved += frames.len();
                 self.fabric.forward(joined.slot, frames, runs, &joined.port.drops);
-                received
+                received.map(drop)
             }
             Stage::Joined(_) => discard(&mut client.stream),
             Stage::Asking(request) => match read_request(&mut client.stream, request) {
@@ -282,11 +304,11 @@ impl Worker {
         data.connect(&request.address)?;
         data.set_nonblocking(true)?;
         let _ = setsockopt(&data, sockopt::SndBuf, &SEND_BUFFER);
-        let outlet = Outlet::new(data.into(), Arc::clone(&self.epoll), data_token(id))?;
-        let port = Arc::new(Port::remote(outlet));
+        let (port, memory) = port(data.into(), (Arc::clone(&self.epoll), id), request.shared)?;
+        let port = Arc::new(port);
         let slot = self.fabric.admit(Arc::clone(&port), number.unwrap_or_default(), guest);
         client.stage = Stage::Joined(Joined { slot, port, _path: path });
-        client.stream.write_all(&reply)?;
+        answer(&client.stream, &reply, memory)?;
         tracing::debug!(client = request.description, slot, "a client joined the switch");
         Ok(())
     }
@@ -299,6 +321,40 @@ impl Worker {
             }
         }
     }
+}
+
+/// Makes the port of a client, with memory to share if it asked for that.
+fn port(
+    data: OwnedFd,
+    (epoll, id): (Arc<Epoll>, u64),
+    shared: bool,
+) -> io::Result<(Port, Option<OwnedFd>)> {
+    let memory = if shared { Memory::create(shared::WORDS).map(Some) } else { Ok(None) };
+    let memory = memory.unwrap_or_else(|error| {
+        tracing::warn!(%error, "no memory to share with a client");
+        None
+    });
+    let token = data_token(id);
+    match memory {
+        Some((memory, file)) => {
+            let line = Line::new(data, (epoll, token), Arc::new(memory), End::Switch)?;
+            Ok((Port::shared(line), Some(file)))
+        }
+        None => Ok((Port::remote(Outlet::new(data, epoll, token)?), None)),
+    }
+}
+
+/// Sends the reply to a request. The descriptor goes with its first byte, so that it is ours no
+/// more when the client has the last.
+fn answer(mut stream: &UnixStream, reply: &[u8], memory: Option<OwnedFd>) -> io::Result<()> {
+    let Some(memory) = memory else { return stream.write_all(reply) };
+    let numbers = [memory.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let (first, rest) = reply.split_at(1);
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(first)], &control, flags, None)?;
+    drop(memory);
+    stream.write_all(rest)
 }
 
 /// Who asks: the request, and what the system knows about its sender.

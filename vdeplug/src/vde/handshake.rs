@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{self, Read},
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{
@@ -15,7 +15,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use nix::{
@@ -29,6 +32,7 @@ use nix::{
 
 use crate::{
     error::OpenError,
+    shared::{self, memory::Memory},
     vde::wire::{self, ADDRESS, Request},
 };
 
@@ -71,6 +75,8 @@ impl Target {
 pub(crate) struct Connection {
     pub(crate) stream: UnixStream,
     pub(crate) data: OwnedFd,
+    /// Where frames pass; None: the data socket.
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// A request that waits for its reply.
@@ -80,6 +86,7 @@ pub(crate) struct Handshake {
     data: UnixDatagram,
     bound: BoundPath,
     reply: Vec<u8>,
+    memory: Option<OwnedFd>,
     place: String,
 }
 
@@ -100,6 +107,7 @@ impl Handshake {
             port: target.port,
             address: bound.0.clone(),
             description: target.description.clone(),
+            shared: true,
         };
         let request = request.encode().ok_or_else(|| too_long(target))?;
         send(stream.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)
@@ -114,7 +122,7 @@ impl Handshake {
         bound: BoundPath,
         place: String,
     ) -> Self {
-        Self { stream, data, bound, reply: Vec::with_capacity(ADDRESS), place }
+        Self { stream, data, bound, reply: Vec::with_capacity(ADDRESS), memory: None, place }
     }
 
     /// The descriptor that polls readable when [`Self::advance`] has something to do.
@@ -131,14 +139,17 @@ impl Handshake {
     pub(crate) fn advance(mut self) -> Result<Progress, OpenError> {
         let mut bytes = [0; ADDRESS];
         let missing = ADDRESS - self.reply.len();
-        match self.stream.read(&mut bytes[..missing]) {
-            Ok(0) => {
+        match shared::memory::receive(&self.stream, &mut bytes[..missing]) {
+            Ok((0, _)) => {
                 let problem = "the switch refused (no free port, or not this user)".to_owned();
                 let errno = libc::ECONNREFUSED;
                 return Err(OpenError::Refused { place: self.place, problem, errno });
             }
-            Ok(count) => self.reply.extend_from_slice(&bytes[..count]),
-            Err(e) if is_transient(&e) => {}
+            Ok((count, memory)) => {
+                self.reply.extend_from_slice(&bytes[..count]);
+                self.memory = self.memory.or(memory);
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(e) => return Err(OpenError::system(&self.place, "reading the reply")(e)),
         }
         if self.reply.len() < ADDRESS {
@@ -152,7 +163,11 @@ impl Handshake {
             .connect(&port)
             .map_err(OpenError::system(&self.place, "connecting to the port"))?;
         drop(self.bound);
-        Ok(Progress::Done(Connection { stream: self.stream, data: self.data.into() }))
+        let memory = self.memory.map(|file| Memory::adopt(&file, shared::WORDS)).transpose();
+        let memory = memory
+            .map_err(OpenError::system(&self.place, "mapping the memory of the switch"))?
+            .map(Arc::new);
+        Ok(Progress::Done(Connection { stream: self.stream, data: self.data.into(), memory }))
     }
 }
 

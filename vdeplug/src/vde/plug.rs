@@ -2,6 +2,7 @@
 //!
 //! One frame is one datagram on a Unix socket; a stream to the switch stays open as long as the
 //! connection lives. The backlog waits for room in the plug's epoll instance (see `outlet.rs`).
+//! With a switch of this library frames pass through shared memory instead (see `shared/`).
 
 use std::{
     collections::VecDeque,
@@ -27,6 +28,7 @@ use crate::{
     frame::Frame,
     outlet::Outlet,
     reconnect::{Call, Desk, Dial, Link, Lost, Progress},
+    shared::{End, Line, ring::Broken},
     transport::Drops,
     vde::handshake::{self, Connection, Handshake, Target},
 };
@@ -57,10 +59,15 @@ impl Call for Asking {
             handshake::Progress::Waiting(handshake) => {
                 Progress::Calling(Box::new(Self { handshake, epoll }))
             }
-            handshake::Progress::Done(Connection { stream, data }) => {
-                let outlet = Outlet::new(data, epoll, 1)
-                    .map_err(OpenError::system(&place, "watching the connection"))?;
-                Progress::Connected(Box::new(Joined { stream, outlet }))
+            handshake::Progress::Done(Connection { stream, data, memory }) => {
+                let way = match memory {
+                    Some(memory) => {
+                        Line::new(data, (epoll, 1), memory, End::Client).map(Way::Shared)
+                    }
+                    None => Outlet::new(data, epoll, 1).map(Way::Datagrams),
+                };
+                let way = way.map_err(OpenError::system(&place, "watching the connection"))?;
+                Progress::Connected(Box::new(Joined { stream, way }))
             }
         })
     }
@@ -74,12 +81,22 @@ impl Call for Asking {
 #[derive(Debug)]
 struct Joined {
     stream: UnixStream,
-    outlet: Outlet,
+    way: Way,
+}
+
+/// How frames pass.
+#[derive(Debug)]
+enum Way {
+    Datagrams(Outlet),
+    Shared(Line),
 }
 
 impl Link for Joined {
     fn send(&self, frames: &mut Vec<Frame>, drops: &Drops) {
-        self.outlet.send(batch::wire_ready(frames, drops), drops);
+        match &self.way {
+            Way::Datagrams(outlet) => outlet.send(batch::wire_ready(frames, drops), drops),
+            Way::Shared(line) => line.send(frames.drain(..), drops),
+        }
     }
 
     fn receive(
@@ -88,12 +105,24 @@ impl Link for Joined {
         budget: usize,
         drops: &Drops,
     ) -> Result<usize, Lost> {
-        // An error of the data socket means that the far end closed it: the stream will tell.
-        Ok(self.outlet.receive(into, budget, drops).unwrap_or(0))
+        match &self.way {
+            // An error of the socket means that the far end closed it: the stream will tell.
+            Way::Datagrams(outlet) => Ok(outlet.receive(into, budget, drops).unwrap_or(0)),
+            Way::Shared(line) => line
+                .receive(budget, &mut |frame| into.push_back(frame))
+                .map_err(|Broken| "the switch is gone, or out of order".into()),
+        }
+    }
+
+    fn accepts_offload(&self) -> bool {
+        matches!(self.way, Way::Shared(_))
     }
 
     fn backlog(&self) -> usize {
-        self.outlet.backlog()
+        match &self.way {
+            Way::Datagrams(outlet) => outlet.backlog(),
+            Way::Shared(line) => line.backlog(),
+        }
     }
 
     /// The switch closes the stream. What it may have written there is of no interest.

@@ -3,6 +3,9 @@
 //! A request (version 3, packed, host byte order) is magic, version, type, the address of the
 //! client's datagram socket and a description that ends with the message. The reply is the
 //! address of the datagram socket that the switch set up for this client.
+//!
+//! Bytes behind a zero that ends the description are read by nobody but switches of this library:
+//! [`MARK`] there asks for shared memory (see `shared/`).
 
 use std::{
     ffi::OsStr,
@@ -19,6 +22,11 @@ pub(crate) const REQUEST: usize = 12 + ADDRESS;
 /// The longest request that is read.
 pub(crate) const LONGEST_REQUEST: usize = REQUEST + 1024;
 
+/// The longest request that every switch reads at once (that of libvdeplug).
+const LONGEST_PLAIN: usize = REQUEST + 128;
+/// What asks for shared memory; the number is that of its layout.
+const MARK: &[u8] = b"\0umvu-ring-1";
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -28,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) address: PathBuf,
     /// Who the client is, for people.
     pub(crate) description: String,
+    /// Whether the client can do with shared memory.
+    pub(crate) shared: bool,
 }
 
 /// Why bytes are no request.
@@ -49,6 +59,9 @@ impl Request {
         bytes.extend((u32::from(self.port.unwrap_or(0)) << 8).to_ne_bytes());
         bytes.extend(encode_address(&self.address)?);
         bytes.extend(self.description.as_bytes());
+        if self.shared && bytes.len() + MARK.len() <= LONGEST_PLAIN {
+            bytes.extend(MARK);
+        }
         Some(bytes)
     }
 
@@ -70,9 +83,12 @@ impl Request {
         if kind > 1 {
             return Err(Malformed::Foreign);
         }
-        let description = bytes[REQUEST..].split(|b| *b == 0).next().unwrap_or_default();
+        let rest = &bytes[REQUEST..];
+        let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
+        let (description, rest) = rest.split_at(end);
         let description = String::from_utf8_lossy(description).into_owned();
-        Ok(Self { port: (port != 0).then_some(port), address, description })
+        let shared = rest == MARK;
+        Ok(Self { port: (port != 0).then_some(port), address, description, shared })
     }
 }
 
@@ -100,7 +116,8 @@ mod tests {
 
     fn request() -> Request {
         let address = PathBuf::from("/tmp/sw/.00042-00000");
-        Request { port: Some(7), address, description: "lab: user=a pid=42".to_owned() }
+        let description = "lab: user=a pid=42".to_owned();
+        Request { port: Some(7), address, description, shared: false }
     }
 
     #[test]
@@ -115,6 +132,23 @@ mod tests {
         assert_eq!(Request::decode(&bytes), Ok(request()));
         let large = Request { port: Some(300), ..request() };
         assert_eq!(Request::decode(&large.encode().expect("a short path")), Ok(large));
+    }
+
+    #[test]
+    fn shared_memory_is_asked_for_behind_the_description() {
+        let request = Request { shared: true, ..request() };
+        let bytes = request.encode().expect("a short path");
+        assert_eq!(&bytes[122..], b"lab: user=a pid=42\0umvu-ring-1");
+        assert_eq!(Request::decode(&bytes), Ok(request.clone()));
+        // Another layout, or half of a mark, is not this one.
+        let mut other = bytes.clone();
+        *other.last_mut().expect("bytes") = b'2';
+        assert_eq!(Request::decode(&other).map(|request| request.shared), Ok(false));
+        let short = Request::decode(&bytes[..bytes.len() - 1]);
+        assert_eq!(short.map(|request| request.shared), Ok(false));
+        // What vde_switch might read in two pieces is not sent.
+        let long = Request { description: "x".repeat(120), ..request };
+        assert_eq!(long.encode().map(|bytes| bytes.len()), Some(REQUEST + 120));
     }
 
     #[test]

@@ -4,7 +4,10 @@
 use std::{
     collections::VecDeque,
     io::{Read, Write},
-    os::fd::AsFd,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixDatagram, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
@@ -230,6 +233,38 @@ impl VdePlug {
     pub(crate) fn is_readable(&self) -> bool {
         let mut descriptors = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
         poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// A client of a switch that knows nothing but the sockets of `vde_switch`.
+pub(crate) struct PlainClient {
+    _control: UnixStream,
+    data: UnixDatagram,
+}
+
+impl PlainClient {
+    pub(crate) fn join(switch: &Path) -> Self {
+        let mut control = UnixStream::connect(switch.join("ctl")).expect("a switch");
+        let path = switch.join(".plain");
+        let data = UnixDatagram::bind(&path).expect("a directory to write to");
+        let mut request = [0xfeed_face_u32, 3, 0].map(u32::to_ne_bytes).concat();
+        let mut address = [&1_u16.to_ne_bytes(), path.as_os_str().as_encoded_bytes()].concat();
+        address.resize(110, 0);
+        request.extend(address);
+        control.write_all(&request).expect("a switch");
+        let mut reply = [0; 110];
+        control.read_exact(&mut reply).expect("an address");
+        let name = reply[2..].split(|byte| *byte == 0).next().expect("bytes");
+        data.connect(std::str::from_utf8(name).expect("a path")).expect("a port");
+        std::fs::remove_file(&path).expect("our own");
+        data.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        Self { _control: control, data }
+    }
+
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        let mut bytes = [0; 10_000];
+        let length = self.data.recv(&mut bytes).expect("a frame");
+        bytes[..length].to_vec()
     }
 }
 
