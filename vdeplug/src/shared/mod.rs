@@ -31,9 +31,9 @@ use parking_lot::Mutex;
 
 use self::{
     memory::Memory,
-    ring::{Broken, Consumer, Producer, RING},
+    ring::{Broken, Consumer, Producer, RING, is_modest},
 };
-use crate::{frame::Frame, intake, transport::Drops};
+use crate::{batch, frame::Frame, intake, transport::Drops};
 
 /// Words that a connection needs.
 pub(crate) const WORDS: usize = 2 * RING;
@@ -103,18 +103,23 @@ impl Line {
     pub(crate) fn send(&self, frames: impl Iterator<Item = Frame>, drops: &Drops) {
         let mut outward = self.outward.lock();
         self.drain(&mut outward);
-        let mut room = outward.backlog.is_empty();
         for frame in frames {
-            if !frame.has_valid_length() {
-                drops.add(1);
-            } else if room && self.put(&mut outward.producer, &frame) {
-                intake::give(frame.bytes);
+            if is_modest(&frame) {
+                self.put_or_keep(&mut outward, frame, drops);
             } else {
-                room = false;
-                outward.keep(frame, drops);
+                let parts = batch::wire_ready(&mut vec![frame], drops).into_iter();
+                parts.for_each(|part| self.put_or_keep(&mut outward, part.into(), drops));
             }
         }
         self.publish(&outward.producer);
+    }
+
+    fn put_or_keep(&self, outward: &mut Outward, frame: Frame, drops: &Drops) {
+        if outward.backlog.is_empty() && self.put(&mut outward.producer, &frame) {
+            intake::give(frame.bytes);
+        } else {
+            outward.keep(frame, drops);
+        }
     }
 
     /// Sends what waits, as far as there is room.

@@ -44,10 +44,19 @@ const STUCK: usize = 48;
 /// The bit of a record's first word that says that a checksum is still to be computed.
 const PENDING: u64 = 1 << 48;
 const WORD: usize = size_of::<u64>();
+/// How many segments may be left to be cut: each costs whoever cuts it.
+const MOST_SEGMENTS: usize = 128;
 
 /// The other end does what no honest one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken;
+
+/// Whether a frame has a valid length, and asks for no more work than its bytes are worth: else it
+/// must be completed before it is put.
+pub(crate) fn is_modest(frame: &Frame) -> bool {
+    let size = frame.offload.segment_size.map_or(crate::MAX_OFFLOADED, |size| size.get().into());
+    frame.has_valid_length() && frame.bytes.len() / size <= MOST_SEGMENTS
+}
 
 /// One ring of a memory.
 #[derive(Debug)]
@@ -93,7 +102,7 @@ impl Producer {
         Self { ring: Ring { memory, base: number * RING }, tail: 0, head: 0 }
     }
 
-    /// Puts a frame of valid length; false: there is no room. The consumer sees it once it is
+    /// Puts a [modest](is_modest) frame; false: there is no room. The consumer sees it once it is
     /// published.
     pub(crate) fn put(&mut self, frame: &Frame) -> Result<bool, Broken> {
         let length = 1 + frame.bytes.len().div_ceil(WORD);
@@ -203,7 +212,7 @@ impl Consumer {
         read(second, high);
         frame.bytes.truncate(bytes);
         self.head = self.head.wrapping_add(words(length) + 1);
-        if frame.has_valid_length() { Ok(Some(frame)) } else { Err(Broken) }
+        if is_modest(&frame) { Ok(Some(frame)) } else { Err(Broken) }
     }
 
     /// Gives back the room of what was taken; returns whether the producer must be woken, which

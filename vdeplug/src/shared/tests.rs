@@ -150,6 +150,29 @@ fn what_an_end_that_is_gone_left_is_still_read() {
 }
 
 #[test]
+fn frames_that_would_cost_others_much_are_cut_before_they_are_sent() {
+    let (switch, client, memory) = sides();
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 3, 4)
+        .write(&mut bytes, &[7; 30_000])
+        .expect("a packet");
+    let segment_size = std::num::NonZeroU16::new(100);
+    let offload = crate::Offload { checksum_pending: true, segment_size };
+    client.line.send(std::iter::once(Frame { bytes, offload }), &client.drops);
+    let mut lengths = Vec::new();
+    let count = switch.line.receive(1000, &mut |frame| lengths.push(frame.bytes.len()));
+    assert_eq!((count, lengths), (Ok(300), vec![154; 300]));
+
+    // Segments of a byte, from a client that is not of this library.
+    client.send(1, 3000);
+    let at = RING + 512 + 300 * (1 + 154_usize.div_ceil(8));
+    assert_eq!(memory.words()[at].fetch_or(1 << 32, Ordering::Relaxed), 3000);
+    assert_eq!(switch.receive(64), Err(Broken));
+}
+
+#[test]
 fn an_end_that_lies_is_noticed() {
     for (at, value) in [(0, 1 << 40), (0, u64::MAX), (512, 77), (512, u64::MAX), (512, 13)] {
         let (switch, client, memory) = sides();
