@@ -367,6 +367,40 @@ high
 low
 ";
 
+/// Below an exception stands what stood there before, be it virtual itself.
+#[test]
+fn exceptions_show_what_was_mounted_before() {
+    const SCRIPT: &str = r#"
+        cd /; mkdir -p $W/t/b $W/up $W/up2; vu_insmod vufs vufuse
+        vumount -t vufusemem none $W/t/b; mkdir $W/t/b/in; echo mem > $W/t/b/f; echo deep > $W/t/b/in/g
+        vumount -t vufs -o cow,except=/b/in $W/up $W/t; ls $W/t $W/t/b | xargs; cat $W/t/b/in/g
+        echo new > $W/t/b/in/h; echo cow > $W/t/b/c; ls $W/up/b; stat -c %n $W/t/b/in/../f
+        cd $W/t/b/in; pwd; cd ..; ls | xargs; cd /; vuumount $W/t; ls $W/t/b $W/t/b/in | xargs; vuumount $W/t/b
+        vumount -t vufs -o cow,except=/b $W/up $W/t; vumount -t vufs -o cow $W/up2 $W/t
+        touch $W/t/b/two $W/t/three; vuumount $W/t; vuumount $W/t; find $W/t | sort; ls $W/up2 $W/up2/b | xargs
+    "#;
+    for place in INSIDE {
+        let work = scratch("except");
+        let told = succeed(place, &format!("W={}; {SCRIPT}", work.display()));
+        let told = told.replace(&work.display().to_string(), "W");
+        assert_eq!(lines(&told), lines(EXCEPTED), "{place:?}");
+        fs::remove_dir_all(work).expect("scratch goes");
+    }
+}
+
+const EXCEPTED: &str = "\
+W/t: b W/t/b: f in
+deep
+c
+W/t/b/in/../f
+W/t/b/in
+c f in
+W/t/b: f in W/t/b/in: g h
+W/t
+W/t/b
+W/up2: b three W/up2/b: two
+";
+
 /// Whatever stands in the metadata, what is below still shows or is said to be wrong.
 #[test]
 fn hostile_metadata_do_no_harm() {
