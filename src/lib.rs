@@ -15,6 +15,7 @@ use umvu_fs_modules::{
     vudev::Vudev,
     vufs::Vufs,
     vufuse::Vufuse,
+    vumisc::Vumisc,
 };
 use umvu_reactor::Reactor;
 
@@ -30,5 +31,6 @@ pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
         Arc::new(Unreal),
         Arc::new(UnrealUidGid),
         Arc::new(UnrealCap),
+        Arc::new(Vumisc::default()),
     ]
 }

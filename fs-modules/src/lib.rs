@@ -35,3 +35,4 @@ pub mod unreal;
 pub mod vudev;
 pub mod vufs;
 pub mod vufuse;
+pub mod vumisc;

@@ -17,5 +17,6 @@ mod hypervisor;
 mod identity;
 mod killed;
 mod manual;
+mod names;
 mod patchwork;
 mod sockets;

@@ -90,6 +90,23 @@ pub enum Facet {
     Ids,
     /// Capabilities (capabilities(7)).
     Capabilities,
+    /// Host name and domain name (uname(2)).
+    HostNames,
+}
+
+/// The names of a host that a module keeps for the view.
+pub trait HostNames: Send + Sync + fmt::Debug {
+    /// The host name; None while it is the host's.
+    fn node(&self) -> Option<Vec<u8>>;
+
+    /// The NIS domain name; None while it is the host's.
+    fn domain(&self) -> Option<Vec<u8>>;
+
+    /// sethostname(2); at most 64 bytes.
+    fn set_node(&self, name: Vec<u8>);
+
+    /// setdomainname(2); at most 64 bytes.
+    fn set_domain(&self, name: Vec<u8>);
 }
 
 /// A unit of virtualization that `vu_insmod` loads.
@@ -137,6 +154,11 @@ pub trait Module: Send + Sync + fmt::Debug {
     /// What the module virtualizes by being loaded.
     fn facets(&self) -> &'static [Facet] {
         &[]
+    }
+
+    /// The names of the view, if the module keeps them ([`Facet::HostNames`]).
+    fn host_names(&self) -> Option<Arc<dyn HostNames>> {
+        None
     }
 
     /// What is mounted as soon as the module is loaded, in this order.

@@ -54,7 +54,7 @@ const JUDGED_BY_GUESTS: [(&str, u8); 11] = [
 ];
 
 /// The calls that are trapped always where a module virtualizes something.
-const OF_FACETS: [(Facet, &[&str]); 2] = [
+const OF_FACETS: [(Facet, &[&str]); 3] = [
     (
         Facet::Ids,
         &[
@@ -75,6 +75,7 @@ const OF_FACETS: [(Facet, &[&str]); 2] = [
         ],
     ),
     (Facet::Capabilities, &["capget", "capset", "prctl"]),
+    (Facet::HostNames, &["uname", "sethostname", "setdomainname"]),
 ];
 
 /// The calls by number.

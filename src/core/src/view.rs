@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{FileSystem, Outside},
-    module::{Facet, Module, MountError, MountRequest, Mounted, Standing},
+    module::{Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing},
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
 
@@ -212,9 +212,19 @@ impl View {
         if loaded[at].permanent {
             return Err(MountError::new(Errno::EBUSY, format!("{name}: loaded permanently")));
         }
-        if let Some(user) = self.mounts().iter().find(|mount| mount.fstype.starts_with(name)) {
+        let standing = loaded[at].module.standing();
+        // Files that came with the module go with it.
+        let came = |mount: &Mount| {
+            let is_it = |one: &Standing| mount.target == one.target && mount.fstype == one.fstype;
+            matches!(mount.content, Mounted::Tree(_)) && standing.iter().any(is_it)
+        };
+        let used = |mount: &Mount| mount.fstype.starts_with(name) && !came(mount);
+        if let Some(user) = self.mounts().iter().find(|mount| used(mount)) {
             let reason = format!("{name}: in use by {}", user.target);
             return Err(MountError::new(Errno::EBUSY, reason));
+        }
+        if self.mounts().iter().any(|mount| came(mount)) {
+            self.change(|mounts| mounts.retain(|mount| !came(mount)));
         }
         loaded.remove(at);
         self.count_facets(&loaded);
@@ -225,6 +235,15 @@ impl View {
     #[must_use]
     pub fn has(&self, facet: Facet) -> bool {
         self.facets.load(Ordering::Acquire) & bit(facet) != 0
+    }
+
+    /// The names of the view, if a module keeps them.
+    #[must_use]
+    pub fn host_names(&self) -> Option<Arc<dyn HostNames>> {
+        if !self.has(Facet::HostNames) {
+            return None;
+        }
+        self.loaded.read().iter().find_map(|one| one.module.host_names())
     }
 
     fn count_facets(&self, loaded: &[Loaded]) {

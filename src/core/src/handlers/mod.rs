@@ -6,6 +6,7 @@ mod ioctl;
 mod mapping;
 mod mount;
 mod msocket;
+mod names;
 mod process;
 mod sockets;
 pub(crate) mod vu;
@@ -23,6 +24,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(mapping::rows());
     rows.extend(process::rows());
     rows.extend(ids::rows());
+    rows.extend(names::rows());
     rows.extend(capabilities::rows());
     rows.extend([
         refused("io_uring_setup", "rings bypass interception"),

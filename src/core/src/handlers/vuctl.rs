@@ -89,14 +89,18 @@ fn info(core: &Core, call: &Call) -> Action {
         return Action::value(0);
     }
     let Ok(uname) = nix::sys::utsname::uname() else { return Errno::EIO.into() };
-    let domain = std::fs::read_to_string("/proc/sys/kernel/domainname").unwrap_or_default();
+    let domain = std::fs::read("/proc/sys/kernel/domainname").unwrap_or_default();
+    let names = core.view.host_names();
+    let node = names.as_ref().and_then(|names| names.node());
+    let domain = names.and_then(|names| names.domain()).unwrap_or(domain);
+    let text = |name: &[u8]| String::from_utf8_lossy(name).trim_end().to_owned();
     let fields = [
         uname.sysname().to_string_lossy().into_owned(),
-        uname.nodename().to_string_lossy().into_owned(),
+        node.map_or_else(|| uname.nodename().to_string_lossy().into_owned(), |node| text(&node)),
         uname.release().to_string_lossy().into_owned(),
         uname.version().to_string_lossy().into_owned(),
         uname.machine().to_string_lossy().into_owned(),
-        domain.trim_end().to_owned(),
+        text(&domain),
         std::process::id().to_string(),
         core.view.name(),
     ];
