@@ -12,6 +12,7 @@ use umvu_fs_modules::{
     identity::{UnrealCap, UnrealUidGid},
     mountreal::MountReal,
     unreal::Unreal,
+    vubinfmt::Vubinfmt,
     vudev::Vudev,
     vufs::Vufs,
     vufuse::Vufuse,
@@ -32,5 +33,6 @@ pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
         Arc::new(UnrealUidGid),
         Arc::new(UnrealCap),
         Arc::new(Vumisc::default()),
+        Arc::new(Vubinfmt::default()),
     ]
 }

@@ -32,6 +32,7 @@ pub mod identity;
 pub mod mountreal;
 pub mod options;
 pub mod unreal;
+pub mod vubinfmt;
 pub mod vudev;
 pub mod vufs;
 pub mod vufuse;

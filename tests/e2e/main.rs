@@ -9,6 +9,7 @@ mod devices;
 mod directories;
 mod evasions;
 mod files;
+mod formats;
 mod guests;
 #[expect(dead_code, reason = "shared with the labs")]
 mod harness;

@@ -94,6 +94,22 @@ pub enum Facet {
     HostNames,
 }
 
+/// The program that executes others of some format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Whether it gets the name that the program was called by, behind the program's path.
+    pub keeps_name: bool,
+}
+
+/// Formats of programs that a module knows and the kernel does not.
+pub trait ExecFormats: Send + Sync + fmt::Debug {
+    /// The interpreter of a program, with its absolute path, the name it is executed by, and its first
+    /// bytes; None for a format that is not known.
+    fn interpreter(&self, path: &[u8], name: &[u8], head: &[u8]) -> Option<Interpreter>;
+}
+
 /// The names of a host that a module keeps for the view.
 pub trait HostNames: Send + Sync + fmt::Debug {
     /// The host name; None while it is the host's.
@@ -158,6 +174,11 @@ pub trait Module: Send + Sync + fmt::Debug {
 
     /// The names of the view, if the module keeps them ([`Facet::HostNames`]).
     fn host_names(&self) -> Option<Arc<dyn HostNames>> {
+        None
+    }
+
+    /// The formats of programs that the module knows.
+    fn exec_formats(&self) -> Option<Arc<dyn ExecFormats>> {
         None
     }
 

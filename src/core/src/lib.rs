@@ -147,11 +147,17 @@ impl Supervisor for Core {
     }
 
     fn executed(&self, task: Tid, former: Tid) {
+        let keeps_name = self.tasks.get(former).name_keeper().is_some();
         self.tasks.executed(task, former);
         self.paths.executed(task, former);
+        let mut values = Vec::new();
         if let Some(who) = self.credentials(task) {
-            identity::vector::rewrite(task, &who);
+            values.extend(identity::vector::ids(&who));
         }
+        if keeps_name {
+            values.push(identity::vector::keeps_name());
+        }
+        identity::vector::rewrite(task, &values);
         self.say(task, b't', || {
             let program = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
             format!("executes {}", program.display())

@@ -28,6 +28,8 @@ pub struct Task {
     /// The debug tags of this thread alone, inherited by those it creates.
     pub debug: Tags,
     last_error: Mutex<String>,
+    /// The interpreter that it is about to execute, if that gets the program's own name too.
+    keeps_name: Mutex<Option<Vec<u8>>>,
     /// Virtual credentials; none while they are the kernel's.
     credentials: Mutex<Option<Arc<Credentials>>>,
 }
@@ -41,6 +43,7 @@ impl Task {
             dumpable,
             debug: Tags::default(),
             last_error: Mutex::new(String::new()),
+            keeps_name: Mutex::default(),
             credentials: Mutex::default(),
         }
     }
@@ -54,6 +57,16 @@ impl Task {
     /// Gives the thread credentials, which those that it creates inherit.
     pub fn set_credentials(&self, credentials: Option<Arc<Credentials>>) {
         *self.credentials.lock() = credentials;
+    }
+
+    /// Says which interpreter that is to be executed gets the program's own name too.
+    pub(crate) fn keep_name(&self, interpreter: Option<Vec<u8>>) {
+        *self.keeps_name.lock() = interpreter;
+    }
+
+    /// That interpreter.
+    pub(crate) fn name_keeper(&self) -> Option<Vec<u8>> {
+        self.keeps_name.lock().clone()
     }
 
     /// Whether the guest wants its memory dumped and traced.

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{FileSystem, Outside},
-    module::{Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing},
+    module::{ExecFormats, Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing},
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
 
@@ -244,6 +244,12 @@ impl View {
             return None;
         }
         self.loaded.read().iter().find_map(|one| one.module.host_names())
+    }
+
+    /// The formats of programs that loaded modules know.
+    #[must_use]
+    pub fn exec_formats(&self) -> Vec<Arc<dyn ExecFormats>> {
+        self.loaded.read().iter().filter_map(|one| one.module.exec_formats()).collect()
     }
 
     fn count_facets(&self, loaded: &[Loaded]) {

@@ -1,4 +1,4 @@
-//! The auxiliary vector of a new program (getauxval(3)): the ids in it become the virtual ones.
+//! The auxiliary vector of a new program (getauxval(3)): values in it become what the view says.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,21 +13,36 @@ use super::Credentials;
 const STACK_LIMIT: u64 = 8 * 1024 * 1024;
 const WORD: u64 = 8;
 
-/// Rewrites the ids in the vector of a task that has just executed a program.
-pub(crate) fn rewrite(task: Tid, shown: &Credentials) {
+/// `AT_FLAGS_PRESERVE_ARGV0`: a format's interpreter gets the name that the program was called by.
+const KEEPS_NAME: u64 = 1;
+
+/// The ids as the vector has them.
+pub(crate) fn ids(shown: &Credentials) -> [(u64, u64); 4] {
+    [
+        (libc::AT_UID, shown.uid.real.into()),
+        (libc::AT_EUID, shown.uid.effective.into()),
+        (libc::AT_GID, shown.gid.real.into()),
+        (libc::AT_EGID, shown.gid.effective.into()),
+    ]
+}
+
+/// What an interpreter is told that gets the program's own name.
+pub(crate) const fn keeps_name() -> (u64, u64) {
+    (libc::AT_FLAGS, KEEPS_NAME)
+}
+
+/// Puts values into the vector of a task that has just executed a program.
+pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
+    if values.is_empty() {
+        return;
+    }
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
     let Ok(memory) = memory else { return };
     let Some(start) = find(task, &memory) else { return };
-    let values = [
-        (libc::AT_UID, shown.uid.real),
-        (libc::AT_EUID, shown.uid.effective),
-        (libc::AT_GID, shown.gid.real),
-        (libc::AT_EGID, shown.gid.effective),
-    ];
     let mut at = start;
     while let Some(key) = word(&memory, at).filter(|key| *key != libc::AT_NULL) {
         if let Some((_, value)) = values.iter().find(|(name, _)| *name == key) {
-            let _ = memory.write_all_at(&u64::from(*value).to_ne_bytes(), at + WORD);
+            let _ = memory.write_all_at(&value.to_ne_bytes(), at + WORD);
         }
         at += 2 * WORD;
     }

@@ -19,12 +19,13 @@ use std::{
 use umvu_abi::{
     Errno, GuestAddr,
     files::{Caller, EXECUTE},
+    module::{ExecFormats, Interpreter},
 };
 use umvu_tracer::api::{Action, Call, Exec};
 
 use super::{
-    descriptors,
-    lexical::PATH_MAX,
+    descriptors, host,
+    lexical::{PATH_MAX, normalise},
     locate::{self, At, Target, locate, os_path},
     open_inode,
     resolve::{Last, Place},
@@ -111,12 +112,25 @@ fn plan(
     let mut changed = matches!(program, Program::Virtual(_)) || !text.starts_with(b"/");
     let mut name = text;
     let mut arguments: Option<Vec<Vec<u8>>> = None;
+    let formats = core.view.exec_formats();
+    let task = core.tasks.get(call.tid());
+    // The call that we have made in place of the guest's comes by here as well.
+    let is_ours = task.name_keeper().is_some_and(|ours| ours == name);
+    if !is_ours {
+        task.keep_name(None);
+    }
+    let mut name_is_kept = false;
     for _ in 0..DEPTH {
         if let Program::Virtual(inode) = &program {
             check(inode, &caller)?;
         }
         let (path, head) = open(core, &caller, &program)?;
-        let Some((interpreter, argument)) = interpreter(&head) else {
+        let known = find_format(&formats, &program, &path, &name, &head)?;
+        changed |= known.is_some();
+        let keeps_name = known.as_ref().is_some_and(|known| known.keeps_name);
+        name_is_kept |= keeps_name;
+        let known = known.map(|known| (known.path, None)).or_else(|| interpreter(&head));
+        let Some((interpreter, argument)) = known else {
             // What the kernel can find by itself it shall find.
             if arguments.is_none() && finds(&name, &path) {
                 return Ok(None);
@@ -124,6 +138,9 @@ fn plan(
             let own = elsewhere
                 || matches!(program, Program::Virtual(_))
                 || arguments.is_some() && changed;
+            if name_is_kept {
+                task.keep_name(Some(path.clone()));
+            }
             return Ok(own.then_some(Exec { path, arguments, vectors }));
         };
         let place = locate::resolve(core, call.tid(), &interpreter, Last::Follow)?;
@@ -140,12 +157,35 @@ fn plan(
         let mut all = vec![interpreter.clone()];
         all.extend(argument);
         all.push(name);
-        all.extend(given.into_iter().skip(1));
+        all.extend(given.into_iter().skip(usize::from(!keeps_name)));
         arguments = Some(all);
         name = interpreter;
         program = next;
     }
     Err(Errno::ELOOP)
+}
+
+/// The format of a program that a module knows. Errors: `EACCES` and its like for what may not be
+/// executed.
+fn find_format(
+    formats: &[Arc<dyn ExecFormats>],
+    program: &Program,
+    path: &[u8],
+    name: &[u8],
+    head: &[u8],
+) -> Result<Option<Interpreter>, Errno> {
+    let shown = match program {
+        Program::Virtual(inode) => inode.path(),
+        Program::Real(path) => normalise(path).into_owned(),
+    };
+    let found = formats.iter().find_map(|format| format.interpreter(&shown, name, head));
+    if found.is_some() && matches!(program, Program::Real(_)) {
+        host::access(path, libc::X_OK, Last::Follow)?;
+        if !fs::metadata(os_path(path))?.is_file() {
+            return Err(Errno::EACCES);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the kernel finds a program of the host by the name that the guest has given, as a file that a

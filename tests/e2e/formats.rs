@@ -1,0 +1,117 @@
+//! `vubinfmt`: programs in formats that the kernel does not know, in files of the host and virtual ones.
+
+use std::fs;
+
+use crate::harness::{INSIDE, Place, run, scratch, succeed};
+
+const MOUNT: &str =
+    "vu_insmod vubinfmt && vumount -t vubinfmt none /proc/sys/fs/binfmt_misc || exit 9
+B=/proc/sys/fs/binfmt_misc";
+
+#[test]
+fn an_extension_and_a_magic_number_choose_the_interpreter() {
+    for place in INSIDE {
+        let work = scratch("formats");
+        let told = succeed(
+            place,
+            &format!(
+                r#"{MOUNT}; cd {}
+                cat > show <<'E'
+#!/bin/sh
+echo "$0" "$@"
+E
+                printf '#!/bin/sh\necho kernel\n' > a.shown; printf 'XYZ\001rest' > magic; cp magic other
+                printf 'XYW\001rest' > near; cp a.shown no.shown; chmod +x show a.shown magic near
+                cat $B/status; ./a.shown
+                echo ":ext:E::shown::$PWD/show:" > $B/register
+                printf ':mag:M:1:YX\\x01:\\xff\\xf0\\xff:%s:P' $PWD/show > $B/register
+                ls $B; sed "s,$PWD/,," $B/mag $B/ext
+                ./a.shown 1 2; $PWD/a.shown; ./magic 3; bash -c 'exec -a called ./near 4'
+                ./no.shown 2>&1 | grep -o 'Permission denied'; ./other 2>&1 | grep -o 'Permission denied'
+                mkdir d.shown; ./d.shown 2>&1 | grep -o 'Is a directory'; ./none.shown 2>&1 | grep -o 'No such file.*'
+                echo 0 > $B/ext; head -1 $B/ext; ./a.shown; echo 1 > $B/ext; echo 0 > $B/status; ./a.shown
+                cat $B/status; echo 1 > $B/status; ./a.shown x; echo -1 > $B/ext; ls $B; ./a.shown
+                echo -1 > $B/status; ls $B; vuumount $B && ./a.shown"#,
+                work.display()
+            ),
+        );
+        let told = told.replace(&format!("{}/", work.display()), "W/");
+        assert_eq!(told, EXPECTED, "{place:?}");
+        fs::remove_dir_all(work).expect("scratch goes");
+    }
+}
+
+const EXPECTED: &str = "\
+enabled
+kernel
+ext
+mag
+register
+status
+enabled
+interpreter show
+flags: P
+offset 1
+magic 595801
+mask fff0ff
+enabled
+interpreter show
+flags: 
+extension .shown
+W/show ./a.shown 1 2
+W/show W/a.shown
+W/show ./magic ./magic 3
+W/show W/near called 4
+Permission denied
+Permission denied
+Is a directory
+No such file or directory
+disabled
+kernel
+kernel
+disabled
+W/show ./a.shown x
+mag
+register
+status
+kernel
+register
+status
+kernel
+";
+
+/// The line by which Debian's qemu-user-binfmt registers it.
+const ARM64: &str = r":qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:OCPF";
+
+/// A program of another machine, on the host and in a mounted file system, as qemu itself runs it.
+#[test]
+fn a_program_of_another_machine_runs() {
+    const SOURCE: &str = r#"
+#include <stdio.h>
+#include <sys/utsname.h>
+int main(int n, char **v) { struct utsname u; uname(&u); printf("%s %s %d\n", u.machine, v[0], n); return 7; }
+"#;
+    let work = scratch("arm");
+    fs::write(work.join("hello.c"), SOURCE).expect("scratch is writable");
+    let built = run(
+        Place::Native,
+        &format!("cd {} && aarch64-linux-gnu-gcc -static -o hello hello.c", work.display()),
+    );
+    assert_eq!(built.status, Some(0), "{}", built.err);
+    for place in INSIDE {
+        let told = succeed(
+            place,
+            &format!(
+                r#"{MOUNT}; cd {}; echo '{ARM64}' > $B/register; ./hello a b; echo $?
+                mkdir -p m; vu_insmod vufuse; vumount -t vufusemem none m; cp hello m/virtual; m/virtual; echo $?
+                sh -c 'm/virtual x | cat'; vuumount m"#,
+                work.display()
+            ),
+        );
+        assert_eq!(
+            told, "aarch64 ./hello 3\n7\naarch64 m/virtual 1\n7\naarch64 m/virtual 2\n",
+            "{place:?}"
+        );
+    }
+    fs::remove_dir_all(work).expect("scratch goes");
+}
