@@ -3,6 +3,7 @@
 //! Each behaviour runs on plain Linux, in an armed view and in `umvu -S`, or says why it does not.
 //! Traffic stays inside umvu or inside namespaces that a test makes.
 
+mod clock;
 mod commands;
 mod cost;
 mod devices;

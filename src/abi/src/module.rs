@@ -92,6 +92,8 @@ pub enum Facet {
     Capabilities,
     /// Host name and domain name (uname(2)).
     HostNames,
+    /// The time of day (clock_gettime(2)).
+    Clock,
 }
 
 /// The program that executes others of some format.
@@ -108,6 +110,15 @@ pub trait ExecFormats: Send + Sync + fmt::Debug {
     /// The interpreter of a program, with its absolute path, the name it is executed by, and its first
     /// bytes; None for a format that is not known.
     fn interpreter(&self, path: &[u8], name: &[u8], head: &[u8]) -> Option<Interpreter>;
+}
+
+/// A real-time clock that a module keeps for the view; times are nanoseconds since 1970.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// What the clock shows at a moment of the host's.
+    fn show(&self, real: i128) -> i128;
+
+    /// Has the clock show a time at a moment of the host's.
+    fn set(&self, shown: i128, real: i128);
 }
 
 /// The names of a host that a module keeps for the view.
@@ -167,7 +178,7 @@ pub trait Module: Send + Sync + fmt::Debug {
         None
     }
 
-    /// What the module virtualizes by being loaded.
+    /// What the module virtualizes by being loaded, or by what it has mounted.
     fn facets(&self) -> &'static [Facet] {
         &[]
     }
@@ -179,6 +190,11 @@ pub trait Module: Send + Sync + fmt::Debug {
 
     /// The formats of programs that the module knows.
     fn exec_formats(&self) -> Option<Arc<dyn ExecFormats>> {
+        None
+    }
+
+    /// The clock of the view, if the module keeps one ([`Facet::Clock`]).
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
         None
     }
 

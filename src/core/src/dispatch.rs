@@ -54,7 +54,7 @@ const JUDGED_BY_GUESTS: [(&str, u8); 11] = [
 ];
 
 /// The calls that are trapped always where a module virtualizes something.
-const OF_FACETS: [(Facet, &[&str]); 3] = [
+const OF_FACETS: [(Facet, &[&str]); 4] = [
     (
         Facet::Ids,
         &[
@@ -75,6 +75,7 @@ const OF_FACETS: [(Facet, &[&str]); 3] = [
         ],
     ),
     (Facet::Capabilities, &["capget", "capset", "prctl"]),
+    (Facet::Clock, &["clock_gettime", "gettimeofday", "time", "clock_settime", "settimeofday"]),
     (Facet::HostNames, &["uname", "sethostname", "setdomainname"]),
 ];
 

@@ -154,6 +154,9 @@ impl Supervisor for Core {
         if let Some(who) = self.credentials(task) {
             values.extend(identity::vector::ids(&who));
         }
+        if self.view.clock().is_some() {
+            values.push(identity::vector::NO_VDSO);
+        }
         if keeps_name {
             values.push(identity::vector::keeps_name());
         }

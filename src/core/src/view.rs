@@ -12,7 +12,9 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{FileSystem, Outside},
-    module::{ExecFormats, Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing},
+    module::{
+        Clock, ExecFormats, Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing,
+    },
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
 };
 
@@ -250,6 +252,22 @@ impl View {
     #[must_use]
     pub fn exec_formats(&self) -> Vec<Arc<dyn ExecFormats>> {
         self.loaded.read().iter().filter_map(|one| one.module.exec_formats()).collect()
+    }
+
+    /// The clock of the view, if a module keeps one.
+    #[must_use]
+    pub fn clock(&self) -> Option<Arc<dyn Clock>> {
+        if !self.has(Facet::Clock) {
+            return None;
+        }
+        self.loaded.read().iter().find_map(|one| one.module.clock())
+    }
+
+    /// Looks what the modules virtualize now; true when that has changed.
+    pub(crate) fn survey_facets(&self) -> bool {
+        let before = self.facets.load(Ordering::Acquire);
+        self.count_facets(&self.loaded.read());
+        self.facets.load(Ordering::Acquire) != before
     }
 
     fn count_facets(&self, loaded: &[Loaded]) {

@@ -47,12 +47,15 @@ const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 /// come before it.
 const ARMING: Duration = Duration::from_secs(2);
 
+/// How long is waited at most until all guests are interrupted.
+const REACHED: Duration = Duration::from_millis(200);
+
 /// Speaks to a running [`Tracer`] from any thread.
 #[derive(Debug, Clone)]
 pub struct Control {
     wanted: Arc<AtomicBool>,
     /// Whether more calls are to be trapped than all guests trap.
-    extended: Arc<AtomicBool>,
+    extended: Arc<(parking_lot::Mutex<bool>, parking_lot::Condvar)>,
     thread: Pid,
     backend: Arc<Backend>,
 }
@@ -91,8 +94,15 @@ impl Control {
             }
             also.extend(fresh);
         }
-        self.extended.store(true, Ordering::SeqCst);
+        let (pending, reached) = &*self.extended;
+        let mut pending = pending.lock();
+        *pending = true;
         sys::tgkill(nix::unistd::getpid().as_raw(), self.thread.as_raw(), libc::SIGUSR1);
+        // Whoever waits for the caller must not run on before it is interrupted. The tracer's thread
+        // cannot wait for itself, and may wait for a call that the caller's thread is to answer.
+        if self.is_armed() && nix::unistd::gettid() != self.thread {
+            reached.wait_while_for(&mut pending, |pending| *pending, REACHED);
+        }
     }
 
     /// Whether the view is armed, or about to be.
@@ -543,18 +553,21 @@ impl Tracer {
     }
 
     fn arm_if_wanted(&mut self) {
-        let extended =
-            self.control.is_armed() && self.control.extended.swap(false, Ordering::SeqCst);
+        let extended = self.control.is_armed() && *self.control.extended.0.lock();
         if !extended && (self.interrupted || !self.control.is_armed()) {
             return;
         }
         self.interrupted = true;
         self.armed_at = Some(Instant::now());
-        if self.stops.is_some() {
-            return;
+        if self.stops.is_none() {
+            for tid in self.backend.tasks.ids() {
+                let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+            }
         }
-        for tid in self.backend.tasks.ids() {
-            let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+        if extended {
+            let (pending, reached) = &*self.control.extended;
+            *pending.lock() = false;
+            reached.notify_all();
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file per family of system calls; each handler is decode, find, one call, encode.
 
 mod capabilities;
+mod clocks;
 mod ids;
 mod ioctl;
 mod mapping;
@@ -24,6 +25,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(mapping::rows());
     rows.extend(process::rows());
     rows.extend(ids::rows());
+    rows.extend(clocks::rows());
     rows.extend(names::rows());
     rows.extend(capabilities::rows());
     rows.extend([

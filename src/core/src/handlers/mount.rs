@@ -133,6 +133,9 @@ impl Core {
         let core = self.shared().ok_or(Errno::EIO)?;
         let outside: Arc<dyn Outside> = Arc::new(View::new(core, tid, cwd));
         let result = self.view.mount_over(request, &outside);
+        if self.view.survey_facets() {
+            self.arm();
+        }
         self.publish_mounts();
         result
     }

@@ -16,6 +16,9 @@ const WORD: u64 = 8;
 /// `AT_FLAGS_PRESERVE_ARGV0`: a format's interpreter gets the name that the program was called by.
 const KEEPS_NAME: u64 = 1;
 
+/// Has a program make its calls about time, which the vDSO would answer (vdso(7)).
+pub(crate) const NO_VDSO: (u64, u64) = (libc::AT_SYSINFO_EHDR, 0);
+
 /// The ids as the vector has them.
 pub(crate) fn ids(shown: &Credentials) -> [(u64, u64); 4] {
     [
