@@ -113,6 +113,11 @@ impl Core {
         }
     }
 
+    /// Whether the view is armed.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.control.lock().as_ref().is_some_and(Control::is_armed)
+    }
+
     /// Arms the view: from now on the subscribed calls of every guest are trapped.
     pub fn arm(&self) {
         let control = self.control.lock().clone();

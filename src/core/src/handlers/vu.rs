@@ -1,7 +1,7 @@
 //! The VU calls: insmod, rmmod, lsmod; vuctl and msocket have files of their own.
 
 use umvu_abi::{Errno, module::MountError, vu};
-use umvu_tracer::api::{Action, Call, Reply};
+use umvu_tracer::api::{Action, Call, Reply, SlowHandler};
 
 use super::{msocket, vuctl};
 use crate::{
@@ -68,7 +68,19 @@ fn insmod(core: &Core, call: &Call) -> Action {
         Ok(name) => name,
         Err(errno) => return errno.into(),
     };
-    let result = core.insert_module(&name, call.int(1) != 0);
+    // All guests are interrupted when more calls are to be trapped, the caller too: its call must not be
+    // made twice.
+    match core.shared().filter(|_| core.is_armed()) {
+        Some(core) => {
+            let call = call.clone();
+            Action::Slow(SlowHandler(Box::new(move || insert(&core, &call, &name))))
+        }
+        None => insert(core, call, &name),
+    }
+}
+
+fn insert(core: &Core, call: &Call, name: &str) -> Action {
+    let result = core.insert_module(name, call.int(1) != 0);
     core.say(call.tid(), b'm', || format!("insert {name}: {}", outcome(&result)));
     if result.is_ok() {
         core.arm();
