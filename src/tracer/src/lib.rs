@@ -8,6 +8,7 @@
 //! Architecture invariants: this crate knows no module and no path; `cfg` for an architecture
 //! stands only in [`arch`]; ptrace requests are made by one thread.
 
+mod again;
 mod apart;
 pub mod api;
 mod arch;

@@ -23,6 +23,7 @@ use nix::{
 use umvu_abi::{Errno, Tid};
 
 use crate::{
+    again,
     api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall, Watch},
     arm::{self, Reach},
     births::{self, Shares},
@@ -364,6 +365,9 @@ impl Tracer {
             self.arm(tid, &task);
             sys::resume(tid, 0);
         } else {
+            if self.armed_at.is_some() && self.stops.is_none() {
+                again::restart(tid, &task.guest);
+            }
             self.extend(tid, &task);
             self.run_errand(tid, &task);
             self.resume(tid, 0);
@@ -397,6 +401,11 @@ impl Tracer {
             // Linux never interrupts this call: it is made again whatever the handler's flags.
             registers.set_result(ERESTARTNOINTR);
             let _ = registers.write(tid);
+        } else if self.armed_at.is_some()
+            && self.stops.is_none()
+            && let Some(task) = self.backend.tasks.get(Tid(tid.as_raw()))
+        {
+            again::restart(tid, &task.guest);
         }
         self.resume(tid, signal);
     }
