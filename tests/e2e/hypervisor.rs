@@ -85,6 +85,56 @@ print(bad, count > 0)'";
 }
 
 #[test]
+fn opening_and_listing_is_never_interrupted_but_a_fifo_is() {
+    let script = r#"
+        W=$(mktemp -d); trap 'rm -rf "$W"' EXIT; mkdir "$W/real" "$W/memory" "$W/bound"
+        [ -z "$VUMOUNT" ] || { vu_insmod vufuse; vumount -t vufusemem none "$W/memory"
+            vumount --bind "$W/real" "$W/bound"; }
+        for dir in real memory bound; do
+            mkdir -p "$W/$dir/sub"; : >> "$W/$dir/file"; [ -p "$W/$dir/fifo" ] || mkfifo "$W/$dir/fifo"
+        done
+        python3 - "$W" <<'END'
+import ctypes, errno, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+count = 0
+def handler(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, handler)
+signal.siginterrupt(signal.SIGALRM, True)
+signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+buffer = ctypes.create_string_buffer(4096)
+bad = {}
+def check(name, result):
+    if result < 0:
+        bad[name, errno.errorcode[ctypes.get_errno()]] = True
+    return result
+for _ in range(150):
+    for place in ("real", "memory", "bound"):
+        for name in (".", "sub", "file", "fifo"):
+            path = f"{sys.argv[1]}/{place}/{name}".encode()
+            check(f"stat {place}/{name}", libc.stat(path, buffer))
+            fd = check(f"open {place}/{name}", libc.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            check(f"fstat {place}/{name}", libc.fstat(fd, buffer))
+            if name in (".", "sub"):
+                check(f"getdents {place}/{name}", libc.syscall(217 if os.uname().machine == "x86_64" else 61, fd, buffer, 4096))
+            libc.close(fd)
+    check("open /dev/null", fd := libc.open(b"/dev/null", os.O_RDONLY))
+    libc.close(fd)
+print(bad, count > 0)
+for place in ("real", "memory", "bound"):
+    path = f"{sys.argv[1]}/{place}/fifo".encode()
+    print(libc.open(path, os.O_RDONLY), errno.errorcode[ctypes.get_errno()])
+signal.setitimer(signal.ITIMER_REAL, 0)
+END"#;
+    for place in [Place::Native, Place::Armed, Place::Ptrace] {
+        let mounts = if place == Place::Native { "" } else { "VUMOUNT=1\n" };
+        let expected = "{} True\n-1 EINTR\n-1 EINTR\n-1 EINTR\n";
+        assert_eq!(succeed(place, &format!("{mounts}{script}")), expected, "{place:?}");
+    }
+}
+
+#[test]
 fn killing_the_hypervisor_leaves_no_guest_and_no_file() {
     for mode in [&["-N"][..], &["-N", "-S"]] {
         for delay in [1, 5, 10, 20, 50, 100, 150] {

@@ -140,6 +140,10 @@ impl Supervisor for Core {
         action
     }
 
+    fn may_wait(&self, call: &Call) -> bool {
+        paths::may_wait(self, call)
+    }
+
     fn started(&self, task: Tid) {
         self.tasks.started(task);
         self.say(task, b't', || "started".to_owned());

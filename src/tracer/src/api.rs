@@ -365,6 +365,11 @@ pub trait Supervisor: Send + Sync {
     /// Answers a trapped call.
     fn handle(&self, call: &Call) -> Action;
 
+    /// Whether this call, which is the kernel's or is worked on by a [`SlowHandler`], may wait for
+    /// an event and so be interrupted by a signal: opening a FIFO may, opening a directory does not.
+    /// Asked when a signal has come, of calls that are [`Subscription::interruptible`].
+    fn may_wait(&self, call: &Call) -> bool;
+
     /// The first task of the tree exists, stopped.
     fn started(&self, task: Tid);
 

@@ -5,6 +5,7 @@ use umvu_abi::{Errno, Tid};
 use crate::{
     api::{Subscription, Trap, Watch},
     arch,
+    registers::Registers,
 };
 
 /// One BPF instruction: `struct sock_filter`, 8 bytes.
@@ -278,6 +279,13 @@ pub(crate) fn warn_of_foreign(tid: Tid, number: i64) {
          run once a module is loaded",
         name.trim_end()
     );
+}
+
+/// Whether the armed filter notifies the call that a guest is in.
+pub(crate) fn notifies(row: &Subscription, registers: &Registers) -> bool {
+    let judged = row.path.is_some()
+        && arch::shortcut().is_some_and(|shortcut| shortcut.allowed == registers.counter());
+    !judged && before_watched(row).is_some_and(|row| traps(row.trap, &registers.args()))
 }
 
 /// Whether a call is trapped: the same decision for the pure ptrace mode.

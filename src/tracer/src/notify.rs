@@ -28,7 +28,7 @@ use crate::{
     errands::{Errand, Errands},
     filter,
     guest::TaskGuest,
-    replay::{Found, Replays},
+    replay::{Found, Replays, Standing},
     shortcut::{self, Shortcuts},
     sys::{self, Notification, Verdict},
     tasks::Tasks,
@@ -179,7 +179,8 @@ impl Listener {
         match action {
             Action::Pending => {}
             Action::Slow(slow) => {
-                let deferred = Deferred::new(self, &guest, syscall, made.number, notification.id);
+                let made = (made.number, notification.id);
+                let deferred = Deferred::new(self, &guest, syscall, made, Standing::Working);
                 let work = move || {
                     let action = catch_unwind(AssertUnwindSafe(slow.0))
                         .unwrap_or_else(|_| Action::error(Errno::EIO));
@@ -232,7 +233,8 @@ impl Listener {
     fn ask(self: &Arc<Self>, guest: &Arc<TaskGuest>, syscall: Syscall, id: u64) -> Action {
         let (listener, waiting) = (Arc::clone(self), Arc::clone(guest));
         let defer = move || {
-            let deferred = Deferred::new(&listener, &waiting, syscall, syscall.number, id);
+            let made = (syscall.number, id);
+            let deferred = Deferred::new(&listener, &waiting, syscall, made, Standing::Waiting);
             Completer::new(Box::new(Later(deferred)))
         };
         let call =
@@ -269,8 +271,9 @@ impl Listener {
             }
             action => action,
         };
-        if let Err(error) = self.perform(guest, id, &action) {
-            if error.raw_os_error() == Some(libc::ENOENT) {
+        if let Err(error) = self.perform(guest, syscall, id, &action) {
+            // ESRCH: a descriptor was on its way, and the kernel has dropped it.
+            if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) {
                 self.backend.replays.keep(guest.tid(), syscall, action);
                 // Nobody will ask for the answer of a thread that has ended meanwhile.
                 if self.backend.tasks.get(guest.tid()).is_none() {
@@ -283,9 +286,18 @@ impl Listener {
         }
     }
 
-    fn perform(&self, guest: &TaskGuest, id: u64, action: &Action) -> io::Result<()> {
+    fn perform(
+        &self,
+        guest: &TaskGuest,
+        syscall: Syscall,
+        id: u64,
+        action: &Action,
+    ) -> io::Result<()> {
         match action {
-            Action::Forward => sys::respond(&self.fd, id, Verdict::Continue),
+            Action::Forward => {
+                self.backend.replays.forward(guest.tid(), syscall);
+                sys::respond(&self.fd, id, Verdict::Continue)
+            }
             Action::Return(reply) => {
                 let result = guest.write_all(&reply.writes).and(reply.result);
                 let value = result.unwrap_or_else(Errno::to_return);
@@ -329,8 +341,8 @@ impl Deferred {
         listener: &Arc<Listener>,
         guest: &Arc<TaskGuest>,
         syscall: Syscall,
-        number: i64,
-        id: u64,
+        (number, id): (i64, u64),
+        standing: Standing,
     ) -> Arc<Self> {
         let deferred = Arc::new(Self {
             listener: Arc::clone(listener),
@@ -339,7 +351,7 @@ impl Deferred {
             number,
             id: Mutex::new(Some(id)),
         });
-        listener.backend.replays.defer(guest.tid(), syscall, &deferred);
+        listener.backend.replays.defer(guest.tid(), syscall, &deferred, standing);
         deferred
     }
 
@@ -355,10 +367,18 @@ impl Deferred {
     fn answer(&self, action: Action) {
         let mut current = self.id.lock();
         if let Some(id) = current.take() {
-            self.listener.backend.replays.settle(self.guest.tid(), &self.syscall);
             let listener = &self.listener;
+            listener.backend.replays.settle(self.guest.tid(), self);
             listener.carry_out(&self.guest, self.syscall, self.number, id, action);
         }
+    }
+
+    /// A signal has ended the call for good: nobody is to get its answer.
+    pub(crate) fn abandon(&self) {
+        // Not while it is being answered.
+        let mut current = self.id.lock();
+        *current = None;
+        self.listener.backend.replays.forget(self.guest.tid());
     }
 
     fn is_taken_back(&self) -> bool {
@@ -382,7 +402,7 @@ impl Drop for Later {
     fn drop(&mut self) {
         let Some(id) = self.0.id.lock().take() else { return };
         let Deferred { listener, guest, syscall, .. } = &*self.0;
-        listener.backend.replays.settle(guest.tid(), syscall);
+        listener.backend.replays.settle(guest.tid(), &self.0);
         if sys::is_waiting(&listener.fd, id) {
             // Between the decision and now the call was made again, in place of the one given up.
             let listener = Arc::clone(listener);

@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    ptr,
     sync::{Arc, Weak},
 };
 
@@ -21,7 +22,20 @@ enum Slot<D> {
     /// It was answered too late.
     Answered(Syscall, Action),
     /// It is still being worked on.
-    Deferred(Syscall, Weak<D>),
+    Deferred(Syscall, Weak<D>, Standing),
+}
+
+/// How far a call is that a signal takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is decided, or its answer is kept: it was not waiting for anything yet.
+    Undecided,
+    /// It waits for an event, as Linux's own would.
+    Waiting,
+    /// A handler works on it, on a thread of its own.
+    Working,
+    /// The kernel performs it.
+    Kernels,
 }
 
 /// What to do about a call that has just come.
@@ -35,15 +49,18 @@ pub(crate) enum Found<D> {
     Deferred(Arc<D>),
 }
 
-/// The slots of all threads. `D` is the backend's own record of a deferred call.
+/// The slots of all threads. `D` is the backend's own record of a deferred call. Lock order: `slots`,
+/// `forwarded`.
 #[derive(Debug)]
 pub(crate) struct Replays<D> {
     slots: Mutex<HashMap<Tid, Slot<D>>>,
+    /// The last call of a thread, while it is the kernel's.
+    forwarded: Mutex<HashMap<Tid, Syscall>>,
 }
 
 impl<D> Default for Replays<D> {
     fn default() -> Self {
-        Self { slots: Mutex::default() }
+        Self { slots: Mutex::default(), forwarded: Mutex::default() }
     }
 }
 
@@ -51,8 +68,9 @@ impl<D> Replays<D> {
     /// Looks up a call, and takes its answer out.
     pub(crate) fn find(&self, tid: Tid, syscall: &Syscall) -> Found<D> {
         let mut slots = self.slots.lock();
+        self.forwarded.lock().remove(&tid);
         let Some(slot) = slots.get(&tid) else { return Found::Nothing };
-        let (Slot::Answered(known, _) | Slot::Deferred(known, _)) = slot;
+        let (Slot::Answered(known, _) | Slot::Deferred(known, ..)) = slot;
         if known != syscall {
             // A handler of the signal may make other calls before the restart, but the same call
             // with other arguments is a new one.
@@ -63,9 +81,9 @@ impl<D> Replays<D> {
         }
         match slots.remove(&tid) {
             Some(Slot::Answered(_, action)) => Found::Answer(action),
-            Some(Slot::Deferred(known, deferred)) => match deferred.upgrade() {
+            Some(Slot::Deferred(known, deferred, standing)) => match deferred.upgrade() {
                 Some(found) => {
-                    slots.insert(tid, Slot::Deferred(known, deferred));
+                    slots.insert(tid, Slot::Deferred(known, deferred, standing));
                     Found::Deferred(found)
                 }
                 None => Found::Nothing,
@@ -79,24 +97,57 @@ impl<D> Replays<D> {
         self.slots.lock().insert(tid, Slot::Answered(syscall, action));
     }
 
-    /// Remembers a call that is answered later.
-    pub(crate) fn defer(&self, tid: Tid, syscall: Syscall, deferred: &Arc<D>) {
-        self.slots.lock().insert(tid, Slot::Deferred(syscall, Arc::downgrade(deferred)));
+    /// Remembers a call that is answered later, and why.
+    pub(crate) fn defer(&self, tid: Tid, syscall: Syscall, deferred: &Arc<D>, standing: Standing) {
+        let slot = Slot::Deferred(syscall, Arc::downgrade(deferred), standing);
+        self.slots.lock().insert(tid, slot);
     }
 
-    /// Forgets a deferred call.
-    pub(crate) fn settle(&self, tid: Tid, syscall: &Syscall) {
+    /// Remembers that the kernel is about to perform a call.
+    pub(crate) fn forward(&self, tid: Tid, syscall: Syscall) {
+        self.forwarded.lock().insert(tid, syscall);
+    }
+
+    /// Says how far a call is that a signal has just taken back.
+    pub(crate) fn taken_back(&self, tid: Tid, syscall: &Syscall) -> Standing {
+        let slots = self.slots.lock();
+        match slots.get(&tid) {
+            Some(Slot::Deferred(known, deferred, standing))
+                if known == syscall && deferred.strong_count() > 0 =>
+            {
+                return *standing;
+            }
+            Some(Slot::Answered(known, _)) if known == syscall => return Standing::Undecided,
+            _ => {}
+        }
+        if self.forwarded.lock().get(&tid) == Some(syscall) {
+            return Standing::Kernels;
+        }
+        Standing::Undecided
+    }
+
+    /// Forgets a deferred call. Another one of the thread, although the same, is left alone.
+    pub(crate) fn settle(&self, tid: Tid, deferred: &D) {
         let mut slots = self.slots.lock();
-        if let Some(Slot::Deferred(known, _)) = slots.get(&tid)
-            && known == syscall
+        if let Some(Slot::Deferred(_, known, _)) = slots.get(&tid)
+            && ptr::eq(known.as_ptr(), deferred)
         {
             slots.remove(&tid);
+        }
+    }
+
+    /// Forgets what is known about a thread's call; returns it if it is deferred.
+    pub(crate) fn take(&self, tid: Tid) -> Option<Arc<D>> {
+        match self.slots.lock().remove(&tid) {
+            Some(Slot::Deferred(_, deferred, _)) => deferred.upgrade(),
+            Some(Slot::Answered(..)) | None => None,
         }
     }
 
     /// Forgets a thread: it has ended, or runs another program.
     pub(crate) fn forget(&self, tid: Tid) {
         self.slots.lock().remove(&tid);
+        self.forwarded.lock().remove(&tid);
     }
 }
 
@@ -140,10 +191,35 @@ mod tests {
     fn a_restarted_call_finds_the_one_that_is_deferred() {
         let replays = Replays::default();
         let deferred = Arc::new(());
-        replays.defer(TID, call(1, 5), &deferred);
+        replays.defer(TID, call(1, 5), &deferred, Standing::Waiting);
+        assert_eq!(replays.taken_back(TID, &call(1, 5)), Standing::Waiting);
         assert!(matches!(replays.find(TID, &call(1, 5)), Found::Deferred(_)));
         assert!(matches!(replays.find(TID, &call(1, 5)), Found::Deferred(_)));
         drop(deferred);
+        assert_eq!(replays.taken_back(TID, &call(1, 5)), Standing::Undecided);
         assert!(matches!(replays.find(TID, &call(1, 5)), Found::Nothing));
+    }
+
+    #[test]
+    fn the_end_of_a_call_leaves_a_later_one_alone() {
+        // Not of size 0: two of them are to have two addresses.
+        let replays = Replays::<u8>::default();
+        let (first, second) = (Arc::new(1), Arc::new(2));
+        replays.defer(TID, call(1, 5), &first, Standing::Waiting);
+        replays.defer(TID, call(1, 5), &second, Standing::Waiting);
+        replays.settle(TID, &first);
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Deferred(_)));
+        replays.settle(TID, &second);
+        assert!(matches!(replays.find(TID, &call(1, 5)), Found::Nothing));
+    }
+
+    #[test]
+    fn a_call_of_the_kernel_is_known_until_the_next_one() {
+        let replays = Replays::<()>::default();
+        replays.forward(TID, call(1, 5));
+        assert_eq!(replays.taken_back(TID, &call(1, 6)), Standing::Undecided);
+        assert_eq!(replays.taken_back(TID, &call(1, 5)), Standing::Kernels);
+        assert!(matches!(replays.find(TID, &call(2, 0)), Found::Nothing));
+        assert_eq!(replays.taken_back(TID, &call(1, 5)), Standing::Undecided);
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     handover,
     registers::{ERESTARTSYS, Registers},
     remote::{self, Remote},
-    replay::{Found, Replays},
+    replay::{Found, Replays, Standing},
     sys,
 };
 
@@ -93,6 +93,9 @@ struct Later(Option<Arc<Parked>>);
 impl Answer for Later {
     fn answer(mut self: Box<Self>, action: Action) {
         let Some(parked) = self.0.take() else { return };
+        if parked.given_up.load(Ordering::SeqCst) {
+            return;
+        }
         *parked.answer.lock() = Some(action);
         parked.ready.interrupt(parked.tid);
     }
@@ -159,6 +162,23 @@ impl Stops {
     pub(crate) fn deliver(&mut self) {
         for tid in std::mem::take(&mut *self.ready.queue.lock()) {
             let _ = ptrace::interrupt(Pid::from_raw(tid.0));
+        }
+    }
+
+    /// Says how far a call is that a signal has taken back.
+    pub(crate) fn taken_back(&self, tid: Tid, syscall: &Syscall) -> Standing {
+        match self.replays.taken_back(tid, syscall) {
+            // No handler's call waits here without a record: it is the kernel's.
+            Standing::Undecided => Standing::Kernels,
+            standing => standing,
+        }
+    }
+
+    /// Forgets a call that a signal has ended for good.
+    pub(crate) fn abandon(&mut self, tid: Tid) {
+        self.kept.remove(&tid);
+        if let Some(parked) = self.replays.take(tid) {
+            parked.given_up.store(true, Ordering::SeqCst);
         }
     }
 
@@ -311,7 +331,7 @@ impl Stops {
                     return again.write(tid);
                 };
                 let action = unwatched(action);
-                self.replays.settle(parked.tid, &parked.syscall);
+                self.replays.settle(parked.tid, &parked);
                 self.kept.remove(&parked.tid);
                 if matches!(action, Action::Forward | Action::Instead(_) | Action::Exec(_)) {
                     self.inside.insert(tid, Inside::Remade(action));
@@ -352,7 +372,7 @@ impl Stops {
         match self.replays.find(guest.tid(), &syscall) {
             Found::Answer(action) => return action,
             Found::Deferred(parked) if parked.given_up.load(Ordering::SeqCst) => {
-                self.replays.settle(guest.tid(), &syscall);
+                self.replays.settle(guest.tid(), &parked);
             }
             Found::Deferred(parked) => {
                 self.kept.insert(guest.tid(), parked);
@@ -380,7 +400,9 @@ impl Stops {
         let action = catch_unwind(AssertUnwindSafe(|| supervisor.handle(&call)));
         let action = action.unwrap_or_else(|_| Action::error(Errno::EIO));
         if matches!(action, Action::Pending | Action::Slow(_)) {
-            self.replays.defer(tid, syscall, &parked);
+            let waits = matches!(action, Action::Pending);
+            let standing = if waits { Standing::Waiting } else { Standing::Working };
+            self.replays.defer(tid, syscall, &parked, standing);
             self.kept.insert(tid, parked);
         }
         action

@@ -34,7 +34,7 @@ use crate::{
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
     registers::{ERESTARTNOINTR, ERESTARTSYS, Registers},
-    replay::Replays,
+    replay::{Replays, Standing},
     shortcut::Shortcuts,
     signals,
     stops::Stops,
@@ -127,7 +127,6 @@ pub struct Tracer {
     waiting_filter: Vec<Instruction>,
     /// Guests in an execve(2) of ours in place of their own: what their registers were.
     executing: HashMap<Pid, Registers>,
-    restartable: HashSet<i64>,
     waiting: VecDeque<Program>,
     mask: SigSet,
     current: Pid,
@@ -153,7 +152,6 @@ impl Tracer {
         supervisor: Arc<dyn Supervisor>,
     ) -> io::Result<Self> {
         let rows = options.subscriptions;
-        let never_interrupted = rows.iter().filter(|row| !row.interruptible);
         let stops =
             (options.mode == Mode::Ptrace).then(|| Stops::new(Arc::clone(&supervisor), &rows));
         let backend = Arc::new(Backend {
@@ -178,7 +176,6 @@ impl Tracer {
             waiting_filter: filter::watching(&filter::waits(&rows), &rows),
             waits: filter::waits(&rows),
             executing: HashMap::new(),
-            restartable: never_interrupted.map(|row| row.number).collect(),
             subscriptions: rows,
             waiting: programs.into(),
             mask,
@@ -396,9 +393,9 @@ impl Tracer {
         if self.armed_at.is_some()
             && let Ok(mut registers) = Registers::read(tid)
             && registers.result() == ERESTARTSYS
-            && self.restartable.contains(&registers.number())
+            && !self.interrupts(tid, &registers)
         {
-            // Linux never interrupts this call: it is made again whatever the handler's flags.
+            // Linux would not interrupt this call: it is made again whatever the handler's flags.
             registers.set_result(ERESTARTNOINTR);
             let _ = registers.write(tid);
         } else if self.armed_at.is_some()
@@ -408,6 +405,55 @@ impl Tracer {
             again::restart(tid, &task.guest);
         }
         self.resume(tid, signal);
+    }
+
+    /// Whether Linux too may interrupt the call that a signal has taken back. One that has waited
+    /// for nothing but its handler's decision it would not.
+    fn interrupts(&mut self, tid: Pid, registers: &Registers) -> bool {
+        let made = registers.number();
+        let watched = filter::stood_for(made).and_then(|at| self.backend.stopping.get(at));
+        let number = watched.copied().unwrap_or(made);
+        let mut rows = self.subscriptions.iter();
+        let Some(row) = rows.find(|row| row.number == number).copied() else { return true };
+        let syscall = Syscall { number, args: registers.args() };
+        let id = Tid(tid.as_raw());
+        let standing = match &self.stops {
+            Some(stops) => stops.taken_back(id, &syscall),
+            None if number == made && !filter::notifies(&row, registers) => Standing::Kernels,
+            None => self.backend.replays.taken_back(id, &syscall),
+        };
+        match standing {
+            _ if !row.interruptible => false,
+            Standing::Undecided => false,
+            Standing::Waiting => true,
+            Standing::Kernels => self.may_wait(id, syscall),
+            Standing::Working if !self.may_wait(id, syscall) => false,
+            Standing::Working => {
+                // The next call with these arguments may name another file.
+                if row.path.is_some() {
+                    self.abandon(id);
+                }
+                true
+            }
+        }
+    }
+
+    fn abandon(&mut self, tid: Tid) {
+        match &mut self.stops {
+            Some(stops) => stops.abandon(tid),
+            None => {
+                if let Some(deferred) = self.backend.replays.take(tid) {
+                    deferred.abandon();
+                }
+            }
+        }
+    }
+
+    fn may_wait(&self, tid: Tid, syscall: Syscall) -> bool {
+        let Some(guest) = self.backend.tasks.guest(tid) else { return true };
+        let call = Call { syscall, guest, defer: Arc::new(|| Completer::new(Box::new(Never))) };
+        let ask = AssertUnwindSafe(|| self.backend.supervisor.may_wait(&call));
+        catch_unwind(ask).unwrap_or(true)
     }
 
     /// A fault in our own code in a guest is not the guest's: it goes on there, and the call is

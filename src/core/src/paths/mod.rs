@@ -38,6 +38,7 @@ mod names;
 mod open;
 mod open_inode;
 mod owners;
+mod patience;
 mod procfs;
 mod promises;
 pub(crate) mod resolve;
@@ -56,6 +57,7 @@ use parking_lot::RwLock;
 use umvu_abi::{Errno, Tid, files::Caller, module::Facet};
 use umvu_tracer::api::{Birth, Call};
 
+pub(crate) use self::patience::may_wait;
 use self::{
     content::Writers,
     directories::Directories,

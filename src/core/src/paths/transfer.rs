@@ -81,6 +81,11 @@ fn direct(core: &Core, call: &Call, argument: usize) -> Result<Option<(Held, Han
     Ok(held.and_then(|held| held.direct.map(|handle| (held, handle))))
 }
 
+/// The kind of the file in argument 0, as `st_mode` has it; None when its data is the kernel's.
+pub(super) fn kind_of(core: &Core, call: &Call) -> Result<Option<u32>, Errno> {
+    direct(core, call, 0)?.map(|(held, _)| held.inode.kind()).transpose()
+}
+
 fn plain(core: &Core, call: &Call, way: Way, place: Place) -> Action {
     let memory = vec![(call.addr(1), usize::try_from(call.syscall.args[2]).unwrap_or(0))];
     transfer(core, call, way, place, |_| Ok(memory))
