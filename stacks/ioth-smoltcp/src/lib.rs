@@ -14,6 +14,8 @@
 //! Lock order: the table of `registry` is locked for a look-up only; a signal's lock is held
 //! while the stack is asked for the readiness, never the other way round.
 
+#[cfg(target_env = "gnu")]
+mod alone;
 mod calls;
 pub mod exports;
 mod message;

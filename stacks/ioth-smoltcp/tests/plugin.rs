@@ -4,10 +4,14 @@
 use std::{
     error::Error,
     ffi::OsString,
-    fs,
+    fs, hint,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
+
+use tempfile::TempDir;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -34,20 +38,28 @@ fn program(directory: &Path) -> Result<PathBuf> {
     if done.success() { Ok(program) } else { Err("cc failed".into()) }
 }
 
-fn run_as(name: &str) -> Result<()> {
+/// A directory for the program, in which the plugin has this name.
+fn home(name: &str) -> Result<TempDir> {
     let home = tempfile::tempdir()?;
     let plugins = home.path().join(".ioth");
     fs::create_dir(&plugins)?;
     fs::copy(plugin()?, plugins.join(name))?;
-    let program = program(home.path())?;
+    Ok(home)
+}
+
+/// The program, about to run with a switch of its own.
+fn command(program: &Path, home: &Path) -> Command {
     let mut network = OsString::from("switch://");
-    network.push(home.path().join("switch"));
-    let done = Command::new("timeout")
-        .arg("120")
-        .arg(program)
-        .arg(network)
-        .env("HOME", home.path())
-        .output()?;
+    network.push(home.join("switch"));
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(program).arg(network).env("HOME", home);
+    command
+}
+
+fn run_as(name: &str) -> Result<()> {
+    let home = home(name)?;
+    let program = program(home.path())?;
+    let done = command(&program, home.path()).output()?;
     let complaints = String::from_utf8_lossy(&done.stderr);
     assert_eq!(String::from_utf8_lossy(&done.stdout), DONE, "{complaints}");
     assert!(done.status.success(), "{}: {complaints}", done.status);
@@ -64,4 +76,35 @@ fn one_copy_serves_all_stacks() -> Result<()> {
 #[cfg(target_env = "gnu")]
 fn each_stack_has_a_copy_of_its_own() -> Result<()> {
     run_as("ioth_smoltcp.so")
+}
+
+/// Threads of the first copy begin while the program, which has one thread, loads the second copy.
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_second_copy_is_loaded_while_the_first_begins() -> Result<()> {
+    let home = home("ioth_smoltcp.so")?;
+    let program = program(home.path())?;
+    let over = AtomicBool::new(false);
+    let runs = || -> Result<()> {
+        for _ in 0..60 {
+            let done = command(&program, home.path()).arg("open").output()?;
+            if !done.status.success() {
+                return Err(String::from_utf8_lossy(&done.stderr).into());
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        // With all processors busy the threads begin late.
+        for _ in 0..thread::available_parallelism()?.get() {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        let all_done = runs();
+        over.store(true, Ordering::Relaxed);
+        all_done
+    })
 }
