@@ -1,0 +1,272 @@
+//! A virtual TCP socket: the pump between the guest's AF_UNIX stream and the stack's engine.
+//!
+//! Theory of operation. The guest polls, reads and writes its own kernel socket. While a
+//! non-blocking connect is under way its send buffer is full of junk, so that it is not writable;
+//! once established the junk is drained. The peer's FIN becomes shutdown(2) of our end; the
+//! guest's end-of-file becomes FIN. A reset is a close with unread data in the queue, which the
+//! kernel reports as ECONNRESET. A listener is the guest's own socket, listening at a private
+//! path; each established connection is one connect(2) to it. Such a socket cannot be joined twice:
+//! after a failed connect or the end of a listener the next connect or listen puts a fresh one under
+//! the guest's descriptor.
+
+mod connecting;
+mod listening;
+mod pipe;
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use umvu_abi::{
+    Errno, GuestFd,
+    net::{Shutdown, StreamSocket},
+};
+use umvu_reactor::Ready;
+use umvu_tracer::api::{Action, Call, Completer, Guest};
+
+use self::{connecting::Connecting, listening::Listener, pipe::Pipe};
+use super::{Hub, Virtual, unix};
+
+/// The bridge of one stream.
+pub(crate) struct Stream {
+    /// The stack's side.
+    pub(crate) socket: Arc<dyn StreamSocket>,
+    state: Mutex<State>,
+    /// Where the guest's end was seen, to reach it again while that guest lives.
+    seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
+}
+
+enum State {
+    Fresh,
+    /// As good as fresh, but the guest's end has been used.
+    Spent,
+    Connecting(Connecting),
+    Joined(Pipe),
+    Listening(Listener),
+    /// A connect(2) that did not wait has failed; the next one says so, and leaves it spent.
+    Failed,
+    /// The connection is over.
+    Finished,
+}
+
+/// Completers to answer once the lock is released.
+type Answers = Vec<(Completer, Action)>;
+
+fn answer(answers: Answers) {
+    for (completer, action) in answers {
+        completer.complete(action);
+    }
+}
+
+impl Stream {
+    /// A stream that has no end of ours yet.
+    pub(super) fn fresh(socket: Arc<dyn StreamSocket>) -> Self {
+        Self { socket, state: Mutex::new(State::Fresh), seen: Mutex::new(None) }
+    }
+
+    /// shutdown(2). A connection's end is shut down by the kernel, and ours sees it; a listener
+    /// stops listening and a handshake is given up. Errors: `ENOTCONN`.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> Result<Action, Errno> {
+        let mut answers = Answers::new();
+        let mut state = self.state.lock();
+        let action = match &mut *state {
+            State::Joined(_) => Action::Forward,
+            State::Listening(_) if how == Shutdown::Write => Action::value(0),
+            State::Listening(listener) => {
+                listener.stop(&mut answers);
+                *state = State::Spent;
+                self.socket.reset();
+                // Wakes the accepts that wait in the kernel.
+                Action::Forward
+            }
+            State::Connecting(connecting) => {
+                answers.extend(connecting.give_up(Errno::ECONNRESET));
+                *state = State::Spent;
+                self.socket.reset();
+                Action::value(0)
+            }
+            State::Fresh | State::Spent | State::Failed | State::Finished => {
+                return Err(Errno::ENOTCONN);
+            }
+        };
+        drop(state);
+        answer(answers);
+        Ok(action)
+    }
+
+    /// connect(2) with AF_UNSPEC: whatever the socket is, it ends, and can be used anew.
+    fn dissolve(&self, guest: &OwnedFd) -> Action {
+        let mut answers = Answers::new();
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Fresh | State::Spent | State::Failed => {}
+            State::Joined(_) | State::Finished => {}
+            State::Connecting(connecting) => answers.extend(connecting.give_up(Errno::ECONNRESET)),
+            State::Listening(listener) => {
+                listener.stop(&mut answers);
+                // Wakes the accepts that wait in the kernel.
+                unix::shutdown(guest);
+            }
+        }
+        if !matches!(*state, State::Fresh) {
+            *state = State::Spent;
+        }
+        self.socket.reset();
+        drop(state);
+        answer(answers);
+        Action::value(0)
+    }
+
+    /// Takes the pending error, as SO_ERROR does; polls of the guest's end then show none either.
+    pub(crate) fn take_error(&self, guest: &OwnedFd) -> Option<Errno> {
+        let errno = self.socket.take_error()?;
+        unix::take_error(guest);
+        Some(errno)
+    }
+
+    /// Runs `work` while nothing else uses the guest's socket.
+    pub(crate) fn exclusively<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _state = self.state.lock();
+        work()
+    }
+
+    /// Gives up calls that their guests have taken back.
+    pub(super) fn drop_cancelled(&self) {
+        let mut given_up = Vec::new();
+        match &mut *self.state.lock() {
+            State::Connecting(connecting)
+                if connecting.waiter.as_ref().is_some_and(|w| w.completer.cancelled()) =>
+            {
+                given_up.extend(connecting.waiter.take().map(|waiter| waiter.completer));
+                connecting.guest = None;
+            }
+            State::Listening(listener) => {
+                let kept = std::mem::take(&mut listener.acceptors);
+                for acceptor in kept {
+                    if acceptor.completer.cancelled() {
+                        given_up.push(acceptor.completer);
+                    } else {
+                        listener.acceptors.push_back(acceptor);
+                    }
+                }
+            }
+            _ => {}
+        }
+        given_up.into_iter().for_each(Completer::forget);
+    }
+
+    /// Whether bytes are pumped between the guest and the stack.
+    pub(super) fn is_joined(&self) -> bool {
+        matches!(*self.state.lock(), State::Joined(_))
+    }
+
+    /// The guest is gone, or the stack is.
+    pub(super) fn discard(&self, _hub: &Hub) {
+        let mut answers = Answers::new();
+        let previous = std::mem::replace(&mut *self.state.lock(), State::Finished);
+        match previous {
+            State::Connecting(mut connecting) => {
+                answers.extend(connecting.give_up(Errno::ECONNABORTED));
+            }
+            State::Listening(mut listener) => listener.stop(&mut answers),
+            _ => {}
+        }
+        answer(answers);
+    }
+
+    /// Does what is due: on the reactor.
+    pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>, ready: Ready) {
+        let mut answers = Answers::new();
+        let mut state = self.state.lock();
+        if let State::Connecting(_) = &*state {
+            self.follow_handshake(one, hub, &mut state, &mut answers);
+        }
+        let mut over = false;
+        match &mut *state {
+            State::Joined(pipe) => {
+                pipe.readable |= ready.readable;
+                pipe.writable |= ready.writable;
+                pipe.hung_up |= ready.hangup;
+                over = self.pump(one, pipe);
+                if over {
+                    *state = State::Finished;
+                }
+            }
+            State::Listening(listener) => self.accept_ready(one, hub, listener, &mut answers),
+            _ => {}
+        }
+        let due = self.end_waits(hub, &mut state, &mut answers);
+        if let (Some(due), Ok(handle)) = (due, one.handle()) {
+            handle.wake_at(Some(due));
+        }
+        drop(state);
+        answer(answers);
+        if over {
+            self.socket.close();
+            hub.retire(one);
+        }
+    }
+
+    /// Answers the calls whose time is over; returns when to look again.
+    fn end_waits(&self, hub: &Hub, state: &mut State, answers: &mut Answers) -> Option<Instant> {
+        let now = Instant::now();
+        match state {
+            State::Connecting(connecting) => {
+                let deadline = connecting.waiter.as_ref()?.deadline?;
+                if deadline > now {
+                    return Some(deadline);
+                }
+                let waiter = connecting.waiter.take()?;
+                answers.push((waiter.completer, Action::error(waiter.late)));
+                // The handshake goes on, and the guest may now wait for it by poll(2).
+                if let Some(guest) = connecting.guest.take()
+                    && connecting.joined.is_none()
+                {
+                    let hold = |end| Ok((end, unix::fill_with_junk(&guest)?));
+                    connecting.joined = hub.join(&guest).and_then(hold).ok();
+                }
+                None
+            }
+            State::Listening(listener) => listener.end_waits(now, answers),
+            _ => None,
+        }
+    }
+
+    /// The guest's end, if it is still where it was seen.
+    fn find_again(&self, one: &Virtual) -> Option<OwnedFd> {
+        let (guest, fd) = self.seen.lock().clone()?;
+        let found = guest.upgrade()?.fetch_fd(fd).ok()?;
+        (unix::inode(&found) == Ok(one.inode())).then_some(found)
+    }
+
+    /// The inode of our end.
+    pub(super) fn end_inode(&self) -> Option<u64> {
+        match &*self.state.lock() {
+            State::Joined(pipe) => unix::inode(&pipe.end).ok(),
+            _ => None,
+        }
+    }
+
+    /// Remembers where the guest's end is.
+    pub(crate) fn note_seen(&self, call: &Call, fd: GuestFd) {
+        let mut seen = self.seen.lock();
+        if seen.is_none() {
+            *seen = Some((Arc::downgrade(&call.guest), fd));
+        }
+    }
+}
+
+/// What the guest is to be given instead of its end, unless that can be used. From now on the socket
+/// is fresh, but for whoever still has the former end.
+fn fresh_end(one: &Virtual, state: &mut State, guest: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    if matches!(state, State::Fresh) && unix::inode(guest)? == one.inode() {
+        return Ok(None);
+    }
+    let fd = unix::like(guest)?;
+    one.take_end(&fd)?;
+    *state = State::Fresh;
+    Ok(Some(fd))
+}
