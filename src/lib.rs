@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use umvu_abi::module::Module;
 use umvu_fs_modules::{
+    fuse::Fuse,
     identity::{UnrealCap, UnrealUidGid},
     mountreal::MountReal,
     unreal::Unreal,
@@ -26,6 +27,7 @@ pub fn modules(reactor: &Reactor) -> Vec<Arc<dyn Module>> {
     vec![
         Arc::new(umvu_stacks::Vunet::new(reactor.clone())),
         Arc::new(Vufuse),
+        Arc::new(Fuse::default()),
         Arc::new(Vufs),
         Arc::new(Vudev),
         Arc::new(MountReal),

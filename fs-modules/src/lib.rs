@@ -28,6 +28,7 @@
 //!
 //! [`Opened::cached`]: umvu_abi::files::Opened::cached
 
+pub mod fuse;
 pub mod identity;
 pub mod mountreal;
 pub mod options;

@@ -5,6 +5,7 @@ mod cables;
 mod capture;
 mod distributed;
 mod examples;
+mod fuse;
 #[path = "../e2e/harness.rs"]
 mod harness;
 mod interfaces;

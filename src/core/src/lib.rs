@@ -35,7 +35,7 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
-use umvu_abi::{Errno, Pid, Tid};
+use umvu_abi::{Errno, Pid, Tid, patience};
 use umvu_reactor::Reactor;
 use umvu_tracer::{
     Control, Program, Tracer,
@@ -84,7 +84,7 @@ impl Core {
         };
         // A frame that the call sends is answered before the call returns, if all are near.
         match self.reactor.on_behalf(|| handler(self, &call)) {
-            Action::Return(Reply { result: Err(files::waits::LATER), .. }) => {
+            Action::Return(Reply { result: Err(patience::LATER), .. }) => {
                 self.patiently(handler, &call)
             }
             action => action,
@@ -95,9 +95,7 @@ impl Core {
     fn patiently(&self, handler: dispatch::Handler, call: &Call) -> Action {
         let Some(core) = self.shared() else { return Errno::EIO.into() };
         let call = call.clone();
-        Action::Slow(SlowHandler(Box::new(move || {
-            files::waits::patiently(|| handler(&core, &call))
-        })))
+        Action::Slow(SlowHandler(Box::new(move || patience::patiently(|| handler(&core, &call)))))
     }
 
     /// Tells the guests that judge paths themselves what is mounted now.

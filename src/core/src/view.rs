@@ -205,8 +205,9 @@ impl View {
         Ok(module.standing())
     }
 
-    /// Unloads a module. Errors: `ENOENT` not loaded, `EBUSY` permanent or in use by a mount.
-    pub fn remove(&self, name: &str) -> Result<(), MountError> {
+    /// Unloads a module; returns what it mounts by itself, which is to be taken away. Errors: `ENOENT`
+    /// not loaded, `EBUSY` permanent or in use by another mount.
+    pub fn remove(&self, name: &str) -> Result<&'static [Standing], MountError> {
         let mut loaded = self.loaded.write();
         let Some(at) = loaded.iter().position(|one| one.module.name() == name) else {
             return Err(MountError::new(Errno::ENOENT, format!("{name}: not loaded")));
@@ -218,19 +219,16 @@ impl View {
         // Files that came with the module go with it.
         let came = |mount: &Mount| {
             let is_it = |one: &Standing| mount.target == one.target && mount.fstype == one.fstype;
-            matches!(mount.content, Mounted::Tree(_)) && standing.iter().any(is_it)
+            standing.iter().any(is_it)
         };
         let used = |mount: &Mount| mount.fstype.starts_with(name) && !came(mount);
         if let Some(user) = self.mounts().iter().find(|mount| used(mount)) {
             let reason = format!("{name}: in use by {}", user.target);
             return Err(MountError::new(Errno::EBUSY, reason));
         }
-        if self.mounts().iter().any(|mount| came(mount)) {
-            self.change(|mounts| mounts.retain(|mount| !came(mount)));
-        }
         loaded.remove(at);
         self.count_facets(&loaded);
-        Ok(())
+        Ok(standing)
     }
 
     /// Whether a loaded module virtualizes this.
@@ -341,10 +339,13 @@ impl View {
             Mounted::Stack(_) | Mounted::Tree(_) => None,
         };
         let objects = self.objects();
-        let root = files
-            .map(|files| MountedFiles::new(files, &mount.target, dev, read_only, objects).root());
-        mount.root = root;
+        let files =
+            files.map(|files| MountedFiles::new(files, &mount.target, dev, read_only, objects));
+        mount.root = files.as_ref().map(MountedFiles::root);
         self.change(|mounts| mounts.push(Arc::new(mount)));
+        if let Some(files) = files {
+            files.begin();
+        }
         Ok(())
     }
 

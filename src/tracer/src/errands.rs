@@ -8,10 +8,11 @@ use std::{
     collections::HashMap,
     io,
     sync::atomic::{AtomicI32, Ordering},
+    time::{Duration, Instant},
 };
 
 use nix::unistd::Pid;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use umvu_abi::Tid;
 
 use crate::{
@@ -73,6 +74,9 @@ struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Errands {
     wanted: Mutex<HashMap<Tid, Wanted>>,
+    /// Guests to be watched whatever they do, and whether they have been interrupted for it.
+    to_watch: Mutex<HashMap<Tid, bool>>,
+    watched: Condvar,
     /// The guest whose calls are ours at the moment.
     running: AtomicI32,
     tracer: Pid,
@@ -82,7 +86,13 @@ impl Errands {
     /// Errands run by the calling thread.
     pub(crate) fn new() -> Self {
         let tracer = nix::unistd::gettid();
-        Self { wanted: Mutex::default(), running: AtomicI32::new(NONE), tracer }
+        Self {
+            wanted: Mutex::default(),
+            to_watch: Mutex::default(),
+            watched: Condvar::new(),
+            running: AtomicI32::new(NONE),
+            tracer,
+        }
     }
 
     /// Has the tracer run an errand for a guest that waits for the answer to `syscall`.
@@ -91,16 +101,63 @@ impl Errands {
         sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
     }
 
+    /// Has guests interrupted and watched for their data calls, whatever they do; waits for it so
+    /// long at most. A call that they wait in is made again then.
+    pub(crate) fn watch(&self, guests: &[Tid], patience: Duration) {
+        let until = Instant::now() + patience;
+        self.to_watch.lock().extend(guests.iter().map(|tid| (*tid, false)));
+        sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
+        let mut left = self.to_watch.lock();
+        while guests.iter().any(|tid| left.contains_key(tid)) {
+            if self.watched.wait_until(&mut left, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a guest has to stop once more to be watched.
+    pub(crate) fn is_to_watch(&self, tid: Tid) -> bool {
+        self.to_watch.lock().contains_key(&tid)
+    }
+
+    fn put_under_watch(&self, tid: Pid, task: &Task, means: &Means<'_>) {
+        let id = Tid(tid.as_raw());
+        if self.to_watch.lock().remove(&id).is_none() {
+            return;
+        }
+        // Without a listener every call stops anyway.
+        if task.listener.is_some() && means.tasks.watch_of(id) < Some(Watch::Data) {
+            add_watch(tid, task, means, Watch::Data);
+        }
+        self.watched.notify_all();
+    }
+
     /// The guests to interrupt now.
     pub(crate) fn uncalled(&self) -> Vec<Tid> {
-        let mut wanted = self.wanted.lock();
-        let fresh = wanted.iter_mut().filter(|(_, one)| !one.is_called);
-        fresh
-            .map(|(tid, one)| {
-                one.is_called = true;
+        let mut to_watch = self.to_watch.lock();
+        let unwatched = to_watch.iter_mut().filter(|(_, is_called)| !**is_called);
+        let mut called: Vec<Tid> = unwatched
+            .map(|(tid, is_called)| {
+                *is_called = true;
                 *tid
             })
-            .collect()
+            .collect();
+        drop(to_watch);
+        let mut wanted = self.wanted.lock();
+        let fresh = wanted.iter_mut().filter(|(_, one)| !one.is_called);
+        called.extend(fresh.map(|(tid, one)| {
+            one.is_called = true;
+            *tid
+        }));
+        called
+    }
+
+    /// A guest has ended.
+    pub(crate) fn ended(&self, tid: Tid) {
+        self.forget(tid);
+        if self.to_watch.lock().remove(&tid).is_some() {
+            self.watched.notify_all();
+        }
     }
 
     /// Drops the errand of a guest: it has ended, or a signal has taken its call back.
@@ -117,6 +174,7 @@ impl Errands {
     /// Errors: `ESRCH` when it dies.
     pub(crate) fn run(&self, tid: Pid, task: &Task, means: &Means<'_>) -> io::Result<Outcome> {
         let id = Tid(tid.as_raw());
+        self.put_under_watch(tid, task, means);
         let Some(wanted) = self.wanted.lock().remove(&id) else { return Ok(Outcome::Onward) };
         let registers = Registers::read(tid)?;
         if registers.number() != wanted.syscall.number || registers.result() != ERESTARTSYS {
@@ -131,18 +189,7 @@ impl Errands {
                 }
             }
             Errand::Shortcut(after) => means.shortcuts.install(tid, task, after)?,
-            Errand::Watch(watch) => {
-                let [looks, data] = means.watching;
-                let filter = if watch == Watch::Looks { looks } else { data };
-                let added = arm::add(&task.guest, tid, task.group, filter);
-                if let Err(error) = &added {
-                    tracing::warn!(
-                        "task {tid}: calls about its virtual files are the kernel's: {error}"
-                    );
-                }
-                // Even so: it must not be tried for ever.
-                means.tasks.watch(id, added.unwrap_or(false), watch);
-            }
+            Errand::Watch(watch) => add_watch(tid, task, means, watch),
             Errand::Exec(exec) => {
                 let memory = task.guest.memory().map_err(io::Error::from)?;
                 let args = remote::place_exec(&exec, &registers, memory)?;
@@ -169,4 +216,16 @@ impl Errands {
         registers.set_result(result?);
         registers.write(tid)
     }
+}
+
+/// Adds the filter of watched processes.
+fn add_watch(tid: Pid, task: &Task, means: &Means<'_>, watch: Watch) {
+    let [looks, data] = means.watching;
+    let filter = if watch == Watch::Looks { looks } else { data };
+    let added = arm::add(&task.guest, tid, task.group, filter);
+    if let Err(error) = &added {
+        tracing::warn!("task {tid}: calls about its virtual files are the kernel's: {error}");
+    }
+    // Even so: it must not be tried for ever.
+    means.tasks.watch(Tid(tid.as_raw()), added.unwrap_or(false), watch);
 }

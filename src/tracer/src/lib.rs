@@ -33,4 +33,5 @@ mod tracer;
 
 pub use options::{Mode, Options, Program};
 pub use signals::block_signals;
+pub use sys::fetch_descriptor;
 pub use tracer::{Control, Tracer};

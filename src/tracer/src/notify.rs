@@ -19,7 +19,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use umvu_abi::{Errno, Tid};
+use umvu_abi::{
+    Errno, Tid,
+    patience::{self, Wanted},
+};
 
 use crate::{
     apart,
@@ -182,8 +185,10 @@ impl Listener {
                 let made = (made.number, notification.id);
                 let deferred = Deferred::new(self, &guest, syscall, made, Standing::Working);
                 let work = move || {
-                    let action = catch_unwind(AssertUnwindSafe(slow.0))
-                        .unwrap_or_else(|_| Action::error(Errno::EIO));
+                    let asked = Arc::clone(&deferred);
+                    let ask = move || asked.wanted();
+                    let slow = AssertUnwindSafe(|| patience::on_behalf(ask, slow.0));
+                    let action = catch_unwind(slow).unwrap_or_else(|_| Action::error(Errno::EIO));
                     deferred.answer(action);
                 };
                 apart::start(work);
@@ -379,6 +384,15 @@ impl Deferred {
         let mut current = self.id.lock();
         *current = None;
         self.listener.backend.replays.forget(self.guest.tid());
+    }
+
+    /// Whether the guest still waits for the answer.
+    fn wanted(&self) -> Wanted {
+        match () {
+            () if self.listener.backend.tasks.get(self.guest.tid()).is_none() => Wanted::NoMore,
+            () if self.is_taken_back() => Wanted::Interrupted,
+            () => Wanted::Still,
+        }
     }
 
     fn is_taken_back(&self) -> bool {

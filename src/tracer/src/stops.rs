@@ -16,7 +16,10 @@ use std::{
 
 use nix::{sys::ptrace, unistd::Pid};
 use parking_lot::Mutex;
-use umvu_abi::{Errno, Tid};
+use umvu_abi::{
+    Errno, Tid,
+    patience::{self, Wanted},
+};
 
 use crate::{
     apart,
@@ -63,7 +66,20 @@ pub(crate) struct Parked {
     taken_back: AtomicBool,
     /// Nobody will answer: a restarted call is a new one.
     given_up: AtomicBool,
+    /// The thread has ended.
+    gone: AtomicBool,
     ready: Arc<Ready>,
+}
+
+impl Parked {
+    /// Whether the guest still waits for the answer.
+    fn wanted(&self) -> Wanted {
+        match () {
+            () if self.gone.load(Ordering::SeqCst) => Wanted::NoMore,
+            () if self.taken_back.load(Ordering::SeqCst) => Wanted::Interrupted,
+            () => Wanted::Still,
+        }
+    }
 }
 
 impl fmt::Debug for Parked {
@@ -153,9 +169,12 @@ impl Stops {
     pub(crate) fn forget(&mut self, tid: Pid) {
         if let Some(Inside::Parked(parked, _)) = self.inside.remove(&tid) {
             parked.taken_back.store(true, Ordering::SeqCst);
+            parked.gone.store(true, Ordering::SeqCst);
         }
         self.replays.forget(Tid(tid.as_raw()));
-        self.kept.remove(&Tid(tid.as_raw()));
+        if let Some(parked) = self.kept.remove(&Tid(tid.as_raw())) {
+            parked.gone.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Interrupts the threads whose answers have come.
@@ -388,6 +407,7 @@ impl Stops {
             answer: Mutex::new(None),
             taken_back: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             ready: Arc::clone(&self.ready),
         });
         let later = Arc::clone(&parked);
@@ -417,13 +437,17 @@ impl Stops {
                 answer: Mutex::new(None),
                 taken_back: AtomicBool::new(false),
                 given_up: AtomicBool::new(false),
+                gone: AtomicBool::new(false),
                 ready: Arc::clone(&self.ready),
             })
         }));
         if let Action::Slow(slow) = action {
             let later = Box::new(Later(Some(Arc::clone(&parked))));
+            let asked = Arc::clone(&parked);
+            let ask = move || asked.wanted();
             let work = move || {
-                let result = catch_unwind(AssertUnwindSafe(slow.0));
+                let slow = AssertUnwindSafe(|| patience::on_behalf(ask, slow.0));
+                let result = catch_unwind(slow);
                 later.answer(result.unwrap_or_else(|_| Action::error(Errno::EIO)));
             };
             apart::start(work);

@@ -148,6 +148,11 @@ pub(crate) fn pidfd_getfd(pidfd: &OwnedFd, fd: i32) -> io::Result<OwnedFd> {
     own(raw)
 }
 
+/// A duplicate of another process's descriptor (pidfd_getfd(2)). Errors: `ESRCH`, `EBADF`, `EPERM`.
+pub fn fetch_descriptor(process: i32, fd: i32) -> io::Result<OwnedFd> {
+    pidfd_getfd(&pidfd_open(process)?, fd)
+}
+
 fn own(raw: i64) -> io::Result<OwnedFd> {
     let raw = RawFd::try_from(raw).map_err(io::Error::other)?;
     // SAFETY: callers pass the result of a call that has just made this descriptor.

@@ -82,6 +82,12 @@ impl Control {
         }
     }
 
+    /// Has the data calls of these guests trapped from now on, whatever they do; a call that they wait
+    /// in is made again. Waits for it, so long at most. Not for the tracer's thread.
+    pub fn watch(&self, guests: &[Tid], patience: Duration) {
+        self.backend.errands.watch(guests, patience);
+    }
+
     /// Has optional calls trapped too, now and in guests to come. Guests that are armed already get one
     /// filter more, at which they stop: the calls cost them twice what they cost those that are armed
     /// afterwards.
@@ -477,7 +483,7 @@ impl Tracer {
         let ended = self.backend.tasks.remove(id);
         // After the task is gone: who keeps an answer for it looks for it afterwards.
         self.backend.replays.forget(id);
-        self.backend.errands.forget(id);
+        self.backend.errands.ended(id);
         if let Some(stops) = &mut self.stops {
             stops.forget(tid);
         }
@@ -511,6 +517,9 @@ impl Tracer {
     /// Lets a stopped guest run, delivering a signal (0: none). Any stop takes a pending interrupt
     /// away, so one that still has to be armed is interrupted again.
     fn resume(&self, tid: Pid, signal: i32) {
+        if self.backend.errands.is_to_watch(Tid(tid.as_raw())) {
+            let _ = ptrace::interrupt(tid);
+        }
         // The end of an execve(2) that fails is to be seen.
         if self.stops.is_some() || self.executing.contains_key(&tid) {
             sys::resume_to_call(tid, signal);

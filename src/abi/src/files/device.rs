@@ -1,6 +1,6 @@
 //! The contract of devices.
 
-use std::fmt;
+use std::{fmt, os::fd::OwnedFd};
 
 use super::{Caller, Handle};
 use crate::Errno;
@@ -49,6 +49,12 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// Opens. `flags` are those of open(2). Errors: `ENXIO`, `EROFS`, `EBUSY`.
     fn open(&self, _caller: &Caller, _sub: u32, _flags: i32) -> Result<Handle, Errno> {
         Ok(Handle(0))
+    }
+
+    /// A file of the host that serves an open in place of reads and writes here: what is open then
+    /// is that file, and [`Device::open`] is not called. Errors: as there.
+    fn serve(&self, _caller: &Caller, _sub: u32, _flags: i32) -> Result<Option<OwnedFd>, Errno> {
+        Ok(None)
     }
 
     /// Lets an opened device go.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Caller, FileSystem, Handle, Node};
+use super::{Caller, FileSystem, Node};
 use crate::Errno;
 
 /// A place in the tree of files, as a file system.
@@ -39,6 +39,20 @@ pub trait Backing: Send + Sync + fmt::Debug {
     }
 }
 
+/// A file that guests have open, known by its number: it is not kept open.
+pub trait GuestFile: Send + Sync + fmt::Debug {
+    /// `st_ino`.
+    fn inode(&self) -> u64;
+
+    /// Whether some guest has it open.
+    fn is_open(&self) -> bool;
+
+    /// Takes the file away from all guests: reads and writes give `ENODEV` from now on, also those
+    /// that wait already. A socket gets an unread message from its guest, so that closing the other
+    /// end is an error there (`POLLERR`).
+    fn revoke(&self);
+}
+
 /// The tree of files as it was before the mount that is being made, and what else the core gives.
 ///
 /// A later mount does not show through: a file system over `/home` finds in its source `/home`
@@ -52,10 +66,8 @@ pub trait Outside: Send + Sync + fmt::Debug {
     /// Errors: those of open(2).
     fn backing(&self, path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, Errno>;
 
-    /// The handle of the device, or other file whose data is direct, that the caller of mount(2) has
-    /// open at a descriptor: what [`FileSystem::open`] or [`Device::open`](super::Device::open) has
-    /// returned. Errors: `EBADF`; `EINVAL` for any other file.
-    fn handle(&self, descriptor: i32) -> Result<Handle, Errno>;
+    /// The file that the caller of mount(2) has open at a descriptor. Errors: `EBADF`.
+    fn descriptor(&self, descriptor: i32) -> Result<Arc<dyn GuestFile>, Errno>;
 
     /// Who has called mount(2).
     fn caller(&self) -> Caller;

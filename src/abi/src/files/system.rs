@@ -1,6 +1,6 @@
 //! The contract of file systems.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Weak, time::Duration};
 
 use super::{Attributes, Caller, Changes, Handle, Node, Opened, StatFs};
 use crate::Errno;
@@ -70,6 +70,16 @@ pub enum Right {
     GiveAway,
 }
 
+/// What the core keeps of a file system, which may tell that it is out of date. Must not be called
+/// while an answer to the core is being made.
+pub trait Keeper: Send + Sync {
+    /// A name leads elsewhere or nowhere now.
+    fn forget_name(&self, parent: Node, name: &[u8]);
+
+    /// The content of a file has changed.
+    fn forget_content(&self, node: Node);
+}
+
 /// A file system: a tree of nodes. Called from several threads at once.
 ///
 /// The core has checked names (not empty, no slash, at most 255 bytes, not `.` or `..`), that
@@ -85,6 +95,14 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Traits::default()
     }
 
+    /// It is mounted: names and contents are kept by `keeper`.
+    fn mounted(&self, _keeper: Weak<dyn Keeper>) {}
+
+    /// What `/proc/mounts` shows as options, behind `rw` or `ro`; None for those of mount(2).
+    fn options(&self) -> Option<String> {
+        None
+    }
+
     /// The root: a directory, or a file when a file is mounted on.
     fn root(&self) -> Node {
         Node::ROOT
@@ -98,6 +116,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
 
     /// The path by which the kernel finds a file that is one of the host's.
     fn host_path(&self, _node: Node) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The type bits of the root, when they are known without asking: so it can be taken away though
+    /// nobody answers.
+    fn root_kind(&self) -> Option<u32> {
         None
     }
 
@@ -354,6 +378,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     fn access(&self, caller: &Caller, node: Node, wanted: u32) -> Result<(), Errno> {
         let attributes = self.getattr(caller, node, None)?;
         if caller.may(&attributes, wanted) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    /// Whether a file may be opened, or executed, when [`Traits::checks_access`] is set; `wanted` as in
+    /// [`FileSystem::access`], whose answer is the default. Errors: `EACCES`.
+    fn may_open(&self, caller: &Caller, node: Node, wanted: u32) -> Result<(), Errno> {
+        self.access(caller, node, wanted)
     }
 
     /// ioctl(2). `argument` holds what the number of the request says it reads; what it holds

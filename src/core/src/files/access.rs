@@ -34,6 +34,17 @@ pub(crate) fn owns(inode: &Inode, caller: &Caller, file: &Attributes) -> Result<
     Ok(caller.owns(file) || fs.grants(caller, file, Right::Change))
 }
 
+/// Checks that a file may be opened or executed. Errors: as [`check`].
+pub(crate) fn open(inode: &Inode, caller: &Caller, wanted: u32) -> Result<(), Errno> {
+    if !inode.files.traits.checks_access {
+        return check(inode, caller, wanted);
+    }
+    if wanted & WRITE != 0 {
+        inode.files.writable()?;
+    }
+    inode.files.ask()?.may_open(caller, inode.node, wanted)
+}
+
 /// Checks that a directory may be searched. Errors: `EACCES`.
 pub(crate) fn search(directory: &Inode, caller: &Caller) -> Result<(), Errno> {
     if directory.files.traits.checks_access || caller.is_privileged() {

@@ -112,6 +112,7 @@ impl Content {
                 .map(drop)
         };
         self.path = inode.files.objects.obtain(inode, make)?;
+        let keep = keep && !inode.refresh();
         if self.file.is_none() || !keep && !self.written {
             let reads = access != OFlag::O_WRONLY;
             self.fill(inode, reads.then_some(opened.handle))?;

@@ -103,6 +103,9 @@ impl FileSystem for DeviceFiles {
     }
 
     fn open(&self, caller: &Caller, node: Node, flags: i32) -> Result<Opened, Errno> {
+        if let Some(file) = self.device.serve(caller, Self::sub(node), flags)? {
+            return Ok(Opened { handle: Handle(0), data: Data::Host(file) });
+        }
         let handle = self.device.open(caller, Self::sub(node), flags)?;
         Ok(Opened { handle, data: Data::Direct })
     }

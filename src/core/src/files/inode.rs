@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Inode {
     /// The number of its object, once it has one.
     pub(super) object: OnceLock<u64>,
     pub(crate) content: Mutex<Content>,
+    /// The file system has told that what is kept of the content is out of date.
+    stale: AtomicBool,
     pub(crate) listing: Mutex<Listing>,
 }
 
@@ -60,12 +62,14 @@ impl Inode {
             place: Mutex::default(),
             object: OnceLock::new(),
             content: Mutex::default(),
+            stale: AtomicBool::new(false),
             listing: Mutex::default(),
         })
     }
 
     pub(super) fn root(files: &Arc<MountedFiles>, node: Node) -> Arc<Self> {
-        Self::make(files, node, OnceLock::new(), 0)
+        let kind = files.fs.root_kind().map_or_else(OnceLock::new, OnceLock::from);
+        Self::make(files, node, kind, 0)
     }
 
     pub(super) fn new(files: &Arc<MountedFiles>, entry: &Entry) -> Arc<Self> {
@@ -143,6 +147,16 @@ impl Inode {
     /// Whether something in the private directory stands for it.
     pub(crate) fn has_object(&self) -> bool {
         self.object.get().is_some()
+    }
+
+    /// What is kept of its content is out of date.
+    pub(super) fn content_is_stale(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was out of date; not any more.
+    pub(super) fn refresh(&self) -> bool {
+        self.stale.swap(false, Ordering::Relaxed)
     }
 
     /// Whether both are the same node.

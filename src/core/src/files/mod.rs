@@ -19,7 +19,6 @@ pub(crate) mod listing;
 pub(crate) mod mounted;
 pub(crate) mod names;
 pub(crate) mod objects;
-pub(crate) mod waits;
 pub(crate) mod whole;
 mod worker;
 

@@ -13,10 +13,11 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
-    files::{Attributes, Caller, Entry, FileSystem, Node, Traits},
+    files::{Attributes, Caller, Entry, FileSystem, Keeper, Node, Traits},
+    patience,
 };
 
-use super::{Inode, Objects, waits};
+use super::{Inode, Objects};
 
 /// How many names are remembered.
 const NAMES_LIMIT: usize = 65_536;
@@ -91,6 +92,12 @@ impl MountedFiles {
         })
     }
 
+    /// It is in its place: the file system may tell of changes from now on.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        let keeper: Weak<Self> = Arc::downgrade(self);
+        self.fs.mounted(keeper);
+    }
+
     /// Whether other mounts have their data here.
     pub(crate) fn is_stood_on(&self) -> bool {
         self.footings.load(Ordering::Relaxed) > 0
@@ -117,10 +124,10 @@ impl MountedFiles {
         self.read_only.store(read_only || self.traits.read_only, Ordering::Relaxed);
     }
 
-    /// The file system, if this thread may ask it. Errors: [`waits::LATER`].
+    /// The file system, if this thread may ask it. Errors: [`patience::LATER`].
     pub(crate) fn ask(&self) -> Result<&Arc<dyn FileSystem>, Errno> {
         if self.traits.may_wait {
-            waits::may_wait()?;
+            patience::may_wait()?;
         }
         Ok(&self.fs)
     }
@@ -219,8 +226,27 @@ impl MountedFiles {
         }
     }
 
+    /// What `/proc/mounts` shows as options, when the file system knows better than mount(2).
+    pub(crate) fn options(&self) -> Option<String> {
+        self.fs.options()
+    }
+
     /// `st_dev` of one of its files.
     pub(crate) fn dev_of(&self, attributes: &Attributes) -> u64 {
         attributes.dev.unwrap_or(self.dev)
+    }
+}
+
+impl Keeper for MountedFiles {
+    fn forget_name(&self, parent: Node, name: &[u8]) {
+        let gone = self.names.lock().remove(&(parent, name.to_vec()));
+        drop(gone);
+    }
+
+    fn forget_content(&self, node: Node) {
+        let inode = self.inodes.lock().get(&node).and_then(Weak::upgrade);
+        if let Some(inode) = inode {
+            inode.content_is_stale();
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! in `/proc/TID/fd` and `/proc/TID/cwd`. While a guest has an object open its inode is kept.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    ffi::{OsStr, OsString},
     fs, io,
     os::{
         fd::OwnedFd,
@@ -99,6 +100,9 @@ pub struct Objects {
     table: Mutex<Table>,
     used: AtomicBool,
     dressed: AtomicBool,
+    /// What `/proc/PID/fd` shows of files that were taken away from guests.
+    revoked: Mutex<HashSet<OsString>>,
+    any_revoked: AtomicBool,
     /// Bytes of contents that are kept.
     pub(super) bytes: AtomicU64,
 }
@@ -113,6 +117,8 @@ impl Objects {
             table: Mutex::default(),
             used: AtomicBool::new(false),
             dressed: AtomicBool::new(false),
+            revoked: Mutex::default(),
+            any_revoked: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
         })
     }
@@ -239,6 +245,22 @@ impl Objects {
             if table.executed.len() > EXECUTED { table.executed.pop_front() } else { None };
         drop(table);
         drop(oldest);
+    }
+
+    /// A file is taken away from all guests: what `/proc/PID/fd` shows of it.
+    pub(crate) fn revoke(&self, link: &OsStr) {
+        self.revoked.lock().insert(link.to_owned());
+        self.any_revoked.store(true, Ordering::Release);
+    }
+
+    /// Whether any file was taken away.
+    pub(crate) fn are_revoked(&self) -> bool {
+        self.any_revoked.load(Ordering::Acquire)
+    }
+
+    /// Whether this one was.
+    pub(crate) fn is_revoked(&self, link: &[u8]) -> bool {
+        self.revoked.lock().contains(OsStr::from_bytes(link))
     }
 
     /// Nobody has the object open any more.

@@ -16,8 +16,8 @@ use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno, Tid,
     files::{
-        Attributes, Backing, Caller, Changes, Data, DirEntry, Entry, FileSystem, Handle, Node,
-        Opened, Outside, READ, Source, StatFs, Traits, WRITE,
+        Attributes, Backing, Caller, Changes, Data, DirEntry, Entry, FileSystem, GuestFile, Handle,
+        Node, Opened, Outside, READ, Source, StatFs, Traits, WRITE,
     },
 };
 
@@ -34,8 +34,10 @@ use crate::{
 };
 
 mod backing;
+mod descriptor;
 mod real;
 
+use self::descriptor::Descriptor;
 pub(crate) use self::real::as_caller;
 
 /// For mounts that look at no files.
@@ -51,7 +53,7 @@ impl Outside for Nowhere {
         Err(Errno::ENOENT)
     }
 
-    fn handle(&self, _: i32) -> Result<Handle, Errno> {
+    fn descriptor(&self, _: i32) -> Result<Arc<dyn GuestFile>, Errno> {
         Err(Errno::EBADF)
     }
 
@@ -136,11 +138,9 @@ impl Outside for View {
         }
     }
 
-    fn handle(&self, descriptor: i32) -> Result<Handle, Errno> {
-        let link = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.tid));
-        let link = link.map_err(|_| Errno::EBADF)?;
-        let held = self.moment.core()?.objects.stands_for(link.as_os_str().as_encoded_bytes());
-        held.ok_or(Errno::EINVAL)??.direct.ok_or(Errno::EINVAL)
+    fn descriptor(&self, descriptor: i32) -> Result<Arc<dyn GuestFile>, Errno> {
+        let file = Descriptor::of(&self.moment.core, self.tid, descriptor)?;
+        Ok(Arc::new(file))
     }
 
     fn caller(&self) -> Caller {
@@ -162,7 +162,7 @@ impl Outside for View {
     }
 
     fn take_time(&self) -> Result<(), Errno> {
-        super::waits::may_wait()
+        umvu_abi::patience::may_wait()
     }
 
     fn notice(&self, line: &str) {

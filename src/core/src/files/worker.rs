@@ -18,9 +18,9 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-use umvu_abi::Errno;
+use umvu_abi::{Errno, patience};
 
-use super::{Inode, Objects, waits};
+use super::{Inode, Objects};
 
 /// How often open files are written back.
 const PERIOD: u16 = 5000;
@@ -115,7 +115,7 @@ fn closed(objects: &Arc<Objects>, number: u64) {
 /// Does something with an inode, on a thread of its own when it may wait.
 fn with_patience(inode: &Arc<Inode>, work: impl FnOnce(&Arc<Inode>) + Send + 'static) {
     let inode = Arc::clone(inode);
-    let patient = inode.files.traits.may_wait && waits::may_wait().is_err();
+    let patient = inode.files.traits.may_wait && patience::may_wait().is_err();
     // What a file system does wrong must not end this thread, which serves all of them.
     let work = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(&inode)));
@@ -126,7 +126,7 @@ fn with_patience(inode: &Arc<Inode>, work: impl FnOnce(&Arc<Inode>) + Send + 'st
     if !patient {
         return work();
     }
-    let work = move || waits::patiently(work);
+    let work = move || patience::patiently(work);
     // Without a thread what was written stays in the cache until the next attempt.
     let _ = thread::Builder::new().name("umvu-flush".to_owned()).spawn(work);
 }

@@ -12,6 +12,7 @@ use umvu_abi::{
     Errno, Tid,
     files::Outside,
     module::{MountError, MountRequest},
+    patience::patiently,
 };
 use umvu_tracer::api::{Action, Call, SlowHandler};
 
@@ -19,7 +20,7 @@ use super::vu::{outcome, report};
 use crate::{
     Core,
     dispatch::{Row, always, refused},
-    files::{MountedFiles, waits, whole::View},
+    files::{MountedFiles, whole::View},
     guest,
     paths::lexical::below,
 };
@@ -81,7 +82,7 @@ fn mount(core: &Core, call: &Call) -> Action {
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
-        waits::patiently(|| {
+        patiently(|| {
             let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
             core.tasks.get(call.tid()).set_last_error("");
             let result = core.mount(request, call.tid(), call.guest.cwd_link().ok());
@@ -161,6 +162,18 @@ impl Core {
         }
         Ok(())
     }
+
+    /// Unloads a module, and takes away what came with it. Errors: as [`View::remove`].
+    ///
+    /// [`View::remove`]: crate::view::View::remove
+    pub(crate) fn remove_module(&self, name: &str) -> Result<(), MountError> {
+        for standing in self.view.remove(name)? {
+            // Somebody may have taken it away already.
+            let _ = release(self, standing.target, libc::MNT_FORCE);
+        }
+        self.publish_mounts();
+        Ok(())
+    }
 }
 
 /// What a program was started with.
@@ -185,7 +198,7 @@ fn umount(core: &Core, call: &Call) -> Action {
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let call = call.clone();
     Action::Slow(SlowHandler(Box::new(move || {
-        waits::patiently(|| {
+        patiently(|| {
             let result = release(&core, &target, flags);
             core.publish_mounts();
             core.say(call.tid(), b'N', || format!("unmount {target}: {}", outcome(&result)));
@@ -199,9 +212,12 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     core.sockets.sweep();
     let force = flags & libc::MNT_FORCE != 0;
     let lazy = flags & libc::MNT_DETACH != 0;
+    // Without any lock: who serves the files may have something mounted itself meanwhile.
+    if let Some(files) = core.view.mount_at(target).as_ref().and_then(|mount| mount.files()) {
+        core.objects.write_back(files);
+    }
     let mount = core.view.umount(target, &|mount| {
         if let Some(files) = mount.files() {
-            core.objects.write_back(files);
             if files.is_stood_on() && !(force || lazy) {
                 let reason = "in use by a virtual disk or file system that stands on it";
                 return Some(format!("{reason} (vuumount -f takes it away all the same)"));
@@ -222,7 +238,9 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     })?;
     if let Some(files) = mount.files() {
         core.objects.forget(files, lazy);
-        if !lazy {
+        if lazy {
+            files.forget_names();
+        } else {
             mount.stop();
         }
         return Ok(());

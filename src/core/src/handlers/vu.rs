@@ -91,7 +91,7 @@ fn insert(core: &Core, call: &Call, name: &str) -> Action {
 fn rmmod(core: &Core, call: &Call) -> Action {
     match guest::read_text(call, 0, NAME_LIMIT) {
         Ok(name) => {
-            let result = core.view.remove(&name);
+            let result = core.remove_module(&name);
             core.say(call.tid(), b'm', || format!("remove {name}: {}", outcome(&result)));
             report(core, call, result)
         }

@@ -120,7 +120,7 @@ fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Res
         libc::S_IFSOCK => return Err(Errno::ENXIO),
         _ => {}
     }
-    access::check(inode, caller, wanted(how))?;
+    access::open(inode, caller, wanted(how))?;
     if how.has(OFlag::O_NOATIME) && !caller.owns(&inode.attributes(caller)?) {
         return Err(Errno::EPERM);
     }
@@ -156,7 +156,7 @@ fn open_directory(
     if how.writes() || how.has(OFlag::O_CREAT) || how.has(OFlag::O_TRUNC) {
         return Err(Errno::EISDIR);
     }
-    access::check(inode, caller, READ)?;
+    access::open(inode, caller, READ)?;
     let flags = how.flags & OFlag::O_NONBLOCK | OFlag::O_DIRECTORY;
     let fd = host::open_existing(&core.objects.directory(inode)?, flags)?;
     Ok(Given::Watched(fd, Watch::Looks))
@@ -233,8 +233,11 @@ fn serve(
             Ok(Given::Watched(fd, Watch::Looks))
         }
         Data::Cached { .. } | Data::Direct => direct(core, caller, inode, &opened, how),
+        // A device that is served by a file has nothing to release.
         Data::Host(fd) => {
-            fs.release(inode.node, opened.handle);
+            if inode.kind()? == libc::S_IFREG {
+                fs.release(inode.node, opened.handle);
+            }
             if !(inode.files.traits.guards || inode.files.writable().is_err()) {
                 return Ok(Given::Plain(fd));
             }

@@ -44,11 +44,18 @@ impl Procfs {
     fn line(mount: &Mount) -> String {
         let fields = [&mount.source, &mount.target, &mount.fstype].map(|text| escape(text));
         let [source, target, fstype] = fields;
-        let mut options = Self::options(mount).to_owned();
-        if !mount.data.is_empty() {
-            options = format!("{options},{}", escape(&mount.data));
-        }
+        let options = Self::all_options(mount);
         format!("{source} {target} {fstype} {options} 0 0\n")
+    }
+
+    /// `rw` or `ro`, and the options of the file system.
+    fn all_options(mount: &Mount) -> String {
+        let options = Self::options(mount);
+        let own = mount.files().and_then(|files| files.options());
+        match own.as_ref().unwrap_or(&mount.data) {
+            own if own.is_empty() => options.to_owned(),
+            own => format!("{options},{}", escape(own)),
+        }
     }
 
     /// The lines of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)), below those of the kernel.
@@ -67,10 +74,10 @@ impl Procfs {
             let parent = above.max_by_key(|(_, at)| at.len()).map_or(1, |(id, _)| *id);
             let id = FIRST_ID + number as u64;
             let (major, minor) = (libc::major(mount.dev), libc::minor(mount.dev));
-            let options = Self::options(mount);
+            let (options, own) = (Self::options(mount), Self::all_options(mount));
             let [fstype, source] = [&mount.fstype, &mount.source].map(|text| escape(text));
             text += &format!(
-                "{id} {parent} {major}:{minor} / {target} {options} - {fstype} {source} {options}\n"
+                "{id} {parent} {major}:{minor} / {target} {options} - {fstype} {source} {own}\n"
             );
             known.push((id, target.into_bytes()));
         }

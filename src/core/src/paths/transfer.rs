@@ -75,8 +75,14 @@ enum Place {
     GivenOrCurrent,
 }
 
-/// What is held, when its data is direct.
+/// What is held, when its data is direct. Errors: `ENODEV` for what was taken away.
 fn direct(core: &Core, call: &Call, argument: usize) -> Result<Option<(Held, Handle)>, Errno> {
+    if core.objects.are_revoked()
+        && let Ok(link) = call.guest.fd_link(call.fd(argument))
+        && core.objects.is_revoked(&link)
+    {
+        return Err(Errno::ENODEV);
+    }
     let held = descriptors::held(core, call, argument)?;
     Ok(held.and_then(|held| held.direct.map(|handle| (held, handle))))
 }
@@ -278,9 +284,14 @@ fn allocate(core: &Core, call: &Call) -> Action {
 
 /// Calls by which the kernel would move data that it has not.
 fn unless_direct(core: &Core, call: &Call, descriptors: &[usize]) -> Action {
-    let any =
-        descriptors.iter().any(|argument| matches!(direct(core, call, *argument), Ok(Some(_))));
-    if any { Errno::EINVAL.into() } else { Action::Forward }
+    for argument in descriptors {
+        match direct(core, call, *argument) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Errno::EINVAL.into(),
+            Err(errno) => return errno.into(),
+        }
+    }
+    Action::Forward
 }
 
 /// mmap(2): what is mapped of a file is copied to where the kernel maps it from; what is stored into
@@ -359,8 +370,8 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
     let before = argument.clone();
     let inode = &held.inode;
     let caller = core.caller(call.tid());
-    let handle = descriptors::handle_of(held);
     let fs = inode.files.ask()?;
+    let handle = descriptors::handle_of(held);
     let value = fs.ioctl(&caller, inode.node, handle, request, &mut argument)?;
     let changed = argument != before || !is_old && request >> 31 != 0;
     let writes = if changed { vec![(call.addr(2), argument)] } else { Vec::new() };

@@ -1,0 +1,6 @@
+//! Replies of a FUSE program.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| umvu_fs_modules::fuse::hostile::replies(bytes));
