@@ -21,7 +21,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::OFlag,
+    fcntl::{FallocateFlags, OFlag, fallocate},
     sys::{stat::futimens, time::TimeSpec},
     unistd::Whence,
 };
@@ -97,26 +97,15 @@ impl Content {
         let access = flags & OFlag::O_ACCMODE;
         let writes = access != OFlag::O_RDONLY;
         let known = self.handles.iter().any(|(_, writable)| *writable || !writes);
-        if known {
-            inode.files.fs.release(inode.node, opened.handle);
-        } else {
+        if !known {
             self.handles.push((opened.handle, writes));
         }
-        let make = |path: &std::path::Path| {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o700)
-                .open(path)
-                .map(drop)
-        };
-        self.path = inode.files.objects.obtain(inode, make)?;
-        let keep = keep && !inode.refresh();
-        if self.file.is_none() || !keep && !self.written {
-            let reads = access != OFlag::O_WRONLY;
-            self.fill(inode, reads.then_some(opened.handle))?;
+        let reads = access != OFlag::O_WRONLY;
+        let ready = self.prepare(inode, reads.then_some(opened.handle), keep);
+        if known {
+            inode.files.fs.release(inode.node, opened.handle);
         }
+        ready?;
         if writes {
             self.blocks = self.blocks.take().or_else(|| self.checksums().ok());
             self.written = true;
@@ -137,6 +126,30 @@ impl Content {
         fd.map_err(|errno| io::Error::from(errno).into())
     }
 
+    /// Has the content, as new as the file system wants it. `handle` is one that can read.
+    fn prepare(
+        &mut self,
+        inode: &Arc<Inode>,
+        handle: Option<Handle>,
+        keep: bool,
+    ) -> Result<(), Errno> {
+        let make = |path: &std::path::Path| {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o700)
+                .open(path)
+                .map(drop)
+        };
+        self.path = inode.files.objects.obtain(inode, make)?;
+        let keep = keep && !inode.refresh();
+        if self.file.is_none() || !keep && !self.written {
+            self.fill(inode, handle)?;
+        }
+        Ok(())
+    }
+
     /// Copies the content from the file system.
     fn fill(&mut self, inode: &Arc<Inode>, handle: Option<Handle>) -> Result<(), Errno> {
         let fs = inode.files.ask()?;
@@ -152,23 +165,30 @@ impl Content {
         result
     }
 
+    /// Others may have the file open or mapped: what they see changes where it has changed, and is
+    /// never empty meanwhile.
     fn copy_in(&mut self, inode: &Arc<Inode>, handle: Handle) -> Result<(), Errno> {
         let fs = inode.files.ask()?;
         let found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
-        let into = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o700)
-            .open(&self.path)?;
+        let mut how = OpenOptions::new();
+        let into = match how.write(true).create(true).truncate(false).mode(0o700).open(&self.path) {
+            // It is being executed: as it was when that began.
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => return Ok(()),
+            into => into?,
+        };
         let mut chunk = Vec::new();
         let mut at = 0;
         while at < found.size {
-            at = match fs.seek(inode.node, handle, at, Seek::Data) {
-                Ok(data) => data,
-                Err(Errno::ENXIO) => break,
+            let data = match fs.seek(inode.node, handle, at, Seek::Data) {
+                Ok(data) => data.min(found.size),
+                Err(Errno::ENXIO) => found.size,
                 Err(errno) => return Err(errno),
             };
+            clear(&into, at, data)?;
+            at = data;
+            if at == found.size {
+                break;
+            }
             let end = fs.seek(inode.node, handle, at, Seek::Hole)?.min(found.size);
             while at < end {
                 chunk.resize(CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK)), 0);
@@ -180,6 +200,7 @@ impl Content {
                 at += got as u64;
             }
             if at < end {
+                clear(&into, at, found.size)?;
                 break;
             }
         }
@@ -434,6 +455,18 @@ fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Res
         data = data.get(wrote..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Makes a range of a file a hole.
+fn clear(file: &File, from: u64, to: u64) -> Result<(), Errno> {
+    let end = file.metadata()?.len().min(to);
+    if from >= end {
+        return Ok(());
+    }
+    let offset = |at: u64| i64::try_from(at).map_err(|_| Errno::EFBIG);
+    let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let cleared = fallocate(file, punch, offset(from)?, offset(end - from)?);
+    cleared.map_err(|errno| io::Error::from(errno).into())
 }
 
 fn set_mtime(file: &File, mtime: Time) {
