@@ -5,8 +5,8 @@ use std::{borrow::Cow, fmt};
 use umvu_abi::{Errno, IfIndex};
 
 use crate::values::{
-    Address, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Route, RouteAnswer,
-    RouteMode, RouteQuery, Rule, Snmp, SocketRow, SocketTable,
+    Address, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc, QdiscRequest,
+    QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Rule, Snmp, SocketRow, SocketTable,
 };
 
 /// Why a request was refused: an error number and, as rtnetlink's extended acknowledgements have
@@ -143,6 +143,28 @@ pub trait HostNet: Send + Sync {
 
     /// Removes a neighbour. Errors: `ENOENT`, `ENODEV`.
     fn del_neighbour(&self, _interface: IfIndex, _ip: std::net::IpAddr) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
+    /// The queueing disciplines of all interfaces, or of one, with what they have done; the inner
+    /// ones after the outer ones.
+    fn qdiscs(&self, _interface: Option<IfIndex>) -> Vec<(Qdisc, QdiscStats)> {
+        Vec::new()
+    }
+
+    /// The queueing discipline that a request names. Errors: `ENODEV`, `ENOENT`, `EINVAL`.
+    fn find_qdisc(&self, _request: &QdiscRequest) -> Result<Qdisc, Failure> {
+        Err(REFUSED)
+    }
+
+    /// Makes, replaces or changes a queueing discipline. Errors: `ENODEV`, `ENOENT`, `EEXIST`,
+    /// `EINVAL`.
+    fn set_qdisc(&self, _request: &QdiscRequest) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
+    /// Removes a queueing discipline and those inside. Errors: `ENODEV`, `ENOENT`, `EINVAL`.
+    fn del_qdisc(&self, _request: &QdiscRequest) -> Result<(), Failure> {
         Err(REFUSED)
     }
 

@@ -66,6 +66,33 @@ failures! {
     NEIGHBOUR_BAD_ADDRESS = EINVAL, "Invalid network address";
     NEIGHBOUR_BAD_MAC = EINVAL, "Invalid link address";
 
+    QDISC_UNKNOWN_KIND = ENOENT, "Specified qdisc kind is unknown";
+    QDISC_NO_PARENT = ENOENT, "Failed to find specified qdisc";
+    QDISC_NO_CLASS = ENOENT, "Specified class not found";
+    QDISC_NOT_CLASSFUL = EOPNOTSUPP, "Parent qdisc is not classful";
+    QDISC_MISSING = ENOENT, "Specified qdisc not found";
+    QDISC_NOT_ON_DEVICE = ENOENT, "Cannot find specified qdisc on specified device";
+    QDISC_CLASS_MISSING = ENOENT, "Failed to find qdisc with specified classid";
+    QDISC_HANDLE_MISSING = ENOENT, "Failed to find qdisc with specified handle";
+    QDISC_HANDLE_BAD = EINVAL, "Invalid handle";
+    QDISC_HANDLE_MINOR = EINVAL, "Invalid minor handle";
+    QDISC_HANDLE_ZERO = EINVAL, "Handle cannot be zero";
+    QDISC_CLASS_ZERO = EINVAL, "Classid cannot be zero";
+    QDISC_DELETE_DEFAULT = ENOENT, "Cannot delete qdisc with handle of zero";
+    QDISC_EXISTS = EEXIST, "Exclusivity flag on, cannot modify";
+    QDISC_EXISTS_ELSEWHERE = EEXIST, "Exclusivity flag on, cannot override";
+    QDISC_NEEDS_REPLACE = EEXIST, "NLM_F_REPLACE needed to override";
+    QDISC_NEEDS_CREATE = ENOENT, "Qdisc not found. To create specify NLM_F_CREATE flag";
+    QDISC_OTHER_KIND = EINVAL, "Invalid qdisc name: must match existing qdisc";
+    QDISC_MOVE = EINVAL, "Cannot move an existing qdisc to a different parent";
+    QDISC_NO_CHANGE = EINVAL, "Change operation not supported by specified qdisc";
+    QDISC_NOQUEUE_INSIDE = EINVAL, "Cannot assign noqueue to a class";
+    QDISC_TOO_MANY = ENOSPC, "Maximum number of qdisc handles was exceeded";
+    QDISC_TWO_DUPLICATORS =
+        EINVAL, "netem: cannot mix duplicating netems with other netems in tree";
+    FILTER_UNSUPPORTED = EOPNOTSUPP, "Filters and actions are not supported by this stack";
+    FILTER_NO_PARENT = EINVAL, "Parent Qdisc doesn't exists";
+
     LINK_UNKNOWN_KIND = EOPNOTSUPP, "Unknown device type";
     LINK_TOO_MANY = EAGAIN, "Too many interfaces are being opened";
     LINK_MTU_SMALL = EINVAL, "mtu less than device minimum";

@@ -230,8 +230,8 @@ $ bridge mdb
 $ tc qdisc
 $ tc class show dev vde0
 $ tc filter show dev vde0
-$ tc qdisc add dev vde0 root pfifo
-RTNETLINK answers: Operation not supported
+$ tc qdisc add dev vde0 root htb
+Error: Specified qdisc kind is unknown.
 $ ip rule add from 1.2.3.4 lookup 7
 RTNETLINK answers: Operation not supported
 $ ss -Ha

@@ -57,6 +57,7 @@ impl Vunet {
 
     fn smoltcp(&self, plan: &StackPlan, about: &str) -> Result<Arc<dyn NetStack>, MountError> {
         let stack = SmolStack::start(&self.reactor, &plan.names, open_all(plan, about)?)?;
+        stack.set_seed(plan.seed);
         configure(&self.reactor, Arc::new(stack), plan)
     }
 

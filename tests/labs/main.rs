@@ -8,6 +8,7 @@ mod examples;
 mod fuse;
 #[path = "../e2e/harness.rs"]
 mod harness;
+mod impairment;
 mod interfaces;
 mod interop;
 mod library;

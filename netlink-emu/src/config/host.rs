@@ -9,8 +9,9 @@ use crate::{
     host::{Failure, HostNet},
     text,
     values::{
-        Address, Counters, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Route,
-        RouteAnswer, RouteMode, RouteQuery, Snmp, SocketRow, SocketTable,
+        Address, Counters, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc,
+        QdiscRequest, QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Snmp, SocketRow,
+        SocketTable,
     },
 };
 
@@ -31,6 +32,11 @@ pub trait ConfigHost: Send + Sync {
     /// The traffic counters of an interface, if they are not kept in the configuration.
     fn counters(&self, _index: IfIndex) -> Option<Counters> {
         None
+    }
+
+    /// What a queueing discipline has done.
+    fn qdisc_stats(&self, _qdisc: &Qdisc) -> QdiscStats {
+        QdiscStats::default()
     }
 
     /// See [`HostNet::opens_slowly`].
@@ -194,6 +200,27 @@ impl<T: ConfigHost> HostNet for T {
     fn del_neighbour(&self, interface: IfIndex, ip: IpAddr) -> Result<(), Failure> {
         self.del_own_neighbour(interface, ip)
             .unwrap_or_else(|| self.with_config(|config| config.del_neighbour(interface, ip)))
+    }
+
+    fn qdiscs(&self, interface: Option<IfIndex>) -> Vec<(Qdisc, QdiscStats)> {
+        let qdiscs = self.with_config(|config| config.qdiscs(interface));
+        let told = |qdisc: Qdisc| {
+            let stats = self.qdisc_stats(&qdisc);
+            (qdisc, stats)
+        };
+        qdiscs.into_iter().map(told).collect()
+    }
+
+    fn find_qdisc(&self, request: &QdiscRequest) -> Result<Qdisc, Failure> {
+        self.with_config(|config| config.find_qdisc(request))
+    }
+
+    fn set_qdisc(&self, request: &QdiscRequest) -> Result<(), Failure> {
+        self.with_config(|config| config.set_qdisc(request))
+    }
+
+    fn del_qdisc(&self, request: &QdiscRequest) -> Result<(), Failure> {
+        self.with_config(|config| config.del_qdisc(request))
     }
 
     fn sockets(&self, table: SocketTable) -> Vec<SocketRow> {

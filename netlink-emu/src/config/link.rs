@@ -85,6 +85,7 @@ impl NetConfig {
         self.flush_routes(|route| route.uses(index));
         let at = self.links.iter().position(|link| link.index == index).ok_or(Errno::ENODEV)?;
         let link = self.links.remove(at);
+        self.drop_qdiscs(index);
         self.sysctls.remove_interface(&link.name);
         self.note(Change::LinkRemoved(link.clone()));
         Ok(link)

@@ -16,6 +16,7 @@ mod host;
 mod link;
 mod lookup;
 mod neighbour;
+mod qdisc;
 mod query;
 mod route;
 mod route4;
@@ -40,6 +41,7 @@ pub use lookup::{Flow, Hop, HopKind};
 use address::Expiry;
 use derived::Conditions;
 use fib::Fib;
+use qdisc::Qdiscs;
 use route_end::RouteEnds;
 use sysctl::Sysctls;
 
@@ -53,6 +55,7 @@ pub struct NetConfig {
     fib: Fib,
     route_ends: RouteEnds,
     neighbours: Vec<Neighbour>,
+    qdiscs: Qdiscs,
     sysctls: Sysctls,
     /// Milliseconds since the stack started.
     now: u64,
@@ -78,6 +81,7 @@ impl NetConfig {
             fib: Fib::default(),
             route_ends: RouteEnds::default(),
             neighbours: Vec::new(),
+            qdiscs: Qdiscs::default(),
             sysctls: Sysctls::new(),
             now: 0,
             last_index: 1,
@@ -168,7 +172,11 @@ impl NetConfig {
     fn note(&mut self, change: Change) {
         let is_news = matches!(
             change,
-            Change::Neighbour(_) | Change::NeighbourRemoved(_) | Change::RouterOption(..)
+            Change::Neighbour(_)
+                | Change::NeighbourRemoved(_)
+                | Change::RouterOption(..)
+                | Change::Qdisc(_)
+                | Change::QdiscRemoved(_)
         );
         if !is_news {
             self.generation += 1;

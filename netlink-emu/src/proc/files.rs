@@ -41,6 +41,7 @@ const FILES: &[(&str, Maker)] = &[
     ("netstat", |net| snmp::netstat(net.host())),
     ("packet", |net| misc::packet(net.host())),
     ("protocols", |_| misc::PROTOCOLS.to_owned()),
+    ("psched", |_| misc::PSCHED.to_owned()),
     ("ptype", |_| misc::PTYPE.to_owned()),
     ("raw", |net| sockets::ipv4(net.host(), SocketTable::Raw)),
     ("raw6", |net| sockets::ipv6(net.host(), SocketTable::Raw)),

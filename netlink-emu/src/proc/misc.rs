@@ -12,6 +12,10 @@ use crate::{
     values::{NeighbourState, RouteKind, Scope, SocketTable, TcpState, table},
 };
 
+/// `/proc/net/psched`: how long the ticks of queueing disciplines are (64 ns), how many there are in
+/// a microsecond and of clocks in a second.
+pub(super) const PSCHED: &str = "000003e8 00000040 000f4240 3b9aca00\n";
+
 pub(super) const IP6_FLOWLABEL: &str =
     "Label S Owner  Users  Linger Expires  Dst                              Opt\n";
 pub(super) const MCFILTER: &str = "Idx Device        MCA        SRC    INC    EXC\n";

@@ -2,7 +2,7 @@
 
 use umvu_abi::IfIndex;
 
-use super::{Address, Interface, Neighbour, Route};
+use super::{Address, Interface, Neighbour, Qdisc, Route};
 
 /// One change, with the value after it (or, of a removal, before it).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum Change {
     Neighbour(Neighbour),
     /// A neighbour is gone.
     NeighbourRemoved(Neighbour),
+    /// A queueing discipline is new or has changed.
+    Qdisc(Qdisc),
+    /// A queueing discipline is gone.
+    QdiscRemoved(Qdisc),
     /// A router has advertised something for user space: an option of neighbour discovery.
     RouterOption(IfIndex, Vec<u8>),
     /// A sysctl has a new value: name with dots, value.

@@ -166,8 +166,10 @@ pub struct Interface {
     pub reports_state: bool,
     /// The length of the transmit queue, in packets.
     pub txqlen: u32,
-    /// The queueing discipline when up: `noqueue`, `pfifo_fast`, ...
-    pub qdisc: String,
+    /// The queueing discipline that it has by itself when up: `noqueue`, `pfifo_fast`.
+    pub qdisc: &'static str,
+    /// The one that it has been given.
+    pub root_qdisc: Option<&'static str>,
     /// Whether it was ever up: `qdisc noop` until then.
     pub activated: bool,
     /// The group number, 0 is `default`.
@@ -218,7 +220,8 @@ impl Interface {
             carrier_changes: CarrierChanges::default(),
             reports_state: false,
             txqlen: 1000,
-            qdisc: "noqueue".to_owned(),
+            qdisc: "noqueue",
+            root_qdisc: None,
             activated: false,
             group: 0,
             alias: None,
@@ -241,7 +244,7 @@ impl Interface {
             mtu: 1500,
             mtu_range: (68, 65_535),
             flags: LinkFlags::BROADCAST | LinkFlags::MULTICAST,
-            qdisc: "pfifo_fast".to_owned(),
+            qdisc: "pfifo_fast",
             ..Self::loopback()
         }
     }
@@ -284,7 +287,7 @@ impl Interface {
     /// The queueing discipline that `ip link` shows.
     #[must_use]
     pub fn shown_qdisc(&self) -> &str {
-        if self.activated { &self.qdisc } else { "noop" }
+        self.root_qdisc.unwrap_or(if self.activated { self.qdisc } else { "noop" })
     }
 
     /// Whether one of its names is `name`.

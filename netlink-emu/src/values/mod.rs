@@ -5,6 +5,7 @@ pub mod change;
 pub mod interface;
 pub mod neighbour;
 pub mod prefix;
+pub mod qdisc;
 pub mod route;
 pub mod router;
 pub mod rule;
@@ -18,6 +19,7 @@ pub use interface::{
 };
 pub use neighbour::{Neighbour, NeighbourFlags, NeighbourState};
 pub use prefix::Prefix;
+pub use qdisc::{Discipline, Handle, Qdisc, QdiscRequest, QdiscStats};
 pub use route::{
     Metrics, NextHop, Route, RouteAnswer, RouteKind, RouteMode, RouteQuery, protocol, table,
 };

@@ -24,10 +24,11 @@ use std::{
 };
 
 use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
     eventfd::{EfdFlags, EventFd},
 };
 use parking_lot::Mutex;
+use rustix::event::{Timespec, epoll};
 
 /// Something the reactor drives. Methods run one at a time, for all sources of a reactor.
 pub trait Source: Send + Sync {
@@ -49,10 +50,11 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn merge(&mut self, flags: EpollFlags) {
-        let end = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
-        self.readable |= flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | end);
-        self.writable |= flags.intersects(EpollFlags::EPOLLOUT | end);
+    fn merge(&mut self, flags: epoll::EventFlags) {
+        use epoll::EventFlags;
+        let end = EventFlags::HUP | EventFlags::ERR;
+        self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | end);
+        self.writable |= flags.intersects(EventFlags::OUT | end);
         self.hangup |= flags.intersects(end);
     }
 }
@@ -296,18 +298,20 @@ impl Shared {
     }
 
     fn run(&self) {
-        let mut events = vec![EpollEvent::empty(); 256];
+        let mut events = Vec::with_capacity(256);
         while !self.stopping.load(Ordering::SeqCst) {
-            let ready = self.wait(&mut events);
+            self.wait(&mut events);
             let _turn = self.turn.lock();
-            for event in &events[..ready] {
-                if event.data() == WAKE_TOKEN {
+            for event in &events {
+                // The structure is packed.
+                let (token, flags) = (event.data.u64(), event.flags);
+                if token == WAKE_TOKEN {
                     let _ = self.wake.read();
                     continue;
                 }
-                let slot = self.slots.lock().get(&event.data()).cloned();
+                let slot = self.slots.lock().get(&token).cloned();
                 if let Some(slot) = slot {
-                    slot.ready.lock().merge(event.events());
+                    slot.ready.lock().merge(flags);
                     if !slot.scheduled.swap(true, Ordering::SeqCst) {
                         self.queue.lock().runnable.push_back(slot);
                     }
@@ -329,23 +333,24 @@ impl Shared {
         }
     }
 
-    /// Waits for descriptors, the first timer or a kick; returns how many events there are.
-    fn wait(&self, events: &mut [EpollEvent]) -> usize {
+    /// Waits for descriptors, the first timer or a kick, and takes the events.
+    fn wait(&self, events: &mut Vec<epoll::Event>) {
+        events.clear();
         self.sleeping.store(true, Ordering::SeqCst);
         let timeout = {
             let queue = self.queue.lock();
             if !queue.runnable.is_empty() || self.stopping.load(Ordering::SeqCst) {
-                EpollTimeout::ZERO
+                Some(Duration::ZERO)
             } else {
-                match queue.timers.peek() {
-                    None => EpollTimeout::NONE,
-                    Some(Reverse((deadline, _))) => round_up(*deadline),
-                }
+                let first = queue.timers.peek();
+                first.map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()))
             }
         };
-        let found = self.epoll.wait(events, timeout).unwrap_or(0);
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let room = rustix::buffer::spare_capacity(events);
+        // Interrupted, it is called again.
+        let _ = epoll::wait(self.epoll.0.as_fd(), room, timeout.as_ref());
         self.sleeping.store(false, Ordering::SeqCst);
-        found
     }
 
     fn expire(&self, now: Instant) {
@@ -376,14 +381,6 @@ fn run_guarded(source: &dyn Source, ready: Ready) {
     if panic::catch_unwind(AssertUnwindSafe(|| source.run(ready))).is_err() {
         tracing::error!("a network source panicked; the others go on");
     }
-}
-
-/// The epoll timeout that ends no earlier than `deadline`.
-fn round_up(deadline: Instant) -> EpollTimeout {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let millis = left.as_micros().div_ceil(1000);
-    let millis = u16::try_from(millis).unwrap_or(u16::MAX);
-    EpollTimeout::try_from(Duration::from_millis(u64::from(millis))).unwrap_or(EpollTimeout::ZERO)
 }
 
 #[cfg(test)]

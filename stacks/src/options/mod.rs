@@ -17,7 +17,7 @@ use crate::names::{self, Names};
 /// What the data argument may hold, for error messages.
 const VALID: &str = "VNL, NAME:VNL, if=VNL, iface=NAME, ifindex=N, ip=A/P, gw=A, mac=M, mtu=N, \
                      fqdn=NAME, eth, dhcp, dhcp6, rd, slaac, auto, auto4, auto6, dns=A, domain=D, \
-                     wait=SECONDS, strict, debug, and \
+                     wait=SECONDS, seed=N, strict, debug, and \
                      -WORD to undo";
 /// How long a mount waits for servers and routers, in seconds, when nobody says.
 const WAIT: u64 = 10;
@@ -71,6 +71,8 @@ pub(crate) struct StackPlan {
     pub(crate) domains: Vec<String>,
     /// How long to wait for servers, in seconds.
     pub(crate) wait: u64,
+    /// The seed of what happens by chance in queueing disciplines.
+    pub(crate) seed: Option<u64>,
     /// Whether a network that is lost is lost for good.
     pub(crate) strict: bool,
     /// Whether to tell what the clients do.
@@ -241,6 +243,7 @@ impl Words<'_> {
             }
             "dns" => self.plan.dns.push(values::host(&word, value, "10.0.0.53")?),
             "domain" => self.plan.domains.push(values::domain(&word, value)?),
+            "seed" => self.plan.seed = Some(values::seed(value)?),
             "wait" => self.plan.wait = values::wait(value)?,
             _ => return Err(self.unknown(&word)),
         }
@@ -388,6 +391,7 @@ mod tests {
             ("vde://,iface=eth0", "vde0"),
             ("vde://,ifindex=1", "vde0"),
             ("vde://,wait=0", "wait=0"),
+            ("vde://,seed=x", "seed=x"),
             ("vde://,dns=x", "dns=x"),
             ("vde://,domain=a/b", "domain=a/b"),
             ("ip=10.0.0.1", "network"),

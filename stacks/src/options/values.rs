@@ -66,6 +66,10 @@ pub(super) fn wait(text: &str) -> Result<u64, MountError> {
     }
 }
 
+pub(super) fn seed(text: &str) -> Result<u64, MountError> {
+    text.parse().map_err(|_| invalid(format!("seed={text}: not a number (0 to 2^64 - 1)")))
+}
+
 /// A domain name (RFC 1035), as it goes into messages and resolv.conf(5).
 pub(super) fn domain(word: &str, text: &str) -> Result<String, MountError> {
     let name = text.strip_suffix('.').unwrap_or(text);

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use netlink_emu::values::{Change, Interface};
+use netlink_emu::values::{Change, Handle, Interface, Qdisc};
 use umvu_abi::{Errno, IfIndex};
 
 use super::{
     inner::Inner,
     link::{Kind, Link},
+    qdisc::Scheduler,
     wire::Transport,
 };
 
@@ -33,6 +34,9 @@ impl Inner {
                         self.announce(link, address.ip());
                     }
                 }
+                Change::Qdisc(qdisc) | Change::QdiscRemoved(qdisc) => {
+                    self.follow_qdiscs(qdisc.interface);
+                }
                 _ => {}
             }
         }
@@ -56,6 +60,9 @@ impl Inner {
         link.up = interface.is_up();
         link.running = interface.is_running();
         if falls {
+            if let Some(scheduler) = &mut link.scheduler {
+                scheduler.reset();
+            }
             link.solicit = None;
             self.device_down(interface.index.0);
         }
@@ -69,6 +76,18 @@ impl Inner {
         }
     }
 
+    /// Gives a link the disciplines that the configuration says.
+    fn follow_qdiscs(&mut self, interface: IfIndex) {
+        let Some(at) = self.link_at(interface.0) else { return };
+        let wanted = self.net.config.qdiscs(Some(interface));
+        let (seed, now) = (self.rng.next(), self.now);
+        let Some(link) = self.links.get_mut(at) else { return };
+        let given: Vec<Qdisc> = wanted.into_iter().filter(|q| !is_own(q)).collect();
+        let mut seeds = |qdisc: &Qdisc| self.seeds.of(qdisc);
+        let scheduler = Scheduler::follow(link.scheduler.take(), &given, &mut seeds);
+        link.set_scheduler(scheduler, seed, now);
+    }
+
     fn link_removed(&mut self, index: u32) {
         let Some(at) = self.link_at(index) else { return };
         if let Some(link) = self.links.get_mut(at) {
@@ -77,6 +96,7 @@ impl Inner {
             (link.up, link.running) = (false, false);
             link.transport = None;
             link.queue = Vec::new();
+            link.scheduler = None;
             link.solicit = None;
             link.neighbours.clear();
         }
@@ -127,4 +147,9 @@ impl Inner {
         self.link_changed(&interface);
         Ok(())
     }
+}
+
+/// Whether it is what an interface has by itself.
+fn is_own(qdisc: &Qdisc) -> bool {
+    (qdisc.handle, qdisc.parent) == (Handle::NONE, Handle::ROOT)
 }

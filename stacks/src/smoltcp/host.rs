@@ -11,8 +11,8 @@ use netlink_emu::{
     config::{ConfigHost, NetConfig},
     text,
     values::{
-        Change, Counters, Interface, Membership, Neighbour, NeighbourState, NewLink, PacketRow,
-        RouteMode, Snmp, SocketRow, SocketTable,
+        Change, Counters, Discipline, Interface, Membership, Neighbour, NeighbourState, NewLink,
+        PacketRow, Qdisc, QdiscStats, RouteMode, Snmp, SocketRow, SocketTable,
     },
 };
 use umvu_abi::{Errno, IfIndex};
@@ -42,6 +42,21 @@ impl ConfigHost for Shared {
                 ..Counters::default()
             })
         })
+    }
+
+    fn qdisc_stats(&self, qdisc: &Qdisc) -> QdiscStats {
+        self.look(|inner| {
+            let link = inner.link_at(qdisc.interface.0).and_then(|at| inner.links.get(at))?;
+            match &link.scheduler {
+                Some(scheduler) => scheduler.stats(qdisc),
+                None if qdisc.discipline == Discipline::Noqueue => None,
+                None => {
+                    let (packets, bytes) = link.counters.sent;
+                    Some(QdiscStats { packets, bytes, ..QdiscStats::default() })
+                }
+            }
+        })
+        .unwrap_or_default()
     }
 
     fn snmp(&self) -> Snmp {

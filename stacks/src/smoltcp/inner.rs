@@ -16,8 +16,9 @@ use super::{
         Dgrams,
         packet::tap::{Sight, Way},
     },
-    link::{Link, Outgoing},
+    link::{Kind, Link, Outgoing},
     net::Net,
+    qdisc::{self, Scheduler, Seeds},
     reassembly::Reassembly,
     rng::Rng,
     tcp::Tcp,
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) complaints: (Instant, u32),
     /// When a transport wants housekeeping.
     pub(crate) ticks: Option<Instant>,
+    /// The seeds of queueing disciplines.
+    pub(crate) seeds: Seeds,
     /// More to do at once.
     pub(crate) again: bool,
     /// The stack has ended.
@@ -75,6 +78,7 @@ impl Inner {
     pub(crate) fn new(seed: u64, now: Instant) -> Self {
         let mut rng = Rng::new(seed);
         let lo = Link::loopback(1, rng.next(), now);
+        let seeds = Seeds::new(None, rng.next());
         Self {
             now,
             clock: clock::time_of_day,
@@ -92,6 +96,7 @@ impl Inner {
             arrived: VecDeque::new(),
             complaints: (now, 0),
             ticks: None,
+            seeds,
             again: false,
             stopped: false,
         }
@@ -204,19 +209,65 @@ impl Inner {
     }
 
     fn flush(&mut self) {
+        self.schedule();
         if !self.dgrams.taps.is_empty() {
             self.tap_queues();
-            self.dgrams.sent.clear();
         }
-        for link in &mut self.links {
-            if link.queue.is_empty() {
-                continue;
+        self.dgrams.sent.clear();
+        for index in 0..self.links.len() {
+            self.transmit(index);
+        }
+    }
+
+    /// Hands the frames of a link to its network.
+    fn transmit(&mut self, index: usize) {
+        let Some(link) = self.links.get_mut(index) else { return };
+        if link.queue.is_empty() {
+            return;
+        }
+        if link.kind == Kind::Loopback {
+            let frames = std::mem::take(&mut link.queue);
+            for frame in frames {
+                let packet = Outgoing { bytes: frame.bytes, segment: None, unsummed: false };
+                self.looped.push_back((index, packet));
             }
-            let Some(transport) = &link.transport else {
-                link.queue.clear();
-                continue;
+            self.again = true;
+            return;
+        }
+        for frame in &link.queue {
+            link.counters.sent.0 += 1;
+            link.counters.sent.1 += frame.bytes.len() as u64;
+        }
+        match &link.transport {
+            Some(transport) => transport.send(&mut link.queue),
+            None => link.queue.clear(),
+        }
+    }
+
+    /// Passes frames through the disciplines of their links; what is left in the queues may leave.
+    fn schedule(&mut self) {
+        let now = self.now;
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            let Some(scheduler) = &mut link.scheduler else { continue };
+            let before = std::mem::take(&mut link.queue);
+            let sent: Vec<_> = self.dgrams.sent.extract_if(.., |(at, ..)| *at == index).collect();
+            let mut out = |scheduler: &mut Scheduler| {
+                while let Some(frame) = scheduler.pop(now) {
+                    if let Some(sender) = frame.sender {
+                        self.dgrams.sent.push((index, link.queue.len(), sender));
+                    }
+                    link.queue.push(Frame::from(frame.bytes));
+                }
             };
-            transport.send(&mut link.queue);
+            out(scheduler);
+            for (place, frame) in before.into_iter().enumerate() {
+                let sender = sent.iter().find(|(_, at, _)| *at == place).map(|(.., id)| *id);
+                for piece in qdisc::queued(frame, sender) {
+                    scheduler.push(piece, now);
+                    out(scheduler);
+                }
+            }
         }
     }
 
@@ -255,6 +306,15 @@ impl Inner {
         let (rings, solicitations) = (self.rings_due(), self.solicitations_due());
         let engine = [self.flows_due(), neighbours, self.reassembly.due(), self.ticks];
         let others = [lifetimes, rings, solicitations];
-        engine.into_iter().chain(others).flatten().min()
+        // What is not urgent comes together, once a millisecond.
+        let coarse = engine.into_iter().chain(others).flatten().min().map(round_up);
+        let disciplines = self.links.iter().filter_map(|link| link.scheduler.as_ref()?.due());
+        disciplines.chain(coarse).min()
     }
+}
+
+/// The millisecond that an instant is in the past of, or its own.
+fn round_up(at: Instant) -> Instant {
+    let micros = at.total_micros();
+    Instant::from_micros(micros.saturating_add((1000 - micros.rem_euclid(1000)) % 1000))
 }

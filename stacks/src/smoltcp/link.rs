@@ -7,6 +7,7 @@ use smoltcp::{iface::Interface, phy::DeviceCapabilities, time::Instant};
 use super::{
     device::{self, LONGEST, Segmentation},
     neighbour::{Mac, Neighbours},
+    qdisc::Scheduler,
     routers::Solicit,
     wire::{Frame, Offload, Transport},
 };
@@ -62,6 +63,8 @@ pub(crate) struct Link {
     pub(crate) neighbours: Neighbours,
     /// Frames for the transport.
     pub(crate) queue: Vec<Frame>,
+    /// What they pass before; None: nothing.
+    pub(crate) scheduler: Option<Scheduler>,
     /// What `/proc/net/dev` shows.
     pub(crate) counters: Counters,
     /// The search for routers.
@@ -129,6 +132,7 @@ impl Link {
             engine,
             neighbours: Neighbours::default(),
             queue: Vec::new(),
+            scheduler: None,
             counters: Counters::default(),
             solicit: None,
         }
@@ -144,8 +148,6 @@ impl Link {
     /// Writes the Ethernet header and queues a frame for the transport.
     pub(crate) fn queue_frame(&mut self, mut packet: Outgoing, to: Mac, ethertype: u16) {
         write_ethernet(&mut packet.bytes, to, self.mac, ethertype);
-        self.counters.sent.0 += 1;
-        self.counters.sent.1 += packet.bytes.len() as u64;
         if self.queue.len() >= 4 * QUEUE {
             self.counters.dropped += 1;
             return;
@@ -158,7 +160,19 @@ impl Link {
 
     /// Whether flows should wait before they produce more.
     pub(crate) fn congested(&self) -> bool {
-        self.queue.len() >= QUEUE
+        self.queue.len() >= QUEUE || self.scheduler.as_ref().is_some_and(Scheduler::congested)
+    }
+
+    /// Gives it what frames pass; disciplines see frames as they are on a wire.
+    pub(crate) fn set_scheduler(&mut self, scheduler: Option<Scheduler>, seed: u64, now: Instant) {
+        self.scheduler = scheduler;
+        let transport = self.transport.as_ref();
+        let offload = self.scheduler.is_none()
+            && transport.is_none_or(|transport| transport.accepts_offload());
+        if self.offload != offload {
+            self.offload = offload;
+            self.set_mtu(self.mtu, seed, now);
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) mod output;
 pub(crate) mod packet;
 pub(crate) mod pool;
 pub(crate) mod ports;
+pub(crate) mod qdisc;
 pub(crate) mod reassembly;
 pub(crate) mod rng;
 pub(crate) mod routers;

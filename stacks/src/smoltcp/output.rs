@@ -66,6 +66,10 @@ impl Inner {
         if link.kind == Kind::Loopback {
             link.counters.sent.0 += 1;
             link.counters.sent.1 += packet.bytes.len() as u64;
+            if link.scheduler.is_some() {
+                let kind = ethertype(&packet.bytes[HEADROOM..]);
+                return link.queue_frame(packet, link.mac, kind);
+            }
             if self.looped.len() < LOOPED {
                 self.tap_loopback(index, &mut packet);
                 self.looped.push_back((index, packet));

@@ -18,6 +18,7 @@ use umvu_reactor::{Reactor, Source};
 use super::{
     clock::Clock,
     dgram::{Dgram, DgramId, packet::PacketBinding, socket::DgramSocket},
+    qdisc::Seeds,
     shared::Shared,
     sockopt::{Class, Options},
     tcp::{sock::Sock, socket::TcpSocket},
@@ -52,6 +53,11 @@ impl SmolStack {
             .into_iter()
             .try_for_each(|(link, transport)| stack.add_link(&link, transport))?;
         Ok(stack)
+    }
+
+    /// Fixes what happens by chance in queueing disciplines.
+    pub(crate) fn set_seed(&self, seed: Option<u64>) {
+        self.shared.look(|inner| inner.seeds = Seeds::new(seed, inner.rng.next()));
     }
 
     fn host(&self) -> Result<Arc<dyn HostNet>, Errno> {

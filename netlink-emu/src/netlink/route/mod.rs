@@ -12,11 +12,11 @@ mod neighbour;
 mod neighbour_encode;
 mod netconf;
 pub(super) mod notify;
-mod qdisc;
 #[expect(clippy::module_inception, reason = "the routes of rtnetlink's route family")]
 mod route;
 mod route_encode;
 mod rule;
+mod tc;
 
 use netlink_packet_core::Emitable;
 use umvu_abi::Errno;
@@ -64,7 +64,12 @@ impl Service for Route {
             libc::RTM_DELNEIGH => neighbour::del(host, request),
             libc::RTM_GETRULE => rule::get(host, request),
             libc::RTM_GETNETCONF => netconf::get(host, request),
-            libc::RTM_GETQDISC => qdisc::get(host, request),
+            libc::RTM_GETQDISC => tc::get(host, request),
+            libc::RTM_NEWQDISC => tc::new(host, request),
+            libc::RTM_DELQDISC => tc::del(host, request),
+            libc::RTM_GETTCLASS => tc::get_classes(host, request),
+            libc::RTM_NEWTCLASS | libc::RTM_DELTCLASS => tc::set_class(host, request),
+            libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => tc::set_filter(host, request),
             libc::RTM_GETNSID if !request.is_dump() => Ok(netconf::nsid()),
             kind => unsupported(kind, request),
         }

@@ -1,6 +1,6 @@
 //! Changes as messages of multicast groups (`RTNLGRP_*`).
 
-use super::{address_encode, link_encode, neighbour_encode, route_encode};
+use super::{address_encode, link_encode, neighbour_encode, route_encode, tc};
 use crate::{netlink::Body, values::Change};
 
 /// `RTM_NEWNDUSEROPT`, its group, and the message of routers.
@@ -52,6 +52,8 @@ pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
         Change::NeighbourRemoved(held) => {
             (libc::RTNLGRP_NEIGH, neighbour_encode::encode(libc::RTM_DELNEIGH, held))
         }
+        Change::Qdisc(held) => (libc::RTNLGRP_TC, tc::notice(libc::RTM_NEWQDISC, held)),
+        Change::QdiscRemoved(held) => (libc::RTNLGRP_TC, tc::notice(libc::RTM_DELQDISC, held)),
         Change::RouterOption(interface, option) => (ND_USEROPT, router_option(*interface, option)?),
         Change::RouteFlushed(_) | Change::Sysctl(..) => return None,
     })
