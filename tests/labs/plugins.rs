@@ -436,7 +436,8 @@ EOF
 
 #[test]
 fn stacks_of_plugins_leave_no_descriptors() {
-    // LWIPv6 keeps two descriptors of each stack that it has ended, in any program.
+    // libvdestack keeps up to five descriptors of each stack that it has ended, in any program. LWIPv6 is
+    // no measure: now and then its own lwip_stack_free crashes, in a plain C program as well.
     let script = r#"
         mount -o switch://$W/sw,ip=10.9.0.1/24 smoltcp /dev/net/s
         use() {
@@ -448,7 +449,7 @@ keep[0].bind(("0.0.0.0", 7000)); keep[0].listen()'
             vuumount /dev/net/x
         }
         before=$(descriptors)
-        for round in 1 2 3; do use lwipv6 vde://$W/sw,ip=10.9.0.2/24; use corner io=recvmsg; done
-        until [ $(descriptors) -le $((before + 6)) ]; do sleep 0.1; done; echo none"#;
+        for round in 1 2 3; do use libvdestack lan:vde://$W/sw,conf,ip=10.9.0.2/24; use corner io=recvmsg; done
+        until [ $(descriptors) -le $((before + 15)) ]; do sleep 0.1; done; echo none"#;
     prints(Place::Armed, script, "none\n");
 }

@@ -254,7 +254,14 @@ impl Datagrams {
             let found = state.frames.as_mut().and_then(|frames| frames.origins.find(received));
             found.or_else(|| Some((state.origin?, None)))
         };
-        request.receive(hub, guest, &self.wanted.lock(), origin, local)
+        let wanted = *self.wanted.lock();
+        match request.receive(hub, guest, &wanted, origin, local) {
+            // Raised since the look above: the kernel's name for it, and the call has taken it.
+            Err(Errno::ECONNRESET) => {
+                Err(self.state.lock().raised.take().unwrap_or(Errno::ECONNRESET))
+            }
+            result => result,
+        }
     }
 
     /// Takes the pending error, as SO_ERROR does. The guest may have seen it already, by a native
