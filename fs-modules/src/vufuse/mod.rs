@@ -1,12 +1,14 @@
-//! `vufuse`: virtual file systems that are built in. Each has a folder of its own.
+//! `vufuse`: virtual file systems that are built in. Each has a folder of its own and a line in
+//! [`SUBMODULES`]; those on an image begin with [`image`].
 
+pub mod image;
 pub mod mem;
 
 use std::sync::Arc;
 
 use umvu_abi::{
     Errno,
-    files::Outside,
+    files::{FileSystem, Outside},
     module::{Module, MountError, MountRequest, Mounted},
 };
 
@@ -14,8 +16,22 @@ use umvu_abi::{
 #[derive(Debug)]
 pub struct Vufuse;
 
-/// The file-system types, for the messages.
-const TYPES: &[&str] = &["vufusemem"];
+/// Makes a file system by a mount.
+type Mount = fn(&MountRequest, &Arc<dyn Outside>) -> Result<Arc<dyn FileSystem>, MountError>;
+
+/// The file-system types, in the order of the messages.
+const SUBMODULES: &[(&str, Mount)] = &[("vufusemem", |request, _| mem::mount(request))];
+
+/// Their names.
+const TYPES: [&str; SUBMODULES.len()] = {
+    let mut names = [""; SUBMODULES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = SUBMODULES[at].0;
+        at += 1;
+    }
+    names
+};
 
 impl Module for Vufuse {
     fn name(&self) -> &'static str {
@@ -27,21 +43,20 @@ impl Module for Vufuse {
     }
 
     fn fstypes(&self) -> &'static [&'static str] {
-        TYPES
+        &TYPES
     }
 
     fn mount_over(
         &self,
         request: &MountRequest,
-        _outside: &Arc<dyn Outside>,
+        outside: &Arc<dyn Outside>,
     ) -> Result<Mounted, MountError> {
-        match request.fstype.as_str() {
-            "vufusemem" => mem::mount(request).map(Mounted::FileSystem),
-            other => {
-                let reason =
-                    format!("{other}: no such file system (there are: {})", TYPES.join(" "));
-                Err(MountError::new(Errno::ENODEV, reason))
-            }
-        }
+        let found = SUBMODULES.iter().find(|(fstype, _)| *fstype == request.fstype);
+        let Some((_, mount)) = found else {
+            let reason =
+                format!("{}: no such file system (there are: {})", request.fstype, TYPES.join(" "));
+            return Err(MountError::new(Errno::ENODEV, reason));
+        };
+        mount(request, outside).map(Mounted::FileSystem)
     }
 }

@@ -14,6 +14,15 @@ pub struct Source {
     pub root: Node,
 }
 
+/// How a module holds its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// With others that only read it.
+    Shared,
+    /// With nobody else.
+    Alone,
+}
+
 /// A file or device that holds the data of a module: a disk image.
 pub trait Backing: Send + Sync + fmt::Debug {
     /// Reads at an offset; short at the end. Errors: `EIO`.
@@ -31,6 +40,12 @@ pub trait Backing: Send + Sync + fmt::Debug {
     /// Gives space back: what is there reads as zeros afterwards. Errors: `EOPNOTSUPP`.
     fn discard(&self, _offset: u64, _length: u64) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Keeps others that claim it away, until this is dropped. Errors: `EBUSY` when one that does not
+    /// go together with this has claimed it.
+    fn claim(&self, _claim: Claim) -> Result<(), Errno> {
+        Ok(())
     }
 
     /// Whether calls may wait for guests or for the network.

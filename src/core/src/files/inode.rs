@@ -14,7 +14,7 @@ use umvu_abi::{
     files::{Attributes, Caller, Entry, Handle, Node},
 };
 
-use super::{MountedFiles, content::Content, listing::Listing};
+use super::{MountedFiles, claims::Claims, content::Content, listing::Listing};
 
 /// Where an inode was found last.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct Inode {
     /// The file system has told that what is kept of the content is out of date.
     stale: AtomicBool,
     pub(crate) listing: Mutex<Listing>,
+    /// Who has its data for a mount of their own.
+    pub(super) claims: Claims,
 }
 
 impl fmt::Debug for Inode {
@@ -64,6 +66,7 @@ impl Inode {
             content: Mutex::default(),
             stale: AtomicBool::new(false),
             listing: Mutex::default(),
+            claims: Claims::default(),
         })
     }
 

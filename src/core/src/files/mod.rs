@@ -12,6 +12,7 @@
 pub(crate) mod access;
 pub(crate) mod attributes;
 pub(crate) mod change;
+mod claims;
 pub(crate) mod content;
 pub(crate) mod device;
 pub(crate) mod inode;

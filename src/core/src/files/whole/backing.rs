@@ -1,20 +1,21 @@
-//! A file or device that holds the data of a module.
+//! A file or device that holds the data of a module. Claims on what is a file of the host, or is kept
+//! in one, are locks of flock(2): they hold between sessions too.
 
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use umvu_abi::{
     Errno, Tid,
-    files::{Backing, Caller, Data, Handle, Opened, READ, Seek, WRITE},
+    files::{Backing, Caller, Claim, Data, Handle, Opened, READ, Seek, WRITE},
 };
 
 use crate::{
     Core,
-    files::{Inode, access, mounted::Footing},
+    files::{Inode, access, claims, mounted::Footing},
     paths::locate::os_path,
 };
 
@@ -68,6 +69,10 @@ impl Backing for Plain {
             .map_err(|errno| std::io::Error::from(errno).into())
     }
 
+    fn claim(&self, claim: Claim) -> Result<(), Errno> {
+        claims::lock(&self.file, claim)
+    }
+
     fn may_wait(&self) -> bool {
         self.inode.as_ref().is_some_and(|inode| inode.files.fs.traits().may_wait)
     }
@@ -78,6 +83,7 @@ impl Backing for Plain {
 struct Direct {
     inode: Arc<Inode>,
     handle: Handle,
+    claim: OnceLock<Claim>,
     _footing: Footing,
 }
 
@@ -123,6 +129,14 @@ impl Backing for Direct {
         self.inode.files.fs.fallocate(self.inode.node, self.handle, mode, offset, length)
     }
 
+    fn claim(&self, claim: Claim) -> Result<(), Errno> {
+        self.inode.claims.add(claim)?;
+        self.claim.set(claim).map_err(|_| {
+            self.inode.claims.remove(claim);
+            Errno::EBUSY
+        })
+    }
+
     fn may_wait(&self) -> bool {
         self.inode.files.fs.traits().may_wait
     }
@@ -130,6 +144,9 @@ impl Backing for Direct {
 
 impl Drop for Direct {
     fn drop(&mut self) {
+        if let Some(claim) = self.claim.get() {
+            self.inode.claims.remove(*claim);
+        }
         self.inode.files.fs.release(self.inode.node, self.handle);
     }
 }
@@ -181,6 +198,7 @@ pub(super) fn of_inode(
         Data::Direct => Ok(Arc::new(Direct {
             inode: Arc::clone(inode),
             handle: opened.handle,
+            claim: OnceLock::new(),
             _footing: Footing::on(&inode.files),
         })),
     }
