@@ -22,3 +22,4 @@ mod manual;
 mod names;
 mod patchwork;
 mod sockets;
+mod system;

@@ -1,6 +1,9 @@
 //! `vufs`: directories laid over each other, told apart from plain Linux by nobody who stands in them.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use crate::harness::{INSIDE, Place, run, scratch, succeed};
 
@@ -15,7 +18,7 @@ tree() {
 }
 "#;
 
-fn lines(text: &str) -> Vec<&str> {
+pub(crate) fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
@@ -217,8 +220,10 @@ rdev=8,1
 ";
 
 /// Runs a script as an ordinary user, who has the folder `$W`; returns what it printed, with `W` for that.
-fn as_user(place: Place, script: &str) -> String {
-    let home = std::env::temp_dir().join(format!("umvu-user-{}-{place:?}", std::process::id()));
+pub(crate) fn as_user(place: Place, script: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let (us, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let home = std::env::temp_dir().join(format!("umvu-user-{us}-{number}"));
     fs::create_dir(&home).expect("the folder for temporary files is writable");
     fs::write(home.join("script"), script).expect("it is ours");
     let mut words = place.prefix().to_vec();
@@ -234,91 +239,6 @@ fn as_user(place: Place, script: &str) -> String {
     );
     let told = succeed(Place::Native, &start);
     told.replace(&home.join("w").display().to_string(), "W")
-}
-
-/// A package, a Python project and a makefile, each of which installs a program that says hello.
-const HELLO: &str = r##"
-mkdir -p pkg/DEBIAN pkg/usr/bin make
-printf '%s\n' 'Package: umvu-hello' 'Version: 1.0' 'Architecture: all' 'Maintainer: A <a@b.c>' 'Description: says hello' > pkg/DEBIAN/control
-printf '#!/bin/sh\necho configured > /var/lib/umvu-hello\n' > pkg/DEBIAN/postinst
-printf '#!/bin/sh\necho hello from a package\n' > pkg/usr/bin/umvu-hello; chmod 755 pkg/DEBIAN/postinst pkg/usr/bin/umvu-hello
-python3 -c 'import zipfile
-with zipfile.ZipFile("umvuhello-1.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("umvuhello.py", "print(\"hello from python\")\n")
-    about = "umvuhello-1.0.dist-info/"
-    wheel.writestr(about + "METADATA", "Metadata-Version: 2.1\nName: umvuhello\nVersion: 1.0\n")
-    wheel.writestr(about + "WHEEL", "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr(about + "RECORD", "")'
-printf 'hello: ; echo "#!/bin/sh\\necho made" > hello\ninstall: hello\n\tinstall -D -m 755 hello /usr/local/bin/umvu-made\n' > make/Makefile
-mkdir over; vu_insmod vufs
-vumount -t vufs -o cow,except=/proc,except=/sys,except=/dev,except=$W/over $W/over / || exit 1
-"##;
-
-#[test]
-fn an_ordinary_user_changes_the_whole_system_and_throws_it_away() {
-    const SCRIPT: &str = r#"
-        before=$(ls /usr/share/doc | wc -l; cksum /etc/passwd)
-        echo 'umvu:x:4711:4711::/:/bin/sh' >> /etc/passwd && getent passwd umvu | cut -d: -f3
-        rm -rf /usr/share/doc; ls /usr/share/doc 2>&1 | grep -o 'No such file.*'
-        make -s -C make install && umvu-made; stat -c %a /usr/local/bin/umvu-made
-        chown 0:0 /usr/local/bin/umvu-made && stat -c '%u %g' /usr/local/bin/umvu-made
-        cp /bin/ls /usr/bin/umvu-ls; umvu-ls -l /proc/self/exe | grep -o '/proc.*'
-        python3 -m pip install -q --no-index --break-system-packages --root-user-action=ignore *.whl
-        (cd / && python3 -m umvuhello); [ ! -d ~/.local ] && echo for everybody
-        mv /etc/apt /etc/apt2 && [ -d /etc/apt2/sources.list.d ] && ls -d /etc/apt 2>&1 | grep -o 'No such file.*'
-        mkdir -p /opt/umvu && cd /opt/umvu && pwd && readlink /proc/self/cwd
-        [ $(id -u) = 0 ] || cat /etc/shadow 2>&1 | grep -o 'Permission denied'
-        cd $W/over; vuumount / && [ "$before" = "$(ls /usr/share/doc | wc -l; cksum /etc/passwd)" ] && echo untouched
-        ls -d /opt/umvu /etc/apt2 /usr/bin/umvu-ls 2>/dev/null
-        true
-    "#;
-    for place in INSIDE {
-        let told = as_user(place, &format!("{HELLO}{SCRIPT}"));
-        assert_eq!(lines(&told), lines(THROWN_AWAY), "{place:?}");
-    }
-}
-
-const THROWN_AWAY: &str = "\
-4711
-No such file or directory
-made
-755
-0 0
-/proc/self/exe -> /usr/bin/umvu-ls
-hello from python
-for everybody
-No such file or directory
-/opt/umvu
-/opt/umvu
-Permission denied
-untouched
-";
-
-/// dpkg asks for the administrator; the host's files stay as they are all the same.
-#[test]
-fn packages_are_installed_into_a_copy_of_the_system() {
-    const SCRIPT: &str = r#"
-        dpkg-deb --root-owner-group -b pkg hello.deb >/dev/null || exit
-        if [ $(id -u) = 0 ]; then
-            mkdir repo && cp hello.deb repo && (cd repo && dpkg-scanpackages -m . > Packages 2>/dev/null)
-            echo "deb [trusted=yes] file:$W/repo ./" > /etc/apt/sources.list.d/umvu.list
-            apt-get -qq update -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/umvu.list -o Dir::Etc::sourceparts=- &&
-                apt-get -qq install -y umvu-hello >/dev/null && umvu-hello && cat /var/lib/umvu-hello
-            dpkg -s umvu-hello | grep Status; dpkg -P umvu-hello >/dev/null; dpkg -i hello.deb >/dev/null && umvu-hello
-            useradd -m umvu-guest && id -un umvu-guest && stat -c %U ~umvu-guest
-        fi
-        cd /; vuumount -f /; ls /usr/bin/umvu-hello /home/umvu-guest /var/lib/umvu-hello 2>/dev/null; true
-    "#;
-    let root = succeed(Place::Native, "id -u").trim() == "0";
-    let packages = "hello from a package\nconfigured\nStatus: install ok installed\n\
-                    hello from a package\numvu-guest\numvu-guest\n";
-    let expected = if root { packages } else { "" };
-    for place in INSIDE {
-        let work = scratch("packages");
-        let told = succeed(place, &format!("W={}; cd $W; {HELLO}{SCRIPT}", work.display()));
-        assert_eq!(lines(&told), lines(expected), "{place:?}");
-        fs::remove_dir_all(work).expect("scratch goes");
-    }
 }
 
 #[test]

@@ -72,16 +72,22 @@ impl Overlay {
     fn set_above(&self, item: &Arc<Item>, changes: &Changes) -> Result<(), Errno> {
         let only_looks =
             changes.size.is_none() && changes.atime.is_none() && changes.mtime.is_none();
-        let has_upper = item.sides().upper.is_some();
-        if only_looks && !has_upper && !self.manner.copies_looks {
+        let content = if changes.size == Some(0) { Content::None } else { Content::Whole };
+        let copied = match item.sides().upper {
+            None if only_looks && !self.manner.copies_looks => false,
+            _ => match self.copy_up(item, content) {
+                // What cannot be read can be said to be another's all the same.
+                Err(Errno::EACCES) if only_looks => false,
+                done => done.map(|()| true)?,
+            },
+        };
+        if !copied {
             let mut vstat = item.state.lock().vstat;
             vstat.mode = changes.mode.or(vstat.mode);
             vstat.uid = changes.uid.or(vstat.uid);
             vstat.gid = changes.gid.or(vstat.gid);
             return self.say(item, &vstat);
         }
-        let content = if changes.size == Some(0) { Content::None } else { Content::Whole };
-        self.copy_up(item, content)?;
         let upper = item.sides().upper.ok_or(Errno::ENOENT)?;
         let Changes { mode, uid, gid, size, atime, mtime } = *changes;
         if size.is_some() || atime.is_some() || mtime.is_some() {

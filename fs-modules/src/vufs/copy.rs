@@ -38,6 +38,8 @@ const PERMISSIONS: u32 = 0o7777;
 pub(super) enum Content {
     /// All of it.
     Whole,
+    /// All of it; nothing where the host does not let it be read.
+    Readable,
     /// Nothing: it is truncated next.
     None,
 }
@@ -75,7 +77,7 @@ impl Overlay {
         let (directory, name) = item.place()?;
         let target = self.upper_directory(&directory)?;
         let looks = lower.looks(&self.us)?;
-        if looks.is_regular() && looks.size > QUICK && content == Content::Whole {
+        if looks.is_regular() && looks.size > QUICK && content != Content::None {
             self.outside.take_time()?;
         }
         let work = self.meta.work()?;
@@ -157,7 +159,8 @@ impl Overlay {
                 let source = match content {
                     // A lock that may not be read has nothing to be read.
                     Content::Whole if looks.size > 0 => Some(from.open(us, libc::O_RDONLY)?),
-                    Content::Whole | Content::None => None,
+                    Content::Readable if looks.size > 0 => readable(from.open(us, libc::O_RDONLY))?,
+                    Content::Whole | Content::Readable | Content::None => None,
                 };
                 let (made, target) = work.create(us, name, 0o600, libc::O_RDWR)?;
                 if let Some(source) = source {
@@ -227,6 +230,14 @@ impl Overlay {
         }
         item.state.lock().vstat = *vstat;
         Ok(())
+    }
+}
+
+/// Turns what may not be read into nothing. Errors: all others.
+fn readable(opened: Result<Data, Errno>) -> Result<Option<Data>, Errno> {
+    match opened {
+        Err(Errno::EACCES) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 

@@ -9,7 +9,7 @@
 //! [`overlay`] finds what is in both layers, [`copy`], [`change`] and [`names`] change it, [`meta`] keeps
 //! what the host cannot hold: whiteouts, owners, modes, devices ([`format`]). A layer is any part of the
 //! tree ([`layer`]), real or virtual. Who has mounted may change in the copies what belongs to others; what
-//! he may not read stays unreadable.
+//! he may not read stays unreadable, and begins empty where the virtual administrator writes to it.
 //!
 //! Lock order: the order of changes, then the table, then one file. Layers are asked with at most the
 //! first held.

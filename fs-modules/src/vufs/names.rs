@@ -71,7 +71,11 @@ impl Overlay {
     /// Errors: `ENOTEMPTY`.
     fn is_vacant(&self, directory: &Arc<Item>, name: &[u8]) -> Result<(), Errno> {
         let child = self.borrow(directory, name)?;
-        if self.list(&child.item)?.is_empty() { Ok(()) } else { Err(Errno::ENOTEMPTY) }
+        match self.list(&child.item) {
+            // Nobody knows what is in it, and all of it may be taken away.
+            Err(Errno::EACCES) if self.manner.mode != Mode::Merge => Ok(()),
+            listed => listed?.is_empty().then_some(()).ok_or(Errno::ENOTEMPTY),
+        }
     }
 
     fn remove_above(&self, directory: &Arc<Item>, name: &[u8], found: &Found) -> Result<(), Errno> {
@@ -313,7 +317,12 @@ impl Overlay {
         }
         let us = &self.us;
         let there: HashSet<Vec<u8>> = upper.list(us)?.into_iter().map(|entry| entry.name).collect();
-        for entry in lower.list(us)? {
+        let hidden = match lower.list(us) {
+            // Nothing of it shows anyhow.
+            Err(Errno::EACCES) => Vec::new(),
+            listed => listed?,
+        };
+        for entry in hidden {
             if !there.contains(&entry.name) {
                 self.meta.hide(signs, &entry.name)?;
                 continue;

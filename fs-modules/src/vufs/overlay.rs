@@ -156,8 +156,11 @@ impl Overlay {
         let lower = match &above.lower {
             Some(lower) if !covered && !matches!(sign, Sign::Hidden) => {
                 match lower.child(&self.us, name) {
-                    // What cannot be looked at is not shown through a directory that is there.
-                    Err(Errno::EACCES) if upper.is_some() => None,
+                    // What cannot be looked at is not shown. The core has let the caller search the
+                    // directory, which may be the virtual administrator: the place is free for changes.
+                    Err(Errno::EACCES) if upper.is_some() || self.manner.mode != Mode::Merge => {
+                        None
+                    }
                     found => found?,
                 }
             }
