@@ -7,6 +7,7 @@ use umvu_abi::{Errno, IfIndex};
 use crate::values::{
     Address, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc, QdiscRequest,
     QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Rule, Snmp, SocketRow, SocketTable,
+    Station,
 };
 
 /// Why a request was refused: an error number and, as rtnetlink's extended acknowledgements have
@@ -143,6 +144,22 @@ pub trait HostNet: Send + Sync {
 
     /// Removes a neighbour. Errors: `ENOENT`, `ENODEV`.
     fn del_neighbour(&self, _interface: IfIndex, _ip: std::net::IpAddr) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
+    /// The stations that bridges know, by bridge.
+    fn stations(&self) -> Vec<Station> {
+        Vec::new()
+    }
+
+    /// Adds or replaces a station that does not age. Errors: `EEXIST`, `ENOENT`, `ENODEV`, `EINVAL`
+    /// when its port is none of the bridge's.
+    fn add_station(&self, _station: &Station, _mode: RouteMode) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
+    /// Removes a station behind a port. Errors: `ENOENT`, `ENODEV`.
+    fn del_station(&self, _port: IfIndex, _mac: [u8; 6]) -> Result<(), Failure> {
         Err(REFUSED)
     }
 

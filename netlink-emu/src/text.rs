@@ -95,6 +95,20 @@ failures! {
 
     LINK_UNKNOWN_KIND = EOPNOTSUPP, "Unknown device type";
     LINK_TOO_MANY = EAGAIN, "Too many interfaces are being opened";
+    LINK_LOWER_MISSING = EINVAL, "link not specified";
+    LINK_LOWER_UNKNOWN = ENODEV, "link does not exist";
+    LINK_BRIDGE_IN_BRIDGE = ELOOP, "Can not enslave a bridge to a bridge";
+    VLAN_UNSPECIFIED = EINVAL, "VLAN properties not specified";
+    VLAN_ID_MISSING = EINVAL, "VLAN id not specified";
+    VLAN_ID_INVALID = ERANGE, "Invalid VLAN id";
+    VLAN_PROTOCOL = EPROTONOSUPPORT, "Invalid VLAN protocol";
+    VLAN_EXISTS = EEXIST, "VLAN device already exists";
+    VLAN_REFUSED = EOPNOTSUPP, "VLANs not supported on device";
+    VLAN_FLAGS = EOPNOTSUPP, "Only reorder_hdr on is supported";
+    BRIDGE_STP = EOPNOTSUPP, "There is no spanning tree: leave stp_state off";
+    BRIDGE_VLANS = EOPNOTSUPP, "Bridges do not filter VLANs: put VLAN interfaces into one each";
+    STATION_SELF = EOPNOTSUPP, "Only the tables of bridges can be changed: add `master`";
+    STATION_NO_PORT = EINVAL, "The interface is no port of a bridge";
     LINK_MTU_SMALL = EINVAL, "mtu less than device minimum";
     LINK_MTU_LARGE = EINVAL, "mtu greater than device maximum";
 }

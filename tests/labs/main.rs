@@ -11,6 +11,7 @@ mod harness;
 mod impairment;
 mod interfaces;
 mod interop;
+mod layers;
 mod library;
 mod lost;
 mod network;

@@ -10,8 +10,8 @@ use std::num::NonZeroU16;
 pub const MIN_FRAME: usize = 14;
 /// The longest frame on a wire (`VDE_ETHBUFSIZE`): 9216 bytes of payload, header and one VLAN tag.
 pub const MAX_FRAME: usize = 9234;
-/// The longest frame still to be cut into segments.
-pub const MAX_OFFLOADED: usize = 65_550;
+/// The longest frame still to be cut into segments: the longest IP packet, header and two VLAN tags.
+pub const MAX_OFFLOADED: usize = 65_535 + 14 + 8;
 
 /// One Ethernet frame, without FCS, and what is still owed to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ mod tests {
         assert!(Frame::from(vec![0; 14]).has_valid_length());
         assert!(Frame::from(vec![0; 9234]).has_valid_length());
         assert!(!Frame::from(vec![0; 9235]).has_valid_length());
-        let mut large = Frame::from(vec![0; 65_550]);
+        let mut large = Frame::from(vec![0; MAX_OFFLOADED]);
         assert!(!large.has_valid_length());
         large.offload.segment_size = NonZeroU16::new(1460);
         assert!(large.has_valid_length());

@@ -73,7 +73,7 @@ mod hostnet;
 pub mod impair;
 mod intake;
 mod library;
-mod mac_table;
+pub mod mac_table;
 mod macvtap;
 pub mod management;
 mod null;

@@ -13,41 +13,47 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// An address and what tells apart equal addresses: the VLAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(u64);
+pub struct Key(u64);
 
 /// What is known about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known<V> {
+pub struct Known<V> {
     /// The number of its set in the table.
-    pub(crate) set: usize,
-    pub(crate) key: Key,
-    pub(crate) value: V,
+    pub set: usize,
+    /// Its address and VLAN.
+    pub key: Key,
+    /// What it is behind.
+    pub value: V,
     /// Seconds since it was last seen.
-    pub(crate) age: u32,
+    pub age: u32,
 }
 
 impl Key {
     /// Returns the key of an address seen in a VLAN (0: untagged); None for the zero address.
-    pub(crate) fn new(address: [u8; 6], vlan: u16) -> Option<Self> {
+    #[must_use]
+    pub fn new(address: [u8; 6], vlan: u16) -> Option<Self> {
         let [a, b, c, d, e, f] = address;
         let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         (address != 0).then_some(Self(address << 16 | u64::from(vlan)))
     }
 
     /// The address and the VLAN.
-    pub(crate) fn parts(self) -> ([u8; 6], u16) {
+    #[must_use]
+    pub fn parts(self) -> ([u8; 6], u16) {
         let [a, b, c, d, e, f, high, low] = self.0.to_be_bytes();
         ([a, b, c, d, e, f], u16::from_be_bytes([high, low]))
     }
 }
 
 /// Whether an address names many stations.
-pub(crate) fn is_group(address: [u8; 6]) -> bool {
+#[must_use]
+pub fn is_group(address: [u8; 6]) -> bool {
     address[0] & 1 != 0
 }
 
 /// Reads an address from a frame; the zero address if the frame is too short.
-pub(crate) fn address_at(frame: &[u8], offset: usize) -> [u8; 6] {
+#[must_use]
+pub fn address_at(frame: &[u8], offset: usize) -> [u8; 6] {
     frame.get(offset..offset + 6).and_then(|a| a.try_into().ok()).unwrap_or_default()
 }
 
@@ -61,7 +67,7 @@ struct Entry<V> {
 
 /// A bounded table that forgets.
 #[derive(Debug)]
-pub(crate) struct MacTable<V> {
+pub struct MacTable<V> {
     slots: Vec<Entry<V>>,
     seed: u64,
     expiry: u32,
@@ -71,7 +77,8 @@ pub(crate) struct MacTable<V> {
 
 impl<V: Copy + Default + PartialEq> MacTable<V> {
     /// Makes a table of about `size` slots whose entries live `expiry` seconds.
-    pub(crate) fn new(size: usize, expiry: u32, seed: Option<u64>) -> Self {
+    #[must_use]
+    pub fn new(size: usize, expiry: u32, seed: Option<u64>) -> Self {
         let sets = size.div_ceil(WAYS).max(1).next_power_of_two();
         let free = Entry { key: 0, seen: 0, value: V::default() };
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
@@ -79,7 +86,7 @@ impl<V: Copy + Default + PartialEq> MacTable<V> {
     }
 
     /// Notes that `key` is behind `value`; returns whether it was not known.
-    pub(crate) fn learn(&mut self, key: Key, value: V, now: u32) -> bool {
+    pub fn learn(&mut self, key: Key, value: V, now: u32) -> bool {
         let (expiry, persistence) = (self.expiry, self.persistence);
         let set = self.set(key);
         let known = set.iter().position(|e| e.key == key.0);
@@ -97,33 +104,41 @@ impl<V: Copy + Default + PartialEq> MacTable<V> {
     }
 
     /// Returns what `key` is behind, unless it was not seen for too long.
-    pub(crate) fn lookup(&mut self, key: Key, now: u32) -> Option<V> {
+    #[must_use]
+    pub fn lookup(&mut self, key: Key, now: u32) -> Option<V> {
         let expiry = self.expiry;
         let found = self.set(key).iter().find(|e| e.key == key.0)?;
         (now.wrapping_sub(found.seen) <= expiry).then_some(found.value)
     }
 
+    /// Forgets what `key` is behind.
+    pub fn remove(&mut self, key: Key) {
+        if let Some(entry) = self.set(key).iter_mut().find(|e| e.key == key.0) {
+            entry.key = 0;
+        }
+    }
+
     /// Forgets everything behind `value`.
-    pub(crate) fn forget(&mut self, value: V) {
+    pub fn forget(&mut self, value: V) {
         for entry in self.slots.iter_mut().filter(|e| e.value == value) {
             entry.key = 0;
         }
     }
 
     /// Forgets the addresses of a VLAN.
-    pub(crate) fn forget_vlan(&mut self, vlan: u16) {
+    pub fn forget_vlan(&mut self, vlan: u16) {
         for entry in self.slots.iter_mut().filter(|e| Key(e.key).parts().1 == vlan) {
             entry.key = 0;
         }
     }
 
     /// Changes how long entries live, and how long a station stays where it was seen.
-    pub(crate) fn set_times(&mut self, expiry: u32, persistence: u32) {
+    pub fn set_times(&mut self, expiry: u32, persistence: u32) {
         (self.expiry, self.persistence) = (expiry, persistence);
     }
 
     /// Returns all that is known, in the order of the table.
-    pub(crate) fn known(&self, now: u32) -> impl Iterator<Item = Known<V>> {
+    pub fn known(&self, now: u32) -> impl Iterator<Item = Known<V>> {
         let expiry = self.expiry;
         self.slots.iter().enumerate().filter(|(_, entry)| entry.key != 0).filter_map(
             move |(at, entry)| {

@@ -11,7 +11,7 @@ use crate::{
     values::{
         Address, Counters, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc,
         QdiscRequest, QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Snmp, SocketRow,
-        SocketTable,
+        SocketTable, Station,
     },
 };
 
@@ -79,6 +79,21 @@ pub trait ConfigHost: Send + Sync {
     /// Removes a neighbour from the stack's own table; None leaves it to the configuration.
     fn del_own_neighbour(&self, _index: IfIndex, _ip: IpAddr) -> Option<Result<(), Failure>> {
         None
+    }
+
+    /// See [`HostNet::stations`].
+    fn stations(&self) -> Vec<Station> {
+        Vec::new()
+    }
+
+    /// See [`HostNet::add_station`]. Errors: `EOPNOTSUPP` by default.
+    fn add_station(&self, _station: &Station, _mode: RouteMode) -> Result<(), Failure> {
+        Err(Errno::EOPNOTSUPP.into())
+    }
+
+    /// See [`HostNet::del_station`]. Errors: `EOPNOTSUPP` by default.
+    fn del_station(&self, _port: IfIndex, _mac: [u8; 6]) -> Result<(), Failure> {
+        Err(Errno::EOPNOTSUPP.into())
     }
 
     /// See [`HostNet::sockets`].
@@ -200,6 +215,18 @@ impl<T: ConfigHost> HostNet for T {
     fn del_neighbour(&self, interface: IfIndex, ip: IpAddr) -> Result<(), Failure> {
         self.del_own_neighbour(interface, ip)
             .unwrap_or_else(|| self.with_config(|config| config.del_neighbour(interface, ip)))
+    }
+
+    fn stations(&self) -> Vec<Station> {
+        ConfigHost::stations(self)
+    }
+
+    fn add_station(&self, station: &Station, mode: RouteMode) -> Result<(), Failure> {
+        ConfigHost::add_station(self, station, mode)
+    }
+
+    fn del_station(&self, port: IfIndex, mac: [u8; 6]) -> Result<(), Failure> {
+        ConfigHost::del_station(self, port, mac)
     }
 
     fn qdiscs(&self, interface: Option<IfIndex>) -> Vec<(Qdisc, QdiscStats)> {

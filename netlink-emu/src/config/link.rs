@@ -9,8 +9,8 @@ use crate::{
     host::Failure,
     text,
     values::{
-        Address, AddressFlags, Change, Counters, Interface, LinkChange, LinkFlags, NewLink, Prefix,
-        Scope,
+        Address, AddressFlags, Change, Counters, Interface, Layer, LinkChange, LinkFlags, NewLink,
+        Prefix, Scope,
     },
 };
 
@@ -56,6 +56,7 @@ impl NetConfig {
         if self.link(link.index).is_some() || self.link_named(&link.name).is_some() {
             return Err(Errno::EEXIST.into());
         }
+        self.check_layer(&link)?;
         let up = link.is_up();
         link.flags -= LinkFlags::UP;
         let index = link.index;
@@ -78,7 +79,8 @@ impl NetConfig {
         if link.is_loopback() {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        if link.is_up() {
+        self.clear_layers(index)?;
+        if self.link(index).is_some_and(Interface::is_up) {
             self.set_link(index, &LinkChange::admin(false))?;
         }
         self.drop_addresses(|address| address.interface == index);
@@ -88,16 +90,28 @@ impl NetConfig {
         self.drop_qdiscs(index);
         self.sysctls.remove_interface(&link.name);
         self.note(Change::LinkRemoved(link.clone()));
+        self.follow_ports(link.master);
         Ok(link)
     }
 
     /// Changes an interface. Errors: `ENODEV`, `EEXIST` (name), `EINVAL`, `EADDRNOTAVAIL` (hardware
-    /// address).
+    /// address); of VLANs and ports `ENETDOWN`, `ERANGE`, `ELOOP`, `EOPNOTSUPP`, `EBUSY`, `EMLINK`.
     pub fn set_link(&mut self, index: IfIndex, change: &LinkChange) -> Result<(), Failure> {
+        self.alter_link(index, change, true)
+    }
+
+    /// Changes an interface; `given` when somebody has asked for it. Errors: see
+    /// [`Self::set_link`].
+    pub(super) fn alter_link(
+        &mut self,
+        index: IfIndex,
+        change: &LinkChange,
+        given: bool,
+    ) -> Result<(), Failure> {
         let link = self.link(index).ok_or(Errno::ENODEV)?.clone();
         self.check_change(&link, change)?;
         let mut next = link.clone();
-        apply(&mut next, change);
+        apply(&mut next, change, given);
         if let Some(name) = change.name.as_deref().filter(|name| *name != link.name) {
             next.name = self.free_name(name)?;
             self.sysctls.rename_interface(&link.name, &next.name);
@@ -126,7 +140,7 @@ impl NetConfig {
         if next.is_up() {
             self.follow(index, &before);
         }
-        Ok(())
+        self.follow_layers(&link, &next)
     }
 
     /// Tells that the carrier came or went, as the driver sees it.
@@ -138,7 +152,8 @@ impl NetConfig {
             // Once a driver has told, the kernel no longer says UNKNOWN.
             link.reports_state = true;
             let link = link.clone();
-            self.note(Change::Link(link));
+            self.note(Change::Link(link.clone()));
+            self.follow_carrier(&link);
         }
     }
 
@@ -193,6 +208,7 @@ impl NetConfig {
                 return Err(Errno::EADDRNOTAVAIL.into());
             }
         }
+        self.check_stack(link, change)?;
         if change.alias.as_ref().is_some_and(|alias| alias.len() > 255) {
             return Err(Errno::EINVAL.into());
         }
@@ -280,7 +296,7 @@ pub(crate) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-fn apply(link: &mut Interface, change: &LinkChange) {
+fn apply(link: &mut Interface, change: &LinkChange, given: bool) {
     let mask = change.flags_mask & SETTABLE;
     link.flags = (link.flags - mask) | (change.flags & mask);
     link.activated |= link.is_up();
@@ -294,6 +310,16 @@ fn apply(link: &mut Interface, change: &LinkChange) {
         link.carrier_changes.count(carrier);
     }
     link.token = change.token.unwrap_or(link.token);
+    if let Some(master) = change.master {
+        link.master = (master.0 != 0).then_some(master);
+    }
+    if let Layer::Bridge(bridge) = &mut link.layer {
+        bridge.has_mac |= given && change.mac.is_some();
+        bridge.has_mtu |= given && change.mtu.is_some();
+        let layer = change.layer.unwrap_or_default();
+        bridge.ageing_time = layer.ageing_time.unwrap_or(bridge.ageing_time);
+        bridge.flushes = bridge.flushes.wrapping_add(u32::from(layer.flush));
+    }
     if let Some(alias) = &change.alias {
         link.alias = (!alias.is_empty()).then(|| alias.clone());
     }

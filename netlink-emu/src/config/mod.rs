@@ -13,6 +13,7 @@ mod autoconf;
 mod derived;
 mod fib;
 mod host;
+mod layers;
 mod link;
 mod lookup;
 mod neighbour;
@@ -36,6 +37,7 @@ use umvu_abi::IfIndex;
 use crate::values::{Address, Change, Interface, Neighbour, Route};
 
 pub use host::ConfigHost;
+pub use layers::MAX_NESTING;
 pub use lookup::{Flow, Hop, HopKind};
 
 use address::Expiry;

@@ -52,6 +52,13 @@ impl<'a> Attributes<'a> {
         Ok(Some(u32::from_ne_bytes(bytes)))
     }
 
+    /// A number of 2 bytes. Errors: `EINVAL` when it is shorter.
+    pub(crate) fn u16(&self, kind: u16) -> Result<Option<u16>, Errno> {
+        let Some(bytes) = self.bytes(kind) else { return Ok(None) };
+        let bytes = bytes.get(..2).and_then(|b| b.try_into().ok()).ok_or(Errno::EINVAL)?;
+        Ok(Some(u16::from_ne_bytes(bytes)))
+    }
+
     /// A number of 1 byte. Errors: `EINVAL` when it is empty.
     pub(crate) fn u8(&self, kind: u16) -> Result<Option<u8>, Errno> {
         self.bytes(kind).map(|bytes| bytes.first().copied().ok_or(Errno::EINVAL)).transpose()

@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use bitflags::bitflags;
 use umvu_abi::IfIndex;
 
+use super::{Layer, LayerChange};
+
 bitflags! {
     /// The `IFF_*` flags an administrator sets or that belong to the kind of the interface.
     /// `IFF_RUNNING` and `IFF_LOWER_UP` are derived ([`Interface::all_flags`]).
@@ -88,6 +90,8 @@ pub enum OperState {
     Unknown,
     /// Not up, or no carrier.
     Down,
+    /// The interface that it stands on has no carrier.
+    LowerLayerDown,
     /// Up, with carrier.
     Up,
 }
@@ -99,6 +103,7 @@ impl OperState {
         match self {
             Self::Unknown => 0,
             Self::Down => 2,
+            Self::LowerLayerDown => 3,
             Self::Up => 6,
         }
     }
@@ -109,6 +114,7 @@ impl OperState {
         match self {
             Self::Unknown => "unknown",
             Self::Down => "down",
+            Self::LowerLayerDown => "lowerlayerdown",
             Self::Up => "up",
         }
     }
@@ -182,6 +188,10 @@ pub struct Interface {
     pub counters: Counters,
     /// The virtual network locator of a "vde" interface.
     pub vnl: Option<String>,
+    /// What it stands on.
+    pub layer: Layer,
+    /// The bridge that it is a port of.
+    pub master: Option<IfIndex>,
     /// The interface identifier of advertised IPv6 addresses (`ip token`), unspecified for none.
     pub token: Ipv6Addr,
 }
@@ -228,6 +238,8 @@ impl Interface {
             alternative_names: Vec::new(),
             counters: Counters::default(),
             vnl: None,
+            layer: Layer::Device,
+            master: None,
             token: Ipv6Addr::UNSPECIFIED,
         }
     }
@@ -278,6 +290,7 @@ impl Interface {
     #[must_use]
     pub fn oper_state(&self) -> OperState {
         match (self.is_up(), self.carrier, self.reports_state) {
+            (true, false, _) if self.layer.lower().is_some() => OperState::LowerLayerDown,
             (false, ..) | (true, false, _) => OperState::Down,
             (true, true, false) => OperState::Unknown,
             (true, true, true) => OperState::Up,
@@ -322,6 +335,10 @@ pub struct LinkChange {
     pub carrier: Option<bool>,
     /// A new interface identifier for advertised IPv6 addresses.
     pub token: Option<Ipv6Addr>,
+    /// The bridge that it becomes a port of; index 0 for none.
+    pub master: Option<IfIndex>,
+    /// New properties of what it stands on.
+    pub layer: Option<LayerChange>,
 }
 
 impl LinkChange {
@@ -340,6 +357,8 @@ pub struct NewLink {
     pub kind: String,
     /// The locator of a "vde" interface (`IFLA_VDE_VNL`); None for the stack's default.
     pub vnl: Option<String>,
+    /// What the interface is to stand on.
+    pub layer: Layer,
     /// The wanted index; None for the next free one.
     pub index: Option<IfIndex>,
     /// Name, MTU, addresses and flags; without a name the kind and a number make one.

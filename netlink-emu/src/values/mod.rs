@@ -3,6 +3,7 @@
 pub mod address;
 pub mod change;
 pub mod interface;
+pub mod layer;
 pub mod neighbour;
 pub mod prefix;
 pub mod qdisc;
@@ -17,6 +18,7 @@ pub use change::Change;
 pub use interface::{
     CarrierChanges, Counters, Interface, InterfaceKind, LinkChange, LinkFlags, NewLink, OperState,
 };
+pub use layer::{Bridge, Layer, LayerChange, Origin, Station, Vlan};
 pub use neighbour::{Neighbour, NeighbourFlags, NeighbourState};
 pub use prefix::Prefix;
 pub use qdisc::{Discipline, Handle, Qdisc, QdiscRequest, QdiscStats};

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use netlink_emu::values::{Change, Handle, Interface, Qdisc};
+use netlink_emu::values::{Change, Handle, Interface, Layer, Qdisc};
 use umvu_abi::{Errno, IfIndex};
 
 use super::{
+    bridge,
     inner::Inner,
-    link::{Kind, Link},
+    link::{Kind, Link, Under},
     qdisc::Scheduler,
     wire::Transport,
 };
@@ -56,9 +57,22 @@ impl Inner {
         if link.mac != interface.mac || link.up != interface.is_up() {
             link.neighbours.clear();
         }
+        let (was_running, master) = (link.running, link.master);
         link.mac = interface.mac;
         link.up = interface.is_up();
         link.running = interface.is_running();
+        if let (Under::Bridge(bridge), Layer::Bridge(settings)) = (&mut link.under, interface.layer)
+        {
+            bridge.follow(settings, seed);
+        }
+        let now_master = interface.master.and_then(|master| self.link_at(master.0));
+        self.links[at].master = now_master;
+        if let Some(bridge) = master
+            && (now_master != master || was_running && !interface.is_running())
+        {
+            self.forget_port(bridge, interface.index.0);
+        }
+        let Some(link) = self.links.get_mut(at) else { return };
         if falls {
             if let Some(scheduler) = &mut link.scheduler {
                 scheduler.reset();
@@ -98,7 +112,11 @@ impl Inner {
             link.queue = Vec::new();
             link.scheduler = None;
             link.solicit = None;
+            link.under = Under::Wire;
             link.neighbours.clear();
+            if let Some(bridge) = link.master.take() {
+                self.forget_port(bridge, index);
+            }
         }
         self.device_gone(index, at);
     }
@@ -144,6 +162,10 @@ impl Inner {
         let interface = self.net.config.link(index).cloned().ok_or(Errno::ENODEV)?;
         let mtu = usize::try_from(interface.mtu).unwrap_or(1500);
         self.add_link(index.0, interface.mac, mtu, transport);
+        let under = bridge::under(self, interface.layer);
+        if let Some(at) = self.link_at(index.0) {
+            self.links[at].under = under;
+        }
         self.link_changed(&interface);
         Ok(())
     }

@@ -11,8 +11,8 @@ use netlink_emu::{
     config::{ConfigHost, NetConfig},
     text,
     values::{
-        Change, Counters, Discipline, Interface, Membership, Neighbour, NeighbourState, NewLink,
-        PacketRow, Qdisc, QdiscStats, RouteMode, Snmp, SocketRow, SocketTable,
+        Change, Counters, Discipline, Interface, Layer, Membership, Neighbour, NeighbourState,
+        NewLink, PacketRow, Qdisc, QdiscStats, RouteMode, Snmp, SocketRow, SocketTable, Station,
     },
 };
 use umvu_abi::{Errno, IfIndex};
@@ -75,13 +75,17 @@ impl ConfigHost for Shared {
     ) -> Result<(Interface, Self::Device), Failure> {
         let vnl = link.vnl.as_deref().unwrap_or_default();
         let transport = match link.kind.as_str() {
-            "dummy" => None,
+            "dummy" | "vlan" | "bridge" => None,
             VDE => Some(open(vnl, &format!("umvu {name}"))?),
             _ => return Err(text::LINK_UNKNOWN_KIND),
         };
         let mac = link.properties.mac.unwrap_or_else(|| self.names().mac(name));
         let mut made = Interface::ethernet(index, name, &link.kind, mac);
-        made.carrier = transport.as_ref().is_none_or(|transport| transport.carrier());
+        made.layer = link.layer;
+        self.stand(&mut made, link);
+        if let Some(transport) = &transport {
+            made.carrier = transport.carrier();
+        }
         made.vnl = transport.is_some().then(|| vnl.to_owned());
         Ok((made, transport))
     }
@@ -115,6 +119,18 @@ impl ConfigHost for Shared {
             table.forget(ip);
             Ok(())
         }))
+    }
+
+    fn stations(&self) -> Vec<Station> {
+        self.look(|inner| inner.stations())
+    }
+
+    fn add_station(&self, station: &Station, mode: RouteMode) -> Result<(), Failure> {
+        self.with(|inner| inner.add_station(station, mode))
+    }
+
+    fn del_station(&self, port: IfIndex, mac: [u8; 6]) -> Result<(), Failure> {
+        self.with(|inner| inner.del_station(port.0, mac))
     }
 
     fn sockets(&self, table: SocketTable) -> Vec<SocketRow> {
@@ -156,6 +172,27 @@ impl ConfigHost for Shared {
                 })
                 .collect()
         })
+    }
+}
+
+impl Shared {
+    /// Gives a new interface what it has from those that it stands on.
+    fn stand(&self, made: &mut Interface, wanted: &NewLink) {
+        if made.layer == Layer::Device {
+            return;
+        }
+        made.qdisc = "noqueue";
+        made.reports_state = true;
+        match made.layer.lower() {
+            Some(lower) => self.with_config(|config| {
+                let Some(lower) = config.link(lower) else { return };
+                made.carrier = lower.carrier;
+                made.mtu = lower.mtu;
+                made.mac = wanted.properties.mac.unwrap_or(lower.mac);
+            }),
+            // Until it has a port.
+            None => made.carrier = false,
+        }
     }
 }
 

@@ -209,14 +209,15 @@ impl Inner {
     }
 
     fn flush(&mut self) {
-        self.schedule();
-        if !self.dgrams.taps.is_empty() {
-            self.tap_queues();
+        self.descend();
+        for index in 0..self.links.len() {
+            if !self.links[index].under.is_stacked() {
+                self.schedule(index);
+                self.tap_queue(index);
+                self.transmit(index);
+            }
         }
         self.dgrams.sent.clear();
-        for index in 0..self.links.len() {
-            self.transmit(index);
-        }
     }
 
     /// Hands the frames of a link to its network.
@@ -244,46 +245,45 @@ impl Inner {
         }
     }
 
-    /// Passes frames through the disciplines of their links; what is left in the queues may leave.
-    fn schedule(&mut self) {
+    /// Passes the frames of a link through its disciplines; what is left in its queue may leave.
+    pub(crate) fn schedule(&mut self, index: usize) {
         let now = self.now;
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
-            let Some(scheduler) = &mut link.scheduler else { continue };
-            let before = std::mem::take(&mut link.queue);
-            let sent: Vec<_> = self.dgrams.sent.extract_if(.., |(at, ..)| *at == index).collect();
-            let mut out = |scheduler: &mut Scheduler| {
-                while let Some(frame) = scheduler.pop(now) {
-                    if let Some(sender) = frame.sender {
-                        self.dgrams.sent.push((index, link.queue.len(), sender));
-                    }
-                    link.queue.push(Frame::from(frame.bytes));
+        let link = &mut self.links[index];
+        let Some(scheduler) = &mut link.scheduler else { return };
+        let before = std::mem::take(&mut link.queue);
+        let sent: Vec<_> = self.dgrams.sent.extract_if(.., |(at, ..)| *at == index).collect();
+        let mut out = |scheduler: &mut Scheduler| {
+            while let Some(frame) = scheduler.pop(now) {
+                if let Some(sender) = frame.sender {
+                    self.dgrams.sent.push((index, link.queue.len(), sender));
                 }
-            };
-            out(scheduler);
-            for (place, frame) in before.into_iter().enumerate() {
-                let sender = sent.iter().find(|(_, at, _)| *at == place).map(|(.., id)| *id);
-                for piece in qdisc::queued(frame, sender) {
-                    scheduler.push(piece, now);
-                    out(scheduler);
-                }
+                link.queue.push(Frame::from(frame.bytes));
+            }
+        };
+        out(scheduler);
+        for (place, frame) in before.into_iter().enumerate() {
+            let sender = sent.iter().find(|(_, at, _)| *at == place).map(|(.., id)| *id);
+            for piece in qdisc::queued(frame, sender) {
+                scheduler.push(piece, now);
+                out(scheduler);
             }
         }
     }
 
-    /// Shows what leaves to the packet sockets.
-    fn tap_queues(&mut self) {
-        for index in 0..self.links.len() {
-            let queue = std::mem::take(&mut self.links[index].queue);
-            for (place, frame) in queue.iter().enumerate() {
-                let mut sent = self.dgrams.sent.iter();
-                let sender = sent.find(|(link, at, _)| (*link, *at) == (index, place));
-                let way = Way::Out(sender.map(|(.., id)| *id));
-                let unsummed = frame.offload.checksum_pending;
-                self.tap(index, &Sight { frame: &frame.bytes, way, unsummed });
-            }
-            self.links[index].queue = queue;
+    /// Shows what leaves by a link to the packet sockets.
+    pub(crate) fn tap_queue(&mut self, index: usize) {
+        if self.dgrams.taps.is_empty() {
+            return;
         }
+        let queue = std::mem::take(&mut self.links[index].queue);
+        for (place, frame) in queue.iter().enumerate() {
+            let mut sent = self.dgrams.sent.iter();
+            let sender = sent.find(|(link, at, _)| (*link, *at) == (index, place));
+            let way = Way::Out(sender.map(|(.., id)| *id));
+            let unsummed = frame.offload.checksum_pending;
+            self.tap(index, &Sight { frame: &frame.bytes, way, unsummed });
+        }
+        self.links[index].queue = queue;
     }
 
     /// Ends everything: connections are reset, links go down.

@@ -39,8 +39,15 @@ enum Fate {
 }
 
 impl Inner {
-    /// Takes a frame from a transport.
-    pub(crate) fn frame_input(&mut self, index: usize, mut frame: Frame) {
+    /// Takes a frame from a transport, or from the link that this one stands on.
+    pub(crate) fn frame_input(&mut self, index: usize, frame: Frame) {
+        let Some(link) = self.links.get(index) else { return };
+        let ours = frame.bytes.starts_with(&link.mac);
+        self.frame_arrives(index, frame, ours);
+    }
+
+    /// Takes a frame that has come by a link; `ours` when it is for this host alone.
+    pub(crate) fn frame_arrives(&mut self, index: usize, frame: Frame, ours: bool) {
         let Some(link) = self.links.get_mut(index) else { return };
         if !link.up || frame.bytes.len() < HEADROOM {
             return;
@@ -49,10 +56,9 @@ impl Inner {
         link.counters.received.1 += frame.bytes.len() as u64;
         let unsummed = frame.offload.checksum_pending;
         self.tap(index, &Sight { frame: &frame.bytes, way: Way::In, unsummed });
-        let Some(link) = self.links.get_mut(index) else { return };
+        let Some(mut frame) = self.climb(index, frame) else { return };
         let Some(head) = frame.bytes.first_chunk::<14>() else { return };
         // A group's addresses have this bit; other hosts' frames are not for us.
-        let ours = head[..6] == link.mac;
         let group = head[0] & 1 != 0;
         if !ours && !group {
             return pool::give(frame.bytes);

@@ -5,6 +5,7 @@ use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 use smoltcp::{iface::Interface, phy::DeviceCapabilities, time::Instant};
 
 use super::{
+    bridge::Bridge,
     device::{self, LONGEST, Segmentation},
     neighbour::{Mac, Neighbours},
     qdisc::Scheduler,
@@ -33,6 +34,36 @@ pub(crate) enum Kind {
     Loopback,
     /// Ethernet over a transport.
     Ethernet,
+}
+
+/// What a link stands on.
+#[derive(Debug)]
+pub(crate) enum Under {
+    /// Its transport, or nothing.
+    Wire,
+    /// Another link, whose frames of a VLAN it has.
+    Vlan {
+        /// That link.
+        lower: usize,
+        /// The identifier of the VLAN.
+        id: u16,
+        /// The EtherType of the tag.
+        protocol: u16,
+    },
+    /// The links that have it as their master.
+    Bridge(Box<Bridge>),
+}
+
+impl Under {
+    /// Whether it stands on other links.
+    pub(crate) fn is_stacked(&self) -> bool {
+        !matches!(self, Self::Wire)
+    }
+
+    /// Whether it is this VLAN.
+    pub(crate) fn is_vlan(&self, of: usize, with: (u16, u16)) -> bool {
+        matches!(*self, Self::Vlan { lower, id, protocol } if (lower, (protocol, id)) == (of, with))
+    }
 }
 
 /// One interface.
@@ -69,6 +100,10 @@ pub(crate) struct Link {
     pub(crate) counters: Counters,
     /// The search for routers.
     pub(crate) solicit: Option<Solicit>,
+    /// What it stands on.
+    pub(crate) under: Under,
+    /// The bridge that it is a port of.
+    pub(crate) master: Option<usize>,
 }
 
 /// The counters of a link.
@@ -135,6 +170,8 @@ impl Link {
             scheduler: None,
             counters: Counters::default(),
             solicit: None,
+            under: Under::Wire,
+            master: None,
         }
     }
 

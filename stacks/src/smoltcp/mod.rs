@@ -9,6 +9,7 @@
 
 pub(crate) mod address;
 pub(crate) mod arp;
+pub(crate) mod bridge;
 pub(crate) mod clock;
 mod counts;
 pub(crate) mod device;
@@ -23,6 +24,7 @@ pub mod hostile;
 pub(crate) mod icmp;
 pub(crate) mod inner;
 pub(crate) mod input;
+pub(crate) mod layers;
 pub(crate) mod link;
 pub(crate) mod ndp;
 pub(crate) mod neighbour;

@@ -19,7 +19,7 @@ use crate::{
 /// Frames taken from each side in one turn.
 const BURST: usize = 64;
 /// The longest frame of a tap.
-const LONGEST: usize = 65_550;
+const LONGEST: usize = vdeplug::MAX_OFFLOADED;
 
 /// The two sides.
 #[derive(Debug)]

@@ -94,7 +94,8 @@ fn frames_pass_from_one_thread_to_another_as_they_are() {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    let length = prop_oneof![8 => 14usize..200, 4 => 1400usize..9235, 1 => 9235usize..65_551];
+    let length =
+        prop_oneof![8 => 14usize..200, 4 => 1400usize..9235, 1 => 9235usize..=crate::MAX_OFFLOADED];
     (length, any::<u8>(), any::<bool>(), 512u16..).prop_map(
         |(length, seed, checksum_pending, size)| {
             let mut frame = frame(length, seed);

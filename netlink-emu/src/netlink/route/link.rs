@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use umvu_abi::{Errno, IfIndex};
 
-use super::link_encode::{Detail, VDE_VNL, encode};
+use super::{
+    layer,
+    link_encode::{Detail, VDE_VNL, encode, encode_port},
+};
 use crate::{
     host::{Failure, HostNet},
     netlink::{
@@ -41,20 +44,22 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let attributes = Attributes::after(request.payload, FIXED);
     let skip_stats = attributes.u32(libc::IFLA_EXT_MASK)?.unwrap_or(0) & SKIP_STATS != 0;
     if request.is_dump() {
-        let bridge = request.payload.first().copied().map(i32::from) == Some(libc::AF_BRIDGE);
-        // No interface is a bridge, is part of one, or has another master.
-        if bridge || attributes.u32(libc::IFLA_MASTER)?.is_some_and(|master| master != 0) {
-            return Ok(Answer::nothing());
+        if request.payload.first().copied().map(i32::from) == Some(libc::AF_BRIDGE) {
+            let links = host.interfaces().into_iter().filter(|link| link.master.is_some());
+            let bodies = links.map(|link| encode_port(&link));
+            return Ok(Answer::Dump { bodies: Box::new(bodies), filtered: false });
         }
+        let master = attributes.u32(libc::IFLA_MASTER)?.filter(|master| *master != 0);
         let kind = match attributes.nested(libc::IFLA_LINKINFO) {
             Some(info) => info.text(libc::IFLA_INFO_KIND)?.map(str::to_owned),
             None => None,
         };
-        let filtered = kind.is_some();
+        let filtered = kind.is_some() || master.is_some();
         let links: Vec<(Interface, Detail)> = host
             .interfaces()
             .into_iter()
             .filter(|link| kind.is_none() || link.kind.info_kind() == kind.as_deref())
+            .filter(|link| master.is_none() || link.master.map(|held| held.0) == master)
             .map(|link| {
                 let detail = detail(host, &link, skip_stats);
                 (link, detail)
@@ -120,12 +125,13 @@ pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let kind = info.text(libc::IFLA_INFO_KIND)?.filter(|kind| !kind.is_empty());
     let kind = kind.ok_or(text::LINK_UNKNOWN_KIND)?.to_owned();
     let data = info.nested(libc::IFLA_INFO_DATA);
-    let vnl = match data {
-        Some(data) => data.text(VDE_VNL)?.map(str::to_owned),
-        None => None,
+    let vnl = match &data {
+        Some(data) if kind == "vde" => data.text(VDE_VNL)?.map(str::to_owned),
+        _ => None,
     };
+    let layer = layer::decode(host, &kind, &attributes, data.as_ref())?;
     let properties = properties(&head, &attributes)?;
-    host.add_link(&NewLink { kind, vnl, index: head.index, properties })?;
+    host.add_link(&NewLink { kind, vnl, layer, index: head.index, properties })?;
     Ok(Answer::Done)
 }
 
@@ -172,13 +178,16 @@ fn change(
     if elsewhere.iter().any(|kind| attributes.bytes(*kind).is_some()) {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    if attributes.u32(libc::IFLA_MASTER)?.is_some_and(|master| master != 0) {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
     let mut wanted = properties(head, attributes)?;
     if head.index.is_none() {
         // The name has named the interface.
         wanted.name = None;
+    }
+    if let Some(info) = attributes.nested(libc::IFLA_LINKINFO)
+        && let Some(data) = info.nested(libc::IFLA_INFO_DATA)
+        && link.layer.is_bridge()
+    {
+        wanted.layer = Some(layer::change(&data)?);
     }
     host.set_link(link.index, &wanted)?;
     if let Some(mode) = addr_gen_mode(attributes)? {
@@ -224,6 +233,8 @@ fn properties(head: &Header, attributes: &Attributes<'_>) -> Result<LinkChange, 
         alias: attributes.text(libc::IFLA_IFALIAS)?.map(str::to_owned),
         carrier: attributes.u8(libc::IFLA_CARRIER)?.map(|carrier| carrier != 0),
         token: token(attributes)?,
+        master: attributes.u32(libc::IFLA_MASTER)?.map(IfIndex),
+        layer: None,
     })
 }
 

@@ -9,7 +9,7 @@ use netlink_packet_route::{
     },
 };
 
-use super::body;
+use super::{body, layer};
 use crate::{
     netlink::Body,
     values::{CarrierChanges, Counters, Interface},
@@ -62,7 +62,10 @@ fn properties(link: &Interface) -> Vec<LinkAttribute> {
         A::MinMtu(link.mtu_range.0),
         A::MaxMtu(link.mtu_range.1),
         A::Group(link.group),
-        A::Promiscuity(u32::from(link.flags.contains(crate::values::LinkFlags::PROMISC))),
+        A::Promiscuity(
+            u32::from(link.flags.contains(crate::values::LinkFlags::PROMISC))
+                + u32::from(link.master.is_some()),
+        ),
         A::AllMulticast(u32::from(link.flags.contains(crate::values::LinkFlags::ALLMULTI))),
         A::NumTxQueues(1),
         A::GsoMaxSegs(65_535),
@@ -74,6 +77,8 @@ fn properties(link: &Interface) -> Vec<LinkAttribute> {
         A::Carrier(u8::from(link.carrier)),
         A::Qdisc(link.shown_qdisc().to_owned()),
     ];
+    attributes.extend(link.layer.lower().map(|lower| A::Link(lower.0)));
+    attributes.extend(link.master.map(|master| A::Controller(master.0)));
     if let Some(alias) = &link.alias {
         attributes.push(A::IfAlias(alias.clone()));
     }
@@ -130,10 +135,34 @@ fn low(counter: u64) -> u32 {
 }
 
 fn kind_info(link: &Interface) -> Option<LinkAttribute> {
-    let mut info = vec![LinkInfo::Kind(InfoKind::from(link.kind.info_kind()?))];
-    let data = link.vnl.as_deref().and_then(vde_data);
-    info.extend(data.map(|data| LinkInfo::Data(InfoData::Other(data))));
-    Some(LinkAttribute::LinkInfo(info))
+    let mut info = Vec::new();
+    if let Some(kind) = link.kind.info_kind() {
+        info.push(LinkInfo::Kind(InfoKind::from(kind)));
+        let locator = || Some(InfoData::Other(link.vnl.as_deref().and_then(vde_data)?));
+        info.extend(layer::data(link).or_else(locator).map(LinkInfo::Data));
+    }
+    info.extend(layer::port(link));
+    (!info.is_empty()).then_some(LinkAttribute::LinkInfo(info))
+}
+
+/// Encodes a port as `bridge link` asks for it.
+pub(super) fn encode_port(link: &Interface) -> Body {
+    use LinkAttribute as A;
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = link.index.0;
+    message.header.link_layer_type = LinkLayerType::from(link.kind.hardware_type());
+    message.header.flags = LinkFlags::from_bits_retain(link.all_flags().bits());
+    message.attributes = vec![
+        A::IfName(link.name.clone()),
+        A::Mtu(link.mtu),
+        A::OperState(State::from(link.oper_state().number())),
+    ];
+    message.attributes.extend(link.layer.lower().map(|lower| A::Link(lower.0)));
+    message.attributes.extend(link.master.map(|master| A::Controller(master.0)));
+    message.attributes.extend(hardware(link));
+    message.attributes.push(A::Other(layer::protocol_info(link)));
+    body(libc::RTM_NEWLINK, &message)
 }
 
 /// The `IFLA_INFO_DATA` of a "vde" interface; None when the locator is too long for it.

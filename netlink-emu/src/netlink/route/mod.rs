@@ -6,6 +6,7 @@
 
 mod address;
 mod address_encode;
+mod layer;
 mod link;
 mod link_encode;
 mod neighbour;
@@ -16,6 +17,7 @@ pub(super) mod notify;
 mod route;
 mod route_encode;
 mod rule;
+mod station;
 mod tc;
 
 use netlink_packet_core::Emitable;
@@ -59,8 +61,11 @@ impl Service for Route {
             libc::RTM_GETROUTE => route::get(host, request),
             libc::RTM_NEWROUTE => route::new(host, request),
             libc::RTM_DELROUTE => route::del(host, request),
+            libc::RTM_GETNEIGH if station::is_meant(request) => station::get(host, request),
             libc::RTM_GETNEIGH => neighbour::get(host, request),
+            libc::RTM_NEWNEIGH if station::is_meant(request) => station::new(host, request),
             libc::RTM_NEWNEIGH => neighbour::new(host, request),
+            libc::RTM_DELNEIGH if station::is_meant(request) => station::del(host, request),
             libc::RTM_DELNEIGH => neighbour::del(host, request),
             libc::RTM_GETRULE => rule::get(host, request),
             libc::RTM_GETNETCONF => netconf::get(host, request),

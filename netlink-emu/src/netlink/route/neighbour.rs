@@ -31,7 +31,6 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         let body = encode(libc::RTM_NEWNEIGH, &found.ok_or(Errno::ENOENT)?);
         return Ok(Answer::Messages(vec![body]));
     }
-    // AF_BRIDGE asks for a forwarding database.
     let Ok(family) = family(request.payload) else { return Ok(Answer::nothing()) };
     let master = attributes.u32(libc::NDA_MASTER)?.is_some_and(|master| master != 0);
     if proxies || master {
