@@ -5,6 +5,7 @@ mod cables;
 mod capture;
 mod distributed;
 mod examples;
+mod ext2;
 mod fuse;
 #[path = "../e2e/harness.rs"]
 mod harness;

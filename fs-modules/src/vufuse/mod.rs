@@ -1,6 +1,7 @@
 //! `vufuse`: virtual file systems that are built in. Each has a folder of its own and a line in
 //! [`SUBMODULES`]; those on an image begin with [`image`].
 
+pub mod ext2;
 pub mod image;
 pub mod mem;
 
@@ -20,7 +21,8 @@ pub struct Vufuse;
 type Mount = fn(&MountRequest, &Arc<dyn Outside>) -> Result<Arc<dyn FileSystem>, MountError>;
 
 /// The file-system types, in the order of the messages.
-const SUBMODULES: &[(&str, Mount)] = &[("vufusemem", |request, _| mem::mount(request))];
+const SUBMODULES: &[(&str, Mount)] =
+    &[("vufusemem", |request, _| mem::mount(request)), ("vufuseext2", ext2::mount)];
 
 /// Their names.
 const TYPES: [&str; SUBMODULES.len()] = {
