@@ -59,7 +59,7 @@ pub(crate) struct Backend {
     /// The calls that a guest may be stopped at by another filter than the armed one, sorted.
     pub(crate) stopping: Vec<i64>,
     /// The optional calls that are trapped too, in the order in which that was asked for.
-    pub(crate) also: Mutex<Vec<i64>>,
+    pub(crate) also: Arc<Mutex<Vec<i64>>>,
 }
 
 impl fmt::Debug for Backend {

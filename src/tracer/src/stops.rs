@@ -136,6 +136,8 @@ impl Drop for Later {
 pub(crate) struct Stops {
     supervisor: Arc<dyn Supervisor>,
     rows: HashMap<i64, Subscription>,
+    /// The calls that are trapped whatever their arguments are.
+    also: Arc<Mutex<Vec<i64>>>,
     inside: HashMap<Pid, Inside>,
     replays: Replays<Parked>,
     /// Parked calls whose guests are gone for good keep their record until their answer.
@@ -152,11 +154,16 @@ impl fmt::Debug for Stops {
 }
 
 impl Stops {
-    pub(crate) fn new(supervisor: Arc<dyn Supervisor>, rows: &[Subscription]) -> Self {
+    pub(crate) fn new(
+        supervisor: Arc<dyn Supervisor>,
+        rows: &[Subscription],
+        also: &Arc<Mutex<Vec<i64>>>,
+    ) -> Self {
         let tracer = nix::unistd::gettid();
         Self {
             supervisor,
             rows: rows.iter().map(|row| (row.number, *row)).collect(),
+            also: Arc::clone(also),
             inside: HashMap::new(),
             replays: Replays::default(),
             kept: HashMap::new(),
@@ -257,7 +264,12 @@ impl Stops {
             }
             _ if syscall.number < 0 => self.ask(guest, syscall),
             Some(Trap::Refuse(errno)) => Action::error(errno),
-            Some(trap) if filter::traps(trap, &syscall.args) => self.ask(guest, syscall),
+            Some(trap)
+                if filter::traps(trap, &syscall.args)
+                    || self.also.lock().contains(&syscall.number) =>
+            {
+                self.ask(guest, syscall)
+            }
             _ => {
                 self.inside.insert(tid, Inside::Native);
                 return Ok(());

@@ -158,8 +158,9 @@ impl Tracer {
         supervisor: Arc<dyn Supervisor>,
     ) -> io::Result<Self> {
         let rows = options.subscriptions;
-        let stops =
-            (options.mode == Mode::Ptrace).then(|| Stops::new(Arc::clone(&supervisor), &rows));
+        let also = Arc::default();
+        let stops = (options.mode == Mode::Ptrace)
+            .then(|| Stops::new(Arc::clone(&supervisor), &rows, &also));
         let backend = Arc::new(Backend {
             supervisor,
             tasks: Tasks::default(),
@@ -167,7 +168,7 @@ impl Tracer {
             errands: Errands::new(),
             shortcuts: Shortcuts::new(paths(&rows)),
             stopping: filter::stopping(&rows),
-            also: parking_lot::Mutex::default(),
+            also,
         });
         let mut tracer = Self {
             backend: Arc::clone(&backend),

@@ -127,7 +127,11 @@ pub(super) fn prctl(core: &Core, call: &Call) -> Option<Action> {
         libc::PR_CAP_AMBIENT => Box::new(move |own| ambient(own, call_int(argument), capability)),
         _ => return None,
     };
-    let who = holder(core, call.tid())?;
+    // The ids may become virtual next, and the capabilities with them.
+    let lasts = matches!(call.int(0), libc::PR_SET_KEEPCAPS | libc::PR_SET_SECUREBITS);
+    let begins = lasts && core.view.has(Facet::Ids);
+    let who =
+        holder(core, call.tid()).or_else(|| begins.then(|| Credentials::of_kernel(call.tid())))?;
     Some(edit(core, call, who, change))
 }
 
