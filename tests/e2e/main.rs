@@ -21,5 +21,6 @@ mod killed;
 mod manual;
 mod names;
 mod patchwork;
+mod roots;
 mod sockets;
 mod system;

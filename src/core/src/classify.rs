@@ -105,7 +105,7 @@ pub const PASSED: &[(&str, &[&str])] = &[
     ("administration of the host: the kernel refuses it to the unprivileged", &[
         "acct", "swapon", "swapoff", "reboot", "iopl", "ioperm", "init_module", "finit_module",
         "delete_module", "kexec_load", "kexec_file_load", "quotactl", "quotactl_fd", "vhangup",
-        "pivot_root", "chroot", "fanotify_mark",
+        "pivot_root", "fanotify_mark",
     ]),
     ("paths of the kernel only: a virtual path is ENOENT there", &[
         "inotify_add_watch", "name_to_handle_at", "open_by_handle_at", "uselib", "setxattrat",

@@ -30,6 +30,8 @@ pub struct Task {
     last_error: Mutex<String>,
     /// The interpreter that it is about to execute, if that gets the program's own name too.
     keeps_name: Mutex<Option<Vec<u8>>>,
+    /// What it executes in place of what it has named.
+    executes: Mutex<Option<Vec<u8>>>,
     /// Virtual credentials; none while they are the kernel's.
     credentials: Mutex<Option<Arc<Credentials>>>,
 }
@@ -44,6 +46,7 @@ impl Task {
             debug: Tags::default(),
             last_error: Mutex::new(String::new()),
             keeps_name: Mutex::default(),
+            executes: Mutex::default(),
             credentials: Mutex::default(),
         }
     }
@@ -67,6 +70,16 @@ impl Task {
     /// That interpreter.
     pub(crate) fn name_keeper(&self) -> Option<Vec<u8>> {
         self.keeps_name.lock().clone()
+    }
+
+    /// Says which path it is to execute in place of the one that it has named.
+    pub(crate) fn executes(&self, path: Option<Vec<u8>>) {
+        *self.executes.lock() = path;
+    }
+
+    /// Whether that path is about to be executed, which is asked once.
+    pub(crate) fn is_executing(&self, path: &[u8]) -> bool {
+        self.executes.lock().take().is_some_and(|told| told == path)
     }
 
     /// Whether the guest wants its memory dumped and traced.

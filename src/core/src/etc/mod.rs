@@ -75,6 +75,10 @@ pub(crate) struct Place {
 
 /// The name in `/etc` that a path of a call means, if it is one of ours.
 fn owned_name(core: &Core, call: &Call, place: Place) -> Option<String> {
+    if core.paths.root(call.tid()).is_some() {
+        // Another tree has an /etc of its own.
+        return None;
+    }
     let path = call.guest.read_string(call.addr(place.path), PATH_MAX).ok()?;
     let path = std::str::from_utf8(&path).ok()?;
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));

@@ -26,7 +26,8 @@ use crate::{
     Core,
     paths::{
         host,
-        lexical::{below, join, push},
+        inspect::link_of_process,
+        lexical::{below, beneath, join, push},
         locate,
         resolve::{Last, Place},
         territory::Territory,
@@ -152,10 +153,11 @@ impl Outside for View {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        if path.starts_with(b"/") {
-            return Ok(path.to_vec());
-        }
         let core = self.moment.core()?;
+        if path.starts_with(b"/") {
+            let root = core.paths.root(self.tid);
+            return Ok(root.map_or(path.to_vec(), |root| beneath(&root, path)));
+        }
         let link = self.cwd.clone().ok_or(Errno::ENOENT)?;
         let cwd = locate::stands_for(&core, &link).unwrap_or(Ok(link))?;
         Ok(join(&cwd, path))
@@ -402,7 +404,11 @@ impl FileSystem for Whole {
 
     fn readlink(&self, caller: &Caller, node: Node) -> Result<Vec<u8>, Errno> {
         let path = self.path(node)?;
-        match (path.as_slice(), self.place(&path, caller)?.1) {
+        let (core, place) = self.place(&path, caller)?;
+        if let Some(target) = link_of_process(&core, Tid(caller.pid.0), &path) {
+            return Ok(target);
+        }
+        match (path.as_slice(), place) {
             (_, Place::Inode(found)) => found.inode.files.ask()?.readlink(caller, found.inode.node),
             (b"/proc/self", _) => Ok(caller.pid.0.to_string().into_bytes()),
             (b"/proc/thread-self", _) => Ok(format!("{0}/task/{0}", caller.pid.0).into_bytes()),

@@ -14,6 +14,8 @@ pub const SETGID: u32 = 6;
 pub const SETUID: u32 = 7;
 /// `CAP_SETPCAP`.
 pub const SETPCAP: u32 = 8;
+/// `CAP_SYS_CHROOT`.
+pub const SYS_CHROOT: u32 = 18;
 /// `CAP_MKNOD`.
 pub const MKNOD: u32 = 27;
 /// The last one that there is: `CAP_CHECKPOINT_RESTORE`.

@@ -137,7 +137,7 @@ fn chmod(core: &Core, call: &Call, at: At, last: Last) -> Action {
         on_file(core, call, place, of_file, |mount| mount.owner.lock().mode = mode)
     };
     let action =
-        answer(core, call, at, last, of_place, |path| Action::done(host::chmod(&path, mode)));
+        answer(core, call, at, last, of_place, |path| owners::chmod_at(core, call, path, mode));
     if matches!(action, Action::Forward) {
         owners::chmod(core, call, at, last, mode)
     } else {
@@ -156,7 +156,7 @@ fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
             owner.gid = gid.unwrap_or(owner.gid);
         })
     };
-    let elsewhere = |path: Vec<u8>| Action::done(host::chown(&path, uid, gid, last));
+    let elsewhere = |path| owners::chown_at(core, call, path, last, [uid, gid]);
     let action = answer(core, call, at, last, of_place, elsewhere);
     if matches!(action, Action::Forward) {
         owners::chown(core, call, at, last, [uid, gid])

@@ -14,6 +14,7 @@ use super::{
     locate::{self, answer, os_path},
     open::stand_in,
     resolve::{Last, Place},
+    root,
 };
 use crate::{
     Core,
@@ -89,7 +90,8 @@ fn fchdir(core: &Core, call: &Call) -> Action {
 }
 
 fn getcwd(core: &Core, call: &Call) -> Action {
-    if !core.paths.directories.are_used() && !core.objects.are_used() {
+    let root = core.paths.root(call.tid());
+    if !core.paths.directories.are_used() && !core.objects.are_used() && root.is_none() {
         return Action::Forward;
     }
     let Ok(link) = call.guest.cwd_link() else { return Action::Forward };
@@ -97,6 +99,10 @@ fn getcwd(core: &Core, call: &Call) -> Action {
         Some(Ok(held)) if held.inode.is_removed() => Some(Err(Errno::ENOENT)),
         Some(held) => Some(held.map(|held| held.inode.path())),
         None => core.paths.directories.stands_for(&link),
+    };
+    let path = match root {
+        Some(root) => Some(path.unwrap_or(Ok(link)).map(|path| root::seen_from(&root, path))),
+        None => path,
     };
     let Some(path) = path else { return Action::Forward };
     let mut path = match path {

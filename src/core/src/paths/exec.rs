@@ -62,7 +62,8 @@ enum Program {
 }
 
 fn execute(core: &Core, call: &Call, at: At, vectors: usize, flags: i32) -> Action {
-    if core.paths.territory(&core.view).is_empty() {
+    let is_rooted = core.paths.root(call.tid()).is_some();
+    if core.paths.territory(&core.view).is_empty() && !is_rooted {
         return Action::Forward;
     }
     let vectors = [call.addr(vectors), call.addr(vectors + 1)];
@@ -82,7 +83,7 @@ fn plan(
     flags: i32,
 ) -> Result<Option<Exec>, Errno> {
     let Ok(text) = call.guest.read_string(call.addr(at.path), PATH_MAX) else { return Ok(None) };
-    if core.objects.is_program(&text) {
+    if core.objects.is_program(&text) || core.tasks.get(call.tid()).is_executing(&text) {
         return Ok(None);
     }
     let mut elsewhere = false;
@@ -109,7 +110,9 @@ fn plan(
         }
     };
     let caller = core.caller(call.tid());
-    let mut changed = matches!(program, Program::Virtual(_)) || !text.starts_with(b"/");
+    let is_rooted = core.paths.root(call.tid()).is_some();
+    let mut changed =
+        matches!(program, Program::Virtual(_)) || !text.starts_with(b"/") || is_rooted;
     let mut name = text;
     let mut arguments: Option<Vec<Vec<u8>>> = None;
     let formats = core.view.exec_formats();
@@ -132,7 +135,7 @@ fn plan(
         let known = known.map(|known| (known.path, None)).or_else(|| interpreter(&head));
         let Some((interpreter, argument)) = known else {
             // What the kernel can find by itself it shall find.
-            if arguments.is_none() && finds(&name, &path) {
+            if arguments.is_none() && !is_rooted && finds(&name, &path) {
                 return Ok(None);
             }
             let own = elsewhere
@@ -141,9 +144,11 @@ fn plan(
             if name_is_kept {
                 task.keep_name(Some(path.clone()));
             }
+            // The call comes by here again, where a root of its own would be put before the path.
+            task.executes(Some(path.clone()).filter(|_| is_rooted));
             return Ok(own.then_some(Exec { path, arguments, vectors }));
         };
-        let place = locate::resolve(core, call.tid(), &interpreter, Last::Follow)?;
+        let place = locate::resolve_named(core, call.tid(), &interpreter)?;
         let next = match place {
             Place::Inode(found) => Program::Virtual(found.inode),
             Place::Real(path) => Program::Real(path),

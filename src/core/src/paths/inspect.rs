@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, files::READ, tree::Entry};
+use umvu_abi::{Errno, Tid, files::READ, tree::Entry};
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     lexical::PATH_MAX,
     locate::{self, At, Target, answer, locate},
     resolve::{Found, Last, Place},
+    root,
     stat::last,
 };
 use crate::{
@@ -111,7 +112,9 @@ fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let give = |target: Result<Vec<u8>, Errno>| give_link(call, target, buffer);
     match locate(core, call, at, Last::Keep) {
         Ok(Target::Kernel) => give_own_link(core, call, at, buffer),
-        Ok(Target::Elsewhere(path)) => give(host::read_link(&path)),
+        Ok(Target::Elsewhere(path)) => give(
+            link_of_process(core, call.tid(), &path).map_or_else(|| host::read_link(&path), Ok),
+        ),
         Ok(Target::Virtual(Place::Entry(entry))) => match entry.entry {
             Entry::Link(target) => give(Ok(target.into_bytes())),
             _ => Errno::EINVAL.into(),
@@ -143,7 +146,7 @@ fn give_link(call: &Call, target: Result<Vec<u8>, Errno>, buffer: usize) -> Acti
 /// directory is: say what it stands for.
 fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let none = !core.paths.directories.are_used() && !core.objects.are_used();
-    if none && !core.objects.any_dressed() {
+    if none && !core.objects.any_dressed() && !core.paths.threads.are_rooted() {
         return Action::Forward;
     }
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX).unwrap_or_default();
@@ -153,14 +156,24 @@ fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let Ok(place) = locate::resolve(core, call.tid(), &path, Last::Keep) else {
         return Action::Forward;
     };
-    let Ok(link) = host::read_link(place.path()) else { return Action::Forward };
-    if let Some(shown) = shown_as(core, place.path(), &link) {
-        return give_link(call, Ok(shown), buffer);
+    match link_of_process(core, call.tid(), place.path()) {
+        Some(target) => give_link(call, Ok(target), buffer),
+        None => Action::Forward,
     }
-    match locate::stands_for(core, &link) {
-        Some(Ok(path)) => give_link(call, Ok(path), buffer),
-        _ => Action::Forward,
+}
+
+/// What a link of procfs tells about a process of the view, where that is not what the host says.
+pub(crate) fn link_of_process(core: &Core, tid: Tid, path: &[u8]) -> Option<Vec<u8>> {
+    // `self` is the reader.
+    if !path.strip_prefix(b"/proc/").is_some_and(|rest| rest.contains(&b'/')) {
+        return None;
     }
+    let link = host::read_link(path).ok()?;
+    let target = shown_as(core, path, &link).or_else(|| locate::stands_for(core, &link)?.ok());
+    if !core.paths.threads.are_rooted() {
+        return target;
+    }
+    root::shown(core, tid, path, target.as_ref().unwrap_or(&link))
 }
 
 /// What a link of procfs to a file of the host shows, when a mount has handed that file over.

@@ -82,6 +82,12 @@ pub(crate) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
     joined
 }
 
+/// Joins a path to an absolute one that is its root.
+pub(crate) fn beneath(root: &[u8], path: &[u8]) -> Vec<u8> {
+    let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    join(root, &path[start..])
+}
+
 /// What follows `prefix` in `path`, when `path` is `prefix` (then empty) or below it. Both in
 /// normal form.
 pub(crate) fn below<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {

@@ -15,6 +15,7 @@ use super::{
     lexical::{PATH_MAX, climbs, join},
     resolve::{Last, Place, Resolver, World},
     territory::Territory,
+    threads::Root,
 };
 use crate::{Core, view::Mount};
 
@@ -71,14 +72,15 @@ pub(crate) fn answer(
 pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Target, Errno> {
     core.paths.settle();
     let territory = core.paths.territory(&core.view);
-    if territory.is_empty() {
+    let root = core.paths.root(call.tid());
+    if territory.is_empty() && root.is_none() {
         return Ok(Target::Kernel);
     }
     // The kernel reports bad addresses and lengths, and what an empty path means, by itself.
     let Ok(path) = call.guest.read_string(call.addr(at.path), PATH_MAX) else {
         return Ok(Target::Kernel);
     };
-    let base = match base(core, call, at, &territory, &path) {
+    let base = match base(core, call, at, &territory, (&path, root.as_ref())) {
         Base::Unknown => return Ok(Target::Kernel),
         Base::Root if !territory.is_crossed_by(&path) && !leads_away(&territory, &path, last) => {
             return Ok(Target::Kernel);
@@ -98,7 +100,8 @@ pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     };
     let leader = core.paths.threads.get(call.tid()).leader();
     let world = &Live(core);
-    let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader };
+    let root = root.as_deref().unwrap_or(b"/");
+    let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader, root };
     let (place, has_left) = resolver.walk(start, &path, last)?;
     core.say(call.tid(), b'p', || describe(&path, &place));
     match place {
@@ -134,7 +137,7 @@ fn describe(path: &[u8], place: &Place) -> String {
     format!("{path} is {found}, {kind}")
 }
 
-/// Resolves an absolute path for a thread. Errors: those of [`Resolver::resolve`].
+/// Resolves an absolute path of the view for a thread. Errors: those of [`Resolver::resolve`].
 pub(crate) fn resolve(core: &Core, tid: Tid, path: &[u8], last: Last) -> Result<Place, Errno> {
     resolve_in(core, &core.paths.territory(&core.view), tid, path, last)
 }
@@ -148,8 +151,15 @@ pub(crate) fn resolve_in(
     last: Last,
 ) -> Result<Place, Errno> {
     let leader = core.paths.threads.get(tid).leader();
-    let resolver = Resolver { territory, world: &Live(core), caller: tid, leader };
-    resolver.resolve(b"/", path, last)
+    let root = core.paths.root(tid);
+    let root = root.as_deref().unwrap_or(b"/");
+    Resolver { territory, world: &Live(core), caller: tid, leader, root }.find(path, last)
+}
+
+/// Resolves a path that a thread names, an absolute one from its root directory.
+/// Errors: those of [`Resolver::resolve`].
+pub(crate) fn resolve_named(core: &Core, tid: Tid, path: &[u8]) -> Result<Place, Errno> {
+    walk_in(core, &core.paths.territory(&core.view), tid, b"/", path)
 }
 
 /// Walks a path from a directory, links at the end followed.
@@ -173,8 +183,9 @@ pub(crate) fn walk_last(
     last: Last,
 ) -> Result<Place, Errno> {
     let leader = core.paths.threads.get(tid).leader();
-    let resolver = Resolver { territory, world: &Live(core), caller: tid, leader };
-    resolver.resolve(start, path, last)
+    let root = core.paths.root(tid);
+    let root = root.as_deref().unwrap_or(b"/");
+    Resolver { territory, world: &Live(core), caller: tid, leader, root }.resolve(start, path, last)
 }
 
 /// The virtual path that a path of the kernel stands for.
@@ -186,6 +197,15 @@ pub(crate) fn stands_for(core: &Core, link: &[u8]) -> Option<Result<Vec<u8>, Err
 pub(crate) fn cwd(core: &Core, call: &Call) -> Result<Vec<u8>, Errno> {
     let link = call.guest.cwd_link()?;
     Live(core).stands_for(&link).unwrap_or(Ok(link))
+}
+
+/// Where a path of a call starts: at the root of the caller, or its working directory.
+/// Errors: `ENOENT`.
+pub(crate) fn start(core: &Core, call: &Call, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    if path.starts_with(b"/") {
+        return Ok(core.paths.root(call.tid()).map_or(b"/".to_vec(), |root| root.to_vec()));
+    }
+    cwd(core, call)
 }
 
 /// Where a path starts.
@@ -200,9 +220,16 @@ enum Base {
     Unknown,
 }
 
-fn base(core: &Core, call: &Call, at: At, territory: &Territory, path: &[u8]) -> Base {
+fn base(
+    core: &Core,
+    call: &Call,
+    at: At,
+    territory: &Territory,
+    (path, root): (&[u8], Option<&Root>),
+) -> Base {
     if path.starts_with(b"/") {
-        return Base::Root;
+        // The kernel does not know the root, and looks nowhere for us.
+        return root.map_or(Base::Root, |root| Base::Materialised(root.to_vec()));
     }
     if path.is_empty() {
         return Base::Unknown;
@@ -212,7 +239,7 @@ fn base(core: &Core, call: &Call, at: At, territory: &Territory, path: &[u8]) ->
         _ => {
             let thread = core.paths.threads.get(call.tid());
             let generation = territory.generation();
-            if thread.is_bored(generation) && !climbs(path) {
+            if root.is_none() && thread.is_bored(generation) && !climbs(path) {
                 return Base::Unknown;
             }
             let is_boring = |directory: &[u8]| {
@@ -233,6 +260,7 @@ fn base(core: &Core, call: &Call, at: At, territory: &Territory, path: &[u8]) ->
         Some(Ok(held)) => Base::Materialised(held.inode.path()),
         // What is forgotten, or was removed: there is nothing in it.
         Some(Err(_)) => Base::Materialised(b"/proc/0".to_vec()),
+        None if link.starts_with(b"/") && root.is_some() => Base::Materialised(link),
         None if link.starts_with(b"/") => Base::Kernel(link),
         None => Base::Unknown,
     }
@@ -243,6 +271,18 @@ pub(crate) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errn
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX)?;
     if path.is_empty() {
         return Err(Errno::ENOENT);
+    }
+    if core.paths.root(call.tid()).is_some() {
+        let start = match at.directory {
+            Some(n) if !path.starts_with(b"/") && call.fd(n).0 != libc::AT_FDCWD => {
+                let link = call.guest.fd_link(call.fd(n))?;
+                Live(core).stands_for(&link).unwrap_or(Ok(link))?
+            }
+            _ => start(core, call, &path)?,
+        };
+        let territory = core.paths.territory(&core.view);
+        let place = walk_last(core, &territory, call.tid(), &start, &path, Last::Keep)?;
+        return Ok(place.path().to_vec());
     }
     let link = match at.directory {
         _ if path.starts_with(b"/") => return Ok(path),

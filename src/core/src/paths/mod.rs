@@ -28,7 +28,7 @@ mod exec;
 #[cfg(test)]
 mod fake;
 pub(crate) mod host;
-mod inspect;
+pub(crate) mod inspect;
 mod layout;
 pub(crate) mod lexical;
 mod listdir;
@@ -42,6 +42,7 @@ mod patience;
 mod procfs;
 mod promises;
 pub(crate) mod resolve;
+mod root;
 mod stat;
 mod status;
 pub(crate) mod territory;
@@ -64,7 +65,7 @@ use self::{
     lexical::{PATH_MAX, normalise},
     promises::Promises,
     territory::Territory,
-    threads::Threads,
+    threads::{Root, Threads},
 };
 use crate::{Core, dispatch::Row, identity::Credentials, rundir::RunDir, view::View};
 
@@ -123,6 +124,11 @@ impl Paths {
         self.threads.get(tid).leader()
     }
 
+    /// The root directory of a thread in the view, when chroot(2) has given it one.
+    pub(crate) fn root(&self, tid: Tid) -> Option<Root> {
+        self.threads.root(tid)
+    }
+
     /// The kernel's credentials of a thread.
     pub(crate) fn caller(&self, tid: Tid) -> Caller {
         self.threads.get(tid).credentials()
@@ -132,7 +138,8 @@ impl Paths {
     #[must_use]
     pub fn first_components(&self, view: &View) -> Option<Vec<Vec<u8>>> {
         let territory = self.territory(view);
-        (!territory.covers_all()).then(|| territory.first_components())
+        (!territory.covers_all() && !self.threads.are_rooted())
+            .then(|| territory.first_components())
     }
 
     /// What was virtual before a mount was made.
@@ -183,14 +190,14 @@ impl Core {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        let start = if path.starts_with(b"/") { b"/".to_vec() } else { locate::cwd(self, call)? };
+        let start = locate::start(self, call, path)?;
         // A mount point may be a file: whether a slash may follow is not asked here.
         let end = path.iter().rposition(|byte| *byte != b'/').map_or(1, |at| at + 1);
         let path = &path[..end];
         let territory = self.paths.territory(&self.view);
         let absolute = match locate::walk_in(self, &territory, call.tid(), &start, path) {
             Ok(place) => normalise(place.path()).into_owned(),
-            Err(Errno::ENOENT) => normalise(&lexical::join(&start, path)).into_owned(),
+            Err(Errno::ENOENT) => normalise(&lexical::beneath(&start, path)).into_owned(),
             Err(errno) => return Err(errno),
         };
         if absolute.len() >= PATH_MAX {
@@ -209,6 +216,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(change::rows());
     rows.extend(names::rows());
     rows.extend(cwd::rows());
+    rows.extend(root::rows());
     rows.extend(credentials::rows());
     rows.extend(descriptors::rows());
     rows.extend(listdir::rows());

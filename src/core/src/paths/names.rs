@@ -103,6 +103,17 @@ fn one(
     inside: Inside<'_>,
     elsewhere: impl FnOnce(&[u8]) -> Result<(), Errno>,
 ) -> Action {
+    one_or(core, call, at, deed, inside, |path| Action::done(elsewhere(&path)))
+}
+
+fn one_or(
+    core: &Core,
+    call: &Call,
+    at: At,
+    deed: Deed,
+    inside: Inside<'_>,
+    elsewhere: impl FnOnce(Vec<u8>) -> Action,
+) -> Action {
     let of_place = |place: Place| {
         let done = match &place {
             Place::Inode(_) | Place::Vacant(_) => inside(&core.caller(call.tid()), &place),
@@ -110,7 +121,7 @@ fn one(
         };
         Action::done(done.unwrap_or_else(|| Err(refusal(&place, deed))))
     };
-    answer(core, call, at, Last::Keep, of_place, |path| Action::done(elsewhere(&path)))
+    answer(core, call, at, Last::Keep, of_place, elsewhere)
 }
 
 /// Takes a name away from a directory: the caller, the directory, the name, what it leads to.
@@ -172,9 +183,9 @@ fn mknod(core: &Core, call: &Call, at: At) -> Action {
         libc::S_IFDIR => Some(Err(Errno::EPERM)),
         _ => Some(Err(Errno::EINVAL)),
     };
-    let elsewhere = |path: &[u8]| host::mknod(call.tid(), path, mode, device);
-    let action = one(core, call, at, Deed::Make, inside, elsewhere);
-    if matches!(action, Action::Forward) { owners::mknod(core, call, at) } else { action }
+    let elsewhere = |path| owners::mknod(core, call, at, Some(path));
+    let action = one_or(core, call, at, Deed::Make, inside, elsewhere);
+    if matches!(action, Action::Forward) { owners::mknod(core, call, at, None) } else { action }
 }
 
 fn symlink(core: &Core, call: &Call, at: At) -> Action {

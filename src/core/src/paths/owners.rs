@@ -103,11 +103,16 @@ fn find(core: &Core, call: &Call, at: At, last: Last) -> Option<Real> {
     } else {
         path
     };
+    look_up(path, last).ok()
+}
+
+/// A file of the host at a path of the host. Errors: those of stat(2).
+fn look_up(path: Vec<u8>, last: Last) -> Result<Real, Errno> {
     let found = match last {
         Last::Follow => fs::metadata(os_path(&path)),
         Last::Keep => fs::symlink_metadata(os_path(&path)),
     };
-    Some(Real { looks: of_host(&found.ok()?), path })
+    Ok(Real { looks: of_host(&found?), path })
 }
 
 fn by_fd(core: &Core, call: &Call, fd: GuestFd) -> Option<Real> {
@@ -133,6 +138,22 @@ pub(super) fn chown(core: &Core, call: &Call, at: At, last: Last, ids: [Option<u
     match find(core, call, at, last) {
         Some(real) => Action::done(give(core, &who, &real, ids)),
         None => Action::Forward,
+    }
+}
+
+/// chown(2) of a file of the host that the hypervisor has found at a path.
+pub(super) fn chown_at(
+    core: &Core,
+    call: &Call,
+    path: Vec<u8>,
+    last: Last,
+    ids: [Option<u32>; 2],
+) -> Action {
+    match changer(core, call) {
+        Some(who) => {
+            Action::done(look_up(path, last).and_then(|real| give(core, &who, &real, ids)))
+        }
+        None => Action::done(host::chown(&path, ids[0], ids[1], last)),
     }
 }
 
@@ -183,6 +204,17 @@ pub(super) fn chmod(core: &Core, call: &Call, at: At, last: Last, mode: u32) -> 
     }
 }
 
+/// chmod(2) of a file of the host that the hypervisor has found at a path.
+pub(super) fn chmod_at(core: &Core, call: &Call, path: Vec<u8>, mode: u32) -> Action {
+    match changer(core, call) {
+        Some(who) => match look_up(path, Last::Follow) {
+            Ok(real) => set_mode(core, &who, &real, mode),
+            Err(errno) => errno.into(),
+        },
+        None => Action::done(host::chmod(&path, mode)),
+    }
+}
+
 /// fchmod(2) of a file of the host.
 pub(super) fn fchmod(core: &Core, call: &Call, mode: u32) -> Action {
     let Some(who) = changer(core, call) else { return Action::Forward };
@@ -228,13 +260,16 @@ pub(super) fn set_xattr(core: &Core, call: &Call) -> Action {
     Action::Forward
 }
 
-/// mknod(2) of a device by somebody virtual: an empty file stands in for it.
-pub(super) fn mknod(core: &Core, call: &Call, at: At) -> Action {
-    let Some(who) = changer(core, call) else { return Action::Forward };
+/// mknod(2) of a device by somebody virtual: an empty file stands in for it. `path` is where the hypervisor
+/// has found the name; what the kernel names as the guest does has none.
+pub(super) fn mknod(core: &Core, call: &Call, at: At, path: Option<Vec<u8>>) -> Action {
     let mode = call.int(at.path + 1).cast_unsigned();
-    if !matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK) {
-        return Action::Forward;
-    }
+    let is_device = matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK);
+    let Some(who) = changer(core, call).filter(|_| is_device) else {
+        return path.map_or(Action::Forward, |path| {
+            Action::done(host::mknod(call.tid(), &path, mode, call.syscall.args[at.path + 2]))
+        });
+    };
     if !who.capabilities.has(MKNOD) {
         return Errno::EPERM.into();
     }
@@ -243,7 +278,8 @@ pub(super) fn mknod(core: &Core, call: &Call, at: At) -> Action {
         return Action::Forward;
     }
     let mode = mode & !caller.umask;
-    Action::done(locate::absolute(core, call, at).and_then(|path| {
+    let path = path.map_or_else(|| locate::absolute(core, call, at), Ok);
+    Action::done(path.and_then(|path| {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
         let made = host::open_plain(&path, flags, mode & 0o777 | OWN_FILE)?;
         let real = of_host(&fs::File::from(made).metadata()?);

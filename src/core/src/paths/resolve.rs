@@ -144,6 +144,8 @@ pub(crate) struct Resolver<'a, W> {
     pub caller: Tid,
     /// The leader of its group.
     pub leader: Tid,
+    /// Its root directory, absolute and canonical.
+    pub root: &'a [u8],
 }
 
 /// What one component turned out to be.
@@ -190,11 +192,6 @@ impl Trail {
             self.spots.pop();
         }
     }
-
-    fn restart(&mut self) {
-        self.here.clear();
-        self.spots.truncate(1);
-    }
 }
 
 /// A position in the tree of a stack.
@@ -211,6 +208,12 @@ impl<W: World> Resolver<'_, W> {
         self.walk(start, path, last).map(|(place, _)| place)
     }
 
+    /// As [`Resolver::resolve`], of an absolute path of the view, whatever the root of the thread is.
+    pub(crate) fn find(&self, path: &[u8], last: Last) -> Result<Place, Errno> {
+        let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+        self.resolve(b"/", &path[start..], last)
+    }
+
     /// As [`Resolver::resolve`], and tells whether the walk has left a directory that the kernel
     /// has not by `..`.
     pub(crate) fn walk(
@@ -220,7 +223,7 @@ impl<W: World> Resolver<'_, W> {
         last: Last,
     ) -> Result<(Place, bool), Errno> {
         let mut has_left = false;
-        let mut trail = self.start(if path.starts_with(b"/") { b"/" } else { start })?;
+        let mut trail = self.start(if path.starts_with(b"/") { self.root } else { start })?;
         let mut waiting: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
         let directory = demands_directory(path);
         let mut links = 0;
@@ -233,6 +236,7 @@ impl<W: World> Resolver<'_, W> {
             }
             match name.as_slice() {
                 b"." => continue,
+                b".." if trail.here == self.root => continue,
                 b".." => {
                     let virtually = matches!(trail.top(), Spot::Inode(_));
                     has_left |= virtually || self.is_only_virtual(&trail.here);
@@ -257,7 +261,7 @@ impl<W: World> Resolver<'_, W> {
                     has_left |= matches!(above, Spot::Inode(_));
                     trail.pop();
                     if target.starts_with(b"/") {
-                        trail.restart();
+                        trail = self.start(self.root)?;
                     }
                     if demands_directory(&target) {
                         waiting.push(b".".to_vec());
@@ -355,10 +359,7 @@ impl<W: World> Resolver<'_, W> {
     fn left(&self, path: &[u8]) -> Result<Option<(Step, Spot)>, Errno> {
         let Some(earlier) = self.territory.exception(path) else { return Ok(None) };
         let before = match earlier {
-            Some(territory) => {
-                let resolver = Resolver { territory, ..*self };
-                resolver.resolve(b"/", path, Last::Keep)?
-            }
+            Some(territory) => Resolver { territory, ..*self }.find(path, Last::Keep)?,
             None => Place::Real(Vec::new()),
         };
         match before {
@@ -574,7 +575,7 @@ mod tests {
     fn resolve(world: &FakeWorld, start: &str, path: &str, last: Last) -> Result<Place, Errno> {
         let territory = Territory::of(&world.view, b"/run/dirs");
         let (caller, leader) = (Tid(11), Tid(10));
-        let resolver = Resolver { territory: &territory, world, caller, leader };
+        let resolver = Resolver { territory: &territory, world, caller, leader, root: b"/" };
         resolver.resolve(start.as_bytes(), path.as_bytes(), last)
     }
 
@@ -622,7 +623,8 @@ mod tests {
         let left = |path: &str| {
             let territory = Territory::of(&world.view, b"/run/dirs");
             let (caller, leader) = (Tid(11), Tid(10));
-            let resolver = Resolver { territory: &territory, world: &world, caller, leader };
+            let resolver =
+                Resolver { territory: &territory, world: &world, caller, leader, root: b"/" };
             resolver.walk(b"/", path.as_bytes(), Last::Follow).map(|(_, left)| left)
         };
         assert_eq!(left("/dev/net/../null"), Ok(true));
@@ -723,8 +725,13 @@ mod tests {
     fn any_bytes_resolve_to_something() {
         let world = fake::world(&["/dev/net/lab"]).with_network(&[11]);
         let territory = Territory::of(&world.view, b"/run/dirs");
-        let resolver =
-            Resolver { territory: &territory, world: &world, caller: Tid(11), leader: Tid(11) };
+        let resolver = Resolver {
+            territory: &territory,
+            world: &world,
+            caller: Tid(11),
+            leader: Tid(11),
+            root: b"/",
+        };
         for path in [&b"\xff\xff"[..], b"/proc/net/\xff", b"/proc/99999999999/net", b"", b"////"] {
             let _ = resolver.resolve(b"/", path, Last::Follow);
         }

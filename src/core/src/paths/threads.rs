@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -29,7 +29,12 @@ struct Group {
     epoch: AtomicU32,
     /// Threads whose chdir(2) may not have happened yet.
     in_flight: Mutex<Vec<Tid>>,
+    /// Where chroot(2) of the view has put the root; None at the root of the view.
+    root: Mutex<Option<Root>>,
 }
+
+/// The root directory of a group: absolute and canonical in the view.
+pub(crate) type Root = Arc<[u8]>;
 
 /// One thread.
 #[derive(Debug)]
@@ -43,8 +48,13 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    fn leading(tid: Tid) -> Self {
-        let group = Group { leader: tid, epoch: AtomicU32::new(1), in_flight: Mutex::default() };
+    fn leading(tid: Tid, root: Option<Root>) -> Self {
+        let group = Group {
+            leader: tid,
+            epoch: AtomicU32::new(1),
+            in_flight: Mutex::default(),
+            root: Mutex::new(root),
+        };
         Self {
             tid,
             group: Arc::new(group),
@@ -56,6 +66,10 @@ impl Thread {
     /// The leader of its group.
     pub(super) fn leader(&self) -> Tid {
         self.group.leader
+    }
+
+    fn root(&self) -> Option<Root> {
+        self.group.root.lock().clone()
     }
 
     /// Whether the working directory is known to be boring in this generation of the view.
@@ -124,6 +138,8 @@ impl Thread {
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     by_tid: RwLock<HashMap<Tid, Arc<Thread>>>,
+    /// Whether any group has ever had a root of its own.
+    are_rooted: AtomicBool,
 }
 
 impl Threads {
@@ -133,16 +149,16 @@ impl Threads {
             return Arc::clone(thread);
         }
         let mut threads = self.by_tid.write();
-        Arc::clone(threads.entry(tid).or_insert_with(|| Arc::new(Thread::leading(tid))))
+        Arc::clone(threads.entry(tid).or_insert_with(|| Arc::new(Thread::leading(tid, None))))
     }
 
     /// Enters a new thread.
     pub(super) fn born(&self, parent: Tid, child: Tid, birth: Birth) {
         let thread = match birth {
-            Birth::Process => Thread::leading(child),
+            Birth::Process => Thread::leading(child, self.root(parent)),
             Birth::Thread => {
                 let group = Arc::clone(&self.get(parent).group);
-                Thread { group, ..Thread::leading(child) }
+                Thread { group, ..Thread::leading(child, None) }
             }
         };
         self.by_tid.write().insert(child, Arc::new(thread));
@@ -150,9 +166,26 @@ impl Threads {
 
     /// Follows an exec: the other threads of the group are gone.
     pub(super) fn executed(&self, task: Tid, former: Tid) {
+        let root = self.root(former);
         let mut threads = self.by_tid.write();
         threads.remove(&former);
-        threads.insert(task, Arc::new(Thread::leading(task)));
+        threads.insert(task, Arc::new(Thread::leading(task, root)));
+    }
+
+    /// Whether any group has ever had a root of its own.
+    pub(super) fn are_rooted(&self) -> bool {
+        self.are_rooted.load(Ordering::Acquire)
+    }
+
+    /// The root directory of a thread; None for that of the view.
+    pub(super) fn root(&self, tid: Tid) -> Option<Root> {
+        if self.are_rooted() { self.get(tid).root() } else { None }
+    }
+
+    /// Gives the group of a thread another root.
+    pub(super) fn set_root(&self, tid: Tid, root: Option<Root>) {
+        *self.get(tid).group.root.lock() = root;
+        self.are_rooted.store(true, Ordering::Release);
     }
 
     /// Forgets a thread.
@@ -213,6 +246,19 @@ mod tests {
         let one = threads.get(Tid(1));
         look(&one, true);
         assert!(one.is_bored(7));
+    }
+
+    #[test]
+    fn a_root_is_inherited_and_kept_by_programs() {
+        let threads = Threads::default();
+        threads.set_root(Tid(1), Some(Arc::from(&b"/r"[..])));
+        threads.born(Tid(1), Tid(2), Birth::Process);
+        threads.born(Tid(2), Tid(3), Birth::Thread);
+        threads.executed(Tid(2), Tid(3));
+        assert_eq!(threads.root(Tid(2)).as_deref(), Some(&b"/r"[..]));
+        threads.set_root(Tid(2), None);
+        assert_eq!(threads.root(Tid(2)), None);
+        assert_eq!(threads.root(Tid(1)).as_deref(), Some(&b"/r"[..]));
     }
 
     #[test]

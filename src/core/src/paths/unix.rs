@@ -68,7 +68,8 @@ pub(crate) fn connect(core: &Core, call: &Call) -> Option<Action> {
 /// What the address in argument 1 names, if that is a path that concerns mounted files.
 fn place(core: &Core, call: &Call) -> Option<Result<Place, Errno>> {
     let territory = core.paths.territory(&core.view);
-    if !territory.has_files() {
+    let is_rooted = core.paths.root(call.tid()).is_some();
+    if !territory.has_files() && !is_rooted {
         return None;
     }
     let length = usize::try_from(call.int(2)).ok()?.min(PATH_AT + PATH_ROOM);
@@ -79,8 +80,7 @@ fn place(core: &Core, call: &Call) -> Option<Result<Place, Errno>> {
     if i32::from(family) != libc::AF_UNIX || path.is_empty() {
         return None;
     }
-    let start =
-        if path.starts_with(b"/") { b"/".to_vec() } else { locate::cwd(core, call).ok()? };
+    let start = locate::start(core, call, path).ok()?;
     Some(locate::walk_last(core, &territory, call.tid(), &start, path, Last::Follow))
 }
 
