@@ -2,7 +2,7 @@
 
 use crate::{
     guests::compiled,
-    harness::{INSIDE, Place, succeed},
+    harness::{INSIDE, Place, scratch, succeed},
 };
 
 /// Runs a script of `tests/guests` on plain Linux and on a stack; what it prints must be the same.
@@ -22,6 +22,26 @@ fn same_on_a_stack(script: &str) {
 #[test]
 fn tcp_and_udp_behave_as_on_linux() {
     same_on_a_stack("sockets.py");
+}
+
+#[test]
+fn corners_of_tcp_are_those_of_linux() {
+    for version in ["4", "6"] {
+        let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/exact.py");
+        let script = format!("{script} {version}");
+        let native =
+            succeed(Place::Native, &format!("unshare -rn sh -c 'ip link set lo up; {script}'"));
+        let wanted = scratch("exact").join("wanted");
+        std::fs::write(&wanted, &native).expect("writable");
+        for place in INSIDE {
+            let inside = format!(
+                "vumount -t vunetsmoltcp null:// /dev/net/a && on='vustack /dev/net/a' && \
+                 $on ip link set lo up && exec $on {script} {}",
+                wanted.display()
+            );
+            assert_eq!(succeed(place, &inside), native, "{place:?}");
+        }
+    }
 }
 
 #[test]

@@ -28,10 +28,11 @@ pub trait SocketEvents: Send + Sync {
     /// Queues the socket for a look; cheap, callable with any stack lock held, from any thread.
     fn changed(&self);
 
-    /// Whether any guest still has the socket, whose last close makes no event; callable like
+    /// How many connections of a listener wait where the stack does not see them, None when no
+    /// guest has the socket any more, whose last close makes no event; callable like
     /// [`changed`](Self::changed). A listener is asked before it takes a connection.
-    fn is_open(&self) -> bool {
-        true
+    fn waiting(&self) -> Option<usize> {
+        Some(0)
     }
 
     /// Who holds the socket; callable like [`changed`](Self::changed).

@@ -391,6 +391,15 @@ pub enum Trap {
     Always,
     /// When this pointer argument is not NULL.
     NonNull(u8),
+    /// When this pointer argument is not NULL, or `args[index]` has a bit of `mask` (low 32 bits).
+    NonNullOr {
+        /// The pointer.
+        pointer: u8,
+        /// The other argument.
+        index: u8,
+        /// Its bits.
+        mask: u32,
+    },
     /// When `args[index] & mask == value` (low 32 bits).
     Masked {
         /// The argument.

@@ -227,6 +227,17 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
             op(RETURN, ALLOW),
             op(RETURN, NOTIFY),
         ]),
+        Trap::NonNullOr { pointer, index, mask } => body.extend([
+            op(LOAD, low(pointer)),
+            jump(JUMP_EQ, 0, 0, 6),
+            op(LOAD, low(pointer) + 4),
+            jump(JUMP_EQ, 0, 0, 4),
+            op(LOAD, low(index)),
+            op(AND, mask),
+            jump(JUMP_EQ, 0, 0, 1),
+            op(RETURN, ALLOW),
+            op(RETURN, NOTIFY),
+        ]),
         // Replaced by what holds for the unwatched before.
         Trap::Watched(..) => {}
         Trap::Masked { index, mask, value } => body.extend([
@@ -299,6 +310,9 @@ pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
         Trap::Always | Trap::Waiting | Trap::Watched(..) | Trap::Optional => true,
         Trap::Refuse(_) => false,
         Trap::NonNull(index) => args[usize::from(index)] != 0,
+        Trap::NonNullOr { pointer, index, mask } => {
+            args[usize::from(pointer)] != 0 || !masked(index, mask, 0)
+        }
         Trap::Masked { index, mask, value } => masked(index, mask, value),
         Trap::Unless { index, mask, value } => !masked(index, mask, value),
     }

@@ -7,6 +7,22 @@ pub(crate) enum Shape {
     Int(i32),
     /// A number that becomes 0 or 1.
     Flag(i32),
+    /// A number that must be 0 or 1.
+    Bool(i32),
+    /// What is set is taken and forgotten: it reads as this number.
+    Deaf(i32),
+    /// What no socket of these families has: the error of both calls is this one.
+    Never(Errno),
+    /// A number that only privileged users set, and nobody reads.
+    WriteOnly(i32),
+    /// The credentials of a peer that has none (`struct ucred`).
+    NoCredentials,
+    /// A number of 8 bytes, or of 4 where there is not more room.
+    Wide(i64),
+    /// A `struct so_timestamping`.
+    Stamping,
+    /// Nothing is there: the error of reading is this one, and it cannot be set.
+    Absent(Errno),
     /// A buffer size: doubled when it is set.
     Buffer(i32),
     /// A number that cannot be set.
@@ -21,7 +37,11 @@ pub(crate) enum Shape {
     Any,
 }
 
-use Shape::{Any, Buffer, Congestion, Fixed, Flag, Int, Linger, Time};
+use Shape::{
+    Absent, Any, Bool, Buffer, Congestion, Deaf, Fixed, Flag, Int, Linger, Never, NoCredentials,
+    Stamping, Time, Wide, WriteOnly,
+};
+use umvu_abi::Errno;
 
 /// Masks of [`super::sockopt::Class`].
 const S: u8 = 1;
@@ -37,6 +57,20 @@ const V4: i32 = libc::SOL_IP;
 const V6: i32 = libc::SOL_IPV6;
 const TCP: i32 = libc::SOL_TCP;
 
+// Options that libc does not name: SO_*, then TCP_*.
+const TXTIME: i32 = 61;
+pub(crate) const TXREHASH: i32 = 74;
+const RCVMARK: i32 = 75;
+const PEERPIDFD: i32 = 77;
+const TIMESTAMP_NEW: i32 = 63;
+const TIMESTAMPNS_NEW: i32 = 64;
+const TIMESTAMPING_NEW: i32 = 65;
+const RCVTIMEO_NEW: i32 = 66;
+const SNDTIMEO_NEW: i32 = 67;
+pub(crate) const TX_DELAY: i32 = 37;
+pub(crate) const RTO_MAX_MS: i32 = 44;
+pub(crate) const RTO_MIN_US: i32 = 45;
+
 #[rustfmt::skip]
 const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_DEBUG, ALL, Flag(0)),
@@ -47,15 +81,34 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_BROADCAST, ALL, Flag(0)),
     (SOCKET, libc::SO_SNDBUF, ALL, Buffer(212_992)),
     (SOCKET, libc::SO_RCVBUF, ALL, Buffer(212_992)),
-    (SOCKET, libc::SO_SNDBUFFORCE, ALL, Buffer(212_992)),
-    (SOCKET, libc::SO_RCVBUFFORCE, ALL, Buffer(212_992)),
+    (SOCKET, libc::SO_SNDBUFFORCE, ALL, WriteOnly(libc::SO_SNDBUF)),
+    (SOCKET, libc::SO_RCVBUFFORCE, ALL, WriteOnly(libc::SO_RCVBUF)),
     (SOCKET, libc::SO_KEEPALIVE, ALL, Flag(0)),
     (SOCKET, libc::SO_OOBINLINE, ALL, Flag(0)),
     (SOCKET, libc::SO_NO_CHECK, ALL, Flag(0)),
     (SOCKET, libc::SO_PRIORITY, ALL, Int(0)),
     (SOCKET, libc::SO_LINGER, ALL, Linger),
     (SOCKET, libc::SO_REUSEPORT, ALL, Flag(0)),
-    (SOCKET, libc::SO_PASSCRED, ALL, Flag(0)),
+    (SOCKET, libc::SO_PASSCRED, IP, Never(Errno::EOPNOTSUPP)),
+    (SOCKET, libc::SO_PASSSEC, IP, Never(Errno::EOPNOTSUPP)),
+    (SOCKET, libc::SO_PASSCRED, P, Flag(0)),
+    (SOCKET, libc::SO_BSDCOMPAT, ALL, Deaf(0)),
+    (SOCKET, libc::SO_PEERCRED, ALL, NoCredentials),
+    (SOCKET, libc::SO_PEERGROUPS, ALL, Absent(Errno::ENODATA)),
+    (SOCKET, libc::SO_WIFI_STATUS, ALL, Flag(0)),
+    (SOCKET, libc::SO_NOFCS, ALL, Flag(0)),
+    (SOCKET, libc::SO_CNX_ADVICE, ALL, WriteOnly(0)),
+    (SOCKET, libc::SO_PREFER_BUSY_POLL, ALL, Flag(0)),
+    (SOCKET, libc::SO_BUF_LOCK, ALL, Int(0)),
+    (SOCKET, TXTIME, ALL, Wide(0)),
+    (SOCKET, TXREHASH, ALL, Int(1)),
+    (SOCKET, RCVMARK, ALL, Flag(0)),
+    (SOCKET, PEERPIDFD, ALL, Absent(Errno::ENODATA)),
+    (SOCKET, TIMESTAMP_NEW, ALL, Flag(0)),
+    (SOCKET, TIMESTAMPNS_NEW, ALL, Flag(0)),
+    (SOCKET, RCVTIMEO_NEW, ALL, Time),
+    (SOCKET, SNDTIMEO_NEW, ALL, Time),
+    (SOCKET, TIMESTAMPING_NEW, ALL, Stamping),
     (SOCKET, libc::SO_RCVLOWAT, ALL, Int(1)),
     (SOCKET, libc::SO_SNDLOWAT, ALL, Fixed(1)),
     (SOCKET, libc::SO_RCVTIMEO, ALL, Time),
@@ -65,7 +118,7 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_ACCEPTCONN, ALL, Fixed(0)),
     (SOCKET, libc::SO_TIMESTAMPNS, ALL, Flag(0)),
     (SOCKET, libc::SO_MARK, ALL, Int(0)),
-    (SOCKET, libc::SO_TIMESTAMPING, ALL, Int(0)),
+    (SOCKET, libc::SO_TIMESTAMPING, ALL, Stamping),
     (SOCKET, libc::SO_PROTOCOL, ALL, Fixed(0)),
     (SOCKET, libc::SO_DOMAIN, ALL, Fixed(0)),
     (SOCKET, libc::SO_RXQ_OVFL, ALL, Flag(0)),
@@ -75,9 +128,9 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_BPF_EXTENSIONS, ALL, Fixed(64)),
     (SOCKET, libc::SO_SELECT_ERR_QUEUE, ALL, Flag(0)),
     (SOCKET, libc::SO_BUSY_POLL, ALL, Int(0)),
-    (SOCKET, libc::SO_MAX_PACING_RATE, ALL, Int(-1)),
+    (SOCKET, libc::SO_MAX_PACING_RATE, ALL, Wide(-1)),
     (SOCKET, libc::SO_INCOMING_CPU, ALL, Int(-1)),
-    (SOCKET, libc::SO_ZEROCOPY, ALL, Flag(0)),
+    (SOCKET, libc::SO_ZEROCOPY, ALL, Bool(0)),
     (SOCKET, libc::SO_BINDTOIFINDEX, ALL, Int(0)),
     (V4, libc::IP_TOS, IP, Int(0)),
     (V4, libc::IP_TTL, IP, Int(64)),
@@ -143,10 +196,18 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (TCP, libc::TCP_CONGESTION, S, Congestion),
     (TCP, libc::TCP_USER_TIMEOUT, S, Int(0)),
     (TCP, libc::TCP_FASTOPEN, S, Int(0)),
-    (TCP, libc::TCP_FASTOPEN_CONNECT, S, Flag(0)),
-    (TCP, libc::TCP_TIMESTAMP, S, Int(0)),
-    (TCP, libc::TCP_NOTSENT_LOWAT, S, Int(-1)),
-    (TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, S, Flag(0)),
+    (TCP, libc::TCP_FASTOPEN_CONNECT, S, Bool(0)),
+    (TCP, libc::TCP_TIMESTAMP, S, Fixed(0)),
+    (TCP, libc::TCP_NOTSENT_LOWAT, S, Int(0)),
+    (TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, S, Bool(0)),
+    (TCP, libc::TCP_THIN_DUPACK, S, Deaf(0)),
+    (TCP, libc::TCP_SAVE_SYN, S, Int(0)),
+    (TCP, libc::TCP_FASTOPEN_NO_COOKIE, S, Bool(0)),
+    (TCP, libc::TCP_INQ, S, Bool(0)),
+    (TCP, TX_DELAY, S, Int(0)),
+    (TCP, libc::TCP_REPAIR, S, WriteOnly(0)),
+    (TCP, RTO_MAX_MS, S, Int(120_000)),
+    (TCP, RTO_MIN_US, S, Int(200_000)),
     (libc::SOL_UDP, libc::UDP_CORK, U, Flag(0)),
     // UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX.
     (libc::SOL_UDP, 101, U, Flag(0)),

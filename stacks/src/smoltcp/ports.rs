@@ -59,9 +59,9 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
+    /// Whether a holder that has this lets one in that has `other`.
     fn with(self, other: Self) -> bool {
-        (self.address && other.address && !self.listening && !other.listening)
-            || (self.port && other.port)
+        (self.address && other.address && !self.listening) || (self.port && other.port)
     }
 }
 
@@ -198,7 +198,10 @@ mod tests {
         ports.take(80, holder(1, Host::AnyV4, reuse)).expect("free");
         ports.take(80, holder(2, Host::AnyV4, reuse)).expect("both allow it");
         let listening = Sharing { listening: true, ..reuse };
-        assert_eq!(ports.share(80, 1, listening), Err(Errno::EADDRINUSE));
+        ports.share(80, 1, listening).expect("the other one does not listen");
+        assert_eq!(ports.share(80, 2, listening), Err(Errno::EADDRINUSE));
+        let taken = ports.take(80, holder(3, Host::AnyV4, reuse));
+        assert_eq!(taken, Err(Errno::EADDRINUSE));
         let port = Sharing { port: true, listening: true, ..Sharing::default() };
         ports.take(81, holder(1, Host::AnyV4, port)).expect("free");
         ports.take(81, holder(2, Host::AnyV4, port)).expect("both allow it");

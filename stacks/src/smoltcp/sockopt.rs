@@ -7,7 +7,7 @@ use smoltcp::{socket::tcp::CongestionControl, time::Duration};
 use umvu_abi::Errno;
 
 use super::{
-    opttable::{Shape, find},
+    opttable::{RTO_MAX_MS, RTO_MIN_US, Shape, TX_DELAY, TXREHASH, find},
     tcp::flow::{BUFFER, Tuning},
 };
 
@@ -60,15 +60,42 @@ impl Options {
         self.clone()
     }
 
-    /// Sets an option. Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`.
+    /// Sets an option. Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`, `EOPNOTSUPP`, `EPERM`.
     pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
-        let shape = self.shape(level, name)?;
+        let short = value.len() < 4 && matches!(level, libc::SOL_SOCKET | libc::SOL_TCP);
+        let shape = match self.shape(level, name) {
+            // Linux looks for a number first.
+            Ok(Shape::Any | Shape::Congestion) | Err(_) if !short => self.shape(level, name)?,
+            Ok(shape @ (Shape::Any | Shape::Congestion)) => shape,
+            _ if short => return Err(Errno::EINVAL),
+            shape => shape?,
+        };
         let stored = match shape {
             Shape::Int(_) => {
                 let number = integer(level, value)?;
                 check(level, name, number)?;
-                number.to_ne_bytes().to_vec()
+                adjust(level, name, number).to_ne_bytes().to_vec()
             }
+            Shape::Bool(_) => match integer(level, value)? {
+                number @ 0..=1 => number.to_ne_bytes().to_vec(),
+                _ => return Err(Errno::EINVAL),
+            },
+            Shape::Deaf(_) => return check(level, name, integer(level, value)?),
+            Shape::Never(errno) => return Err(errno),
+            Shape::WriteOnly(0) => return integer(level, value).map(|_| ()),
+            Shape::WriteOnly(other) => return self.set(level, other, value),
+            Shape::Wide(_) => {
+                let eight = value.first_chunk().map(|bytes| i64::from_ne_bytes(*bytes));
+                eight.unwrap_or(integer(level, value)?.into()).to_ne_bytes().to_vec()
+            }
+            Shape::Stamping => {
+                let flags = integer(level, value)?;
+                if !(0..STAMPING_END).contains(&flags) {
+                    return Err(Errno::EINVAL);
+                }
+                i64::from(flags).to_le_bytes().to_vec()
+            }
+            Shape::NoCredentials | Shape::Absent(_) => return Err(Errno::ENOPROTOOPT),
             Shape::Flag(_) => i32::from(integer(level, value)? != 0).to_ne_bytes().to_vec(),
             Shape::Buffer(_) => {
                 let asked = integer(level, value)?.clamp(0, BUFFER_MAX);
@@ -102,6 +129,9 @@ impl Options {
     /// Tells an option. Errors: `ENOPROTOOPT`.
     pub(crate) fn get(&self, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
         let shape = self.shape(level, name)?;
+        if let Shape::Never(errno) | Shape::Absent(errno) = shape {
+            return Err(errno);
+        }
         if let Some((_, value)) = self.set.iter().find(|(key, _)| *key == (level, name)) {
             return Ok(value.clone());
         }
@@ -121,8 +151,17 @@ impl Options {
         Ok(match shape {
             Shape::Int(default)
             | Shape::Flag(default)
+            | Shape::Bool(default)
+            | Shape::Deaf(default)
             | Shape::Buffer(default)
             | Shape::Fixed(default) => default.to_ne_bytes().to_vec(),
+            Shape::Wide(default) => default.to_ne_bytes().to_vec(),
+            Shape::Stamping => vec![0; 8],
+            // Process 0, and nobody's user and group.
+            Shape::NoCredentials => [vec![0; 4], vec![0xff; 8]].concat(),
+            Shape::WriteOnly(_) | Shape::Never(_) | Shape::Absent(_) => {
+                return Err(Errno::ENOPROTOOPT);
+            }
             Shape::Time => vec![0; 16],
             Shape::Linger => vec![0; 8],
             Shape::Congestion => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
@@ -277,6 +316,32 @@ fn integer(level: i32, value: &[u8]) -> Result<i32, Errno> {
     }
 }
 
+/// What Linux makes of a number that it takes.
+fn adjust(level: i32, name: i32, number: i32) -> i32 {
+    match (level, name, number) {
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT, 0) => 1,
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT, ..0) => LOWAT_MOST,
+        // The default.
+        (libc::SOL_SOCKET, TXREHASH, -1) => 1,
+        (libc::SOL_TCP, libc::TCP_MAXSEG, 0) => 536,
+        (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
+        // Seconds, as so many retransmissions of the SYN-ACK after 1, 2, 4, ... seconds.
+        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, ..=0) => 0,
+        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, seconds) => {
+            (0..6).map(|power| (2 << power) - 1).find(|sum| *sum >= seconds).unwrap_or(seconds)
+        }
+        (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, clamp) if clamp != 0 => clamp.max(WINDOW_LEAST),
+        _ => number,
+    }
+}
+
+/// Half of what a receive buffer grows to (`tcp_rmem`).
+const LOWAT_MOST: i32 = 1 << 24;
+/// `SOCK_MIN_RCVBUF / 2`.
+const WINDOW_LEAST: i32 = 1152;
+/// The first bit that is none of `SOF_TIMESTAMPING_*`.
+const STAMPING_END: i32 = 1 << 19;
+
 /// The ranges that Linux checks.
 fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
     let range = match (level, name) {
@@ -299,7 +364,14 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
             }
             88..=32_767
         }
-        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT) => 0..=i32::MAX,
+        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT | libc::TCP_FASTOPEN | TX_DELAY)
+        | (libc::SOL_SOCKET, libc::SO_BUSY_POLL | libc::SO_BINDTOIFINDEX) => 0..=i32::MAX,
+        (libc::SOL_TCP, libc::TCP_SAVE_SYN) => 0..=2,
+        (libc::SOL_TCP, libc::TCP_THIN_DUPACK) => 0..=1,
+        (libc::SOL_SOCKET, libc::SO_BUF_LOCK) => 0..=3,
+        (libc::SOL_SOCKET, TXREHASH) => -1..=1,
+        (libc::SOL_TCP, RTO_MAX_MS) => 1000..=120_000,
+        (libc::SOL_TCP, RTO_MIN_US) => 1000..=120_000_000,
         _ => return Ok(()),
     };
     if range.contains(&number) { Ok(()) } else { Err(Errno::EINVAL) }

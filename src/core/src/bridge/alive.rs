@@ -21,6 +21,9 @@ const NLM_F_REQUEST: u16 = 1;
 /// `UDIAG_SHOW_PEER` and `UNIX_DIAG_PEER`.
 const SHOW_PEER: u32 = 4;
 const ATTRIBUTE_PEER: u16 = 2;
+/// `UDIAG_SHOW_RQLEN` and `UNIX_DIAG_RQLEN`.
+const SHOW_QUEUE: u32 = 16;
+const ATTRIBUTE_QUEUE: u16 = 4;
 /// How often the list is read when the kernel has no unix_diag.
 const READINGS: usize = 3;
 
@@ -57,27 +60,40 @@ fn inode_of(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
-/// Whether some descriptor refers to the socket with this inode.
-pub(crate) fn is_open(inode: u64) -> bool {
+/// How many connections wait to be accepted from the listener with this inode; None when no
+/// descriptor refers to it, 0 when the kernel does not say.
+pub(crate) fn waiting_at(inode: u64) -> Option<usize> {
     static DIAG: LazyLock<Option<Mutex<Diag>>> = LazyLock::new(|| Diag::open().map(Mutex::new));
+    let asked = DIAG.as_ref().and_then(|diag| diag.lock().waiting_at(inode));
     // A kernel without unix_diag denies all: the list has the last word.
-    DIAG.as_ref().is_some_and(|diag| diag.lock().is_open(inode)) || !living(&[inode]).is_empty()
+    asked.or_else(|| (!living(&[inode]).is_empty()).then_some(0))
 }
 
 /// The inode of the socket that the one with this inode is connected to; None when it has no
 /// inode (nobody has accepted it yet) or the kernel cannot tell.
 pub(crate) fn peer_of(inode: u64) -> Option<u64> {
     let answer = Diag::open()?.ask(u32::try_from(inode).ok()?, SHOW_PEER)?;
+    attribute(&answer, ATTRIBUTE_PEER).map(u64::from).filter(|peer| *peer != 0)
+}
+
+/// The number that an attribute of an answer begins with.
+fn attribute(answer: &[u8], wanted: u16) -> Option<u32> {
     let mut attributes = answer.get(32..)?;
     while let Some(header) = attributes.first_chunk::<4>() {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        if u16::from_ne_bytes([header[2], header[3]]) == ATTRIBUTE_PEER {
-            let peer = u32::from_ne_bytes(*attributes.get(4..)?.first_chunk()?);
-            return Some(u64::from(peer)).filter(|peer| *peer != 0);
+        if u16::from_ne_bytes([header[2], header[3]]) == wanted {
+            return Some(u32::from_ne_bytes(*attributes.get(4..)?.first_chunk()?));
         }
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
     }
     None
+}
+
+/// Whether an answer says that there is no such socket.
+fn is_missing(answer: &[u8]) -> bool {
+    let kind = answer.get(4..6).map_or(0, |kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    let error = answer.get(16..).and_then(|field| field.first_chunk());
+    kind == NLMSG_ERROR && error.is_some_and(|error| i32::from_ne_bytes(*error) == -libc::ENOENT)
 }
 
 /// A socket for questions about single inodes.
@@ -94,14 +110,19 @@ impl Diag {
     /// Whether a socket has this inode; true when the kernel does not say.
     fn is_open(&self, inode: u64) -> bool {
         let Ok(inode) = u32::try_from(inode) else { return true };
-        match self.ask(inode, 0) {
-            Some(answer) if answer.len() >= 20 => {
-                let kind = u16::from_ne_bytes([answer[4], answer[5]]);
-                let error =
-                    answer[16..].first_chunk().map_or(0, |field| i32::from_ne_bytes(*field));
-                kind != NLMSG_ERROR || error != -libc::ENOENT
+        !self.ask(inode, 0).is_some_and(|answer| is_missing(&answer))
+    }
+
+    /// How many connections wait at a listener; None when it is closed.
+    fn waiting_at(&self, inode: u64) -> Option<usize> {
+        let Ok(number) = u32::try_from(inode) else { return Some(0) };
+        match self.ask(number, SHOW_QUEUE) {
+            Some(answer) if is_missing(&answer) => None,
+            Some(answer) => {
+                let waiting = attribute(&answer, ATTRIBUTE_QUEUE).unwrap_or(0);
+                Some(usize::try_from(waiting).unwrap_or(usize::MAX))
             }
-            _ => true,
+            None => Some(0),
         }
     }
 
@@ -151,7 +172,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
-        assert!(is_open(kept) && !is_open(closed));
+        assert_eq!((waiting_at(kept), waiting_at(closed)), (Some(0), None));
     }
 
     #[test]

@@ -155,13 +155,18 @@ impl SocketEvents for Observer {
         }
     }
 
-    fn is_open(&self) -> bool {
+    fn waiting(&self) -> Option<usize> {
         let inode = self.inode.load(Ordering::Relaxed);
-        let open = inode == 0 || alive::is_open(inode);
-        if !open && let Some(sweep) = self.sweep.get() {
+        if inode == 0 {
+            return Some(0);
+        }
+        let waiting = alive::waiting_at(inode);
+        if waiting.is_none()
+            && let Some(sweep) = self.sweep.get()
+        {
             sweep.wake();
         }
-        open
+        waiting
     }
 
     fn holder(&self) -> Holder {

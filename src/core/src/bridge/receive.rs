@@ -195,6 +195,11 @@ impl Request {
         self.deliver(data.len(), data, Some(error.destination), messages, flags)
     }
 
+    /// Where the data of a stream goes; it has no source (tcp(7)).
+    pub(crate) fn stream_data(&self, data: Vec<u8>) -> Outcome {
+        self.deliver(data.len(), data, None, Messages::default(), 0)
+    }
+
     fn deliver(
         &self,
         length: usize,

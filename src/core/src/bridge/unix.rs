@@ -145,6 +145,13 @@ pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
     poll(&mut set, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
+/// Whether the other end of a connection is closed, or shut in both directions.
+pub(crate) fn is_hung_up(fd: &OwnedFd) -> bool {
+    let mut set = [PollFd::new(fd.as_fd(), PollFlags::empty())];
+    poll(&mut set, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        && set[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+}
+
 /// Fills the send buffer so that no poll reports it writable; returns how many bytes it took.
 pub(crate) fn fill_with_junk(guest: &OwnedFd) -> Result<usize, Errno> {
     setsockopt(guest, sockopt::SndBuf, &1).map_err(errno)?;

@@ -92,6 +92,10 @@ impl Inner {
         if sock.bound.is_some_and(|(host, _)| !host.covers(remote.ip()) && host.ip().is_none()) {
             return Err(Errno::EINVAL);
         }
+        if remote.port() == 0 {
+            // Where nobody listens, and smoltcp cannot ask.
+            return Err(Errno::ECONNREFUSED);
+        }
         let tuning = sock.options.tuning();
         let local_ip = wanted.unwrap_or(hop.source);
         if local_ip.is_ipv4() != remote.is_ipv4() {

@@ -113,12 +113,13 @@ impl Inner {
         self.flow_input(id, &arrival.ip[..header.total], segment, arrival.long);
     }
 
-    /// The listener for a SYN that some guest still has; the others listen no longer.
-    fn open_listener(&mut self, header: &IpHeader, segment: &Segment) -> Option<SockId> {
+    /// The listener for a SYN that some guest still has, and how many connections wait there that
+    /// the stack has given away; the others listen no longer.
+    fn open_listener(&mut self, header: &IpHeader, segment: &Segment) -> Option<(SockId, usize)> {
         loop {
             let id = self.listener(header, segment)?;
-            if self.tcp.socks.get(id)?.events.is_open() {
-                return Some(id);
+            if let Some(waiting) = self.tcp.socks.get(id)?.events.waiting() {
+                return Some((id, waiting));
             }
             self.tcp_reset(id);
         }
@@ -145,7 +146,7 @@ impl Inner {
 
     fn open_passive(
         &mut self,
-        owner: SockId,
+        (owner, waiting): (SockId, usize),
         key: FlowKey,
         arrival: &Arrival<'_>,
         segment: &Segment,
@@ -153,7 +154,7 @@ impl Inner {
         let Some(sock) = self.tcp.socks.get_mut(owner) else { return };
         let Phase::Listening(listener) = &mut sock.phase else { return };
         // Linux lets one more wait than the backlog says.
-        if listener.ready.len() > listener.backlog
+        if listener.ready.len() + waiting > listener.backlog
             || listener.pending >= listener.backlog.max(PENDING)
         {
             return;

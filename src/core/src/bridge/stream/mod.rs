@@ -12,6 +12,7 @@
 mod connecting;
 mod listening;
 mod pipe;
+mod receive;
 
 use std::{
     os::fd::OwnedFd,
@@ -161,6 +162,11 @@ impl Stream {
     /// Whether bytes are pumped between the guest and the stack.
     pub(super) fn is_joined(&self) -> bool {
         matches!(*self.state.lock(), State::Joined(_))
+    }
+
+    /// Whether there was a connection.
+    fn is_over(&self) -> bool {
+        matches!(*self.state.lock(), State::Finished)
     }
 
     /// The guest is gone, or the stack is.

@@ -74,6 +74,8 @@ impl Stream {
                 Ok(0)
             }
         });
+        // With SO_LINGER and no time a close is a reset, and no FIN goes before (socket(7)).
+        reset |= ended && unix::is_hung_up(&pipe.end) && self.lingers_not();
         if reset {
             // The guest closed with unread data: Linux answers with RST (RFC 9293, 3.10.7.4).
             self.socket.reset();
@@ -85,6 +87,11 @@ impl Stream {
             let _ = self.socket.finish();
         }
         moved.is_ok_and(|count| count > 0)
+    }
+
+    fn lingers_not(&self) -> bool {
+        let linger = self.socket.option(libc::SOL_SOCKET, libc::SO_LINGER, &[]);
+        linger.is_ok_and(|linger| linger == [1_i32.to_ne_bytes(), [0; 4]].concat())
     }
 
     /// Stack to guest. Returns whether bytes moved.
@@ -129,7 +136,10 @@ impl Stream {
                 true
             }
             StreamState::Broken(_) | StreamState::Refused(_) => {
-                self.leave_unread_data(one);
+                // Who has seen the end of the data gets no error for reading on.
+                if !pipe.peer_done {
+                    self.leave_unread_data(one);
+                }
                 true
             }
             StreamState::Fresh | StreamState::Connecting | StreamState::Listening => false,
@@ -176,6 +186,8 @@ impl Stream {
 
 impl Pipe {
     pub(super) fn new(one: &Virtual, end: OwnedFd) -> Result<Self, Errno> {
+        // Urgent data of the guest is data: smoltcp knows no urgent pointer.
+        let _ = ffi::set_socket_option(&end, libc::SO_OOBINLINE, &1_i32.to_ne_bytes());
         let registration = one.handle()?.watch(end.as_fd(), Interest::ReadWrite)?;
         Ok(Self {
             end,

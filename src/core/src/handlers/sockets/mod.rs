@@ -57,11 +57,15 @@ pub(crate) fn rows() -> Vec<Row> {
         row("sendto", Trap::NonNull(4), true, send::sendto, "native without an address"),
         row("sendmsg", Trap::Always, true, send::sendmsg, "yes"),
         row("sendmmsg", Trap::Always, true, send::sendmmsg, "yes"),
-        row("recvfrom", Trap::NonNull(4), true, receive::recvfrom, "native without an address"),
+        row("recvfrom", RECVFROM, true, receive::recvfrom, "native without an address"),
         row("recvmsg", Trap::Always, true, receive::recvmsg, "yes"),
         row("recvmmsg", Trap::Always, true, receive::recvmmsg, "yes"),
     ]
 }
+
+/// When recvfrom(2) is trapped: AF_UNIX has no error queue and ignores the flag.
+const RECVFROM: Trap = Trap::NonNullOr { pointer: 4, index: 3, mask: 0x2000 };
+const _: () = assert!(libc::MSG_ERRQUEUE == 0x2000);
 
 fn socket(core: &Core, call: &Call) -> Action {
     let stack = core.tasks.get(call.tid()).stack(call.int(0));

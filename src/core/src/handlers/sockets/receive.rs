@@ -18,26 +18,40 @@ use crate::{
 
 pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
-        let room = guest::read_i32(call.guest.as_ref(), call.addr(5))?;
+        let room = match call.addr(4) {
+            GuestAddr::NULL => 0,
+            _ => guest::read_i32(call.guest.as_ref(), call.addr(5))?,
+        };
         let length = usize::try_from(call.syscall.args[2]).unwrap_or(usize::MAX);
         let request = Request {
             buffers: vec![(call.addr(1), length)],
             flags: call.int(3),
             name: (call.addr(4), usize::try_from(room).map_err(|_| Errno::EINVAL)?),
-            name_length: call.addr(5),
+            name_length: if call.addr(4).is_null() { GuestAddr::NULL } else { call.addr(5) },
             control: (GuestAddr::NULL, 0),
             header: GuestAddr::NULL,
             message_length: GuestAddr::NULL,
         };
-        Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
+        match &one.kind {
+            Kind::Datagram(datagram) => {
+                Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
+            }
+            Kind::Stream(stream) => stream.receive(call, request),
+        }
     })
 }
 
 pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         let request = decode(call, call.addr(1), call.int(2), GuestAddr::NULL)?;
+        let datagram = match &one.kind {
+            Kind::Datagram(datagram) => datagram,
+            // AF_UNIX would name the other end, and has no error queue.
+            Kind::Stream(stream) if !request.name.0.is_null() || request.wants_errors() => {
+                return stream.receive(call, request);
+            }
+            Kind::Stream(_) => return Ok(Action::Forward),
+        };
         Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
     })
 }

@@ -42,6 +42,10 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
 /// A stream socket with a destination, which TCP ignores. Without a connection: `EPIPE`.
 fn stream_sendto(one: &Arc<Virtual>, call: &Call) -> Result<Action, Errno> {
     let (guest, flags) = (Arc::clone(&call.guest), call.int(3));
+    if flags & libc::MSG_FASTOPEN != 0 {
+        // As with `tcp_fastopen` off.
+        return Err(Errno::EOPNOTSUPP);
+    }
     let finish = move |result: Result<usize, Errno>| {
         if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 {
             guest.signal(libc::SIGPIPE);
