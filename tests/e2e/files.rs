@@ -1,7 +1,7 @@
 //! File systems, by a program that does all kinds of things and says what came of it: in a directory of
 //! the host, and in mounts of every writable kind.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use crate::harness::{INSIDE, Place, scratch, succeed};
 
@@ -129,3 +129,17 @@ fn mounts_nest_cover_and_go() {
 const NESTED: &str = "M: in new one  M/in: two  M/new: deep \n\
     one\nInvalid cross-device link\ntwo\ntwo\nin use by\nin use by\n\
     Read-only file system\nvumount: vufusemem: sise=3: unknown option\nreal\n";
+
+#[test]
+fn there_are_more_files_than_umvu_may_have_descriptors() {
+    let script = "vu_insmod vufuse; mkdir -p $M; vumount -t vufusemem none $M; cd $M; mkdir d
+        for i in $(seq 1500); do echo $i > d/$i; done; cat d/* | sort -n | md5sum; cd /; vuumount $M";
+    let expected = succeed(Place::Native, "seq 1500 | md5sum");
+    for place in INSIDE {
+        let mut command = Command::new("bash");
+        command.args(["-c", r#"ulimit -n 400; exec "$@""#, "-"]).args(place.prefix());
+        let told = command.args(["bash", "-c", script]).env("M", scratch("many")).output();
+        let told = told.expect("bash(1) runs");
+        assert_eq!(String::from_utf8_lossy(&told.stdout), expected, "{place:?} {told:?}");
+    }
+}

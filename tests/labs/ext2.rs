@@ -198,3 +198,29 @@ P
     }
     fs::remove_dir_all(work).expect("scratch goes");
 }
+
+#[test]
+fn programs_are_built_and_kept_under_version_control_in_an_image() {
+    let script = r#"
+        export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a \
+            GIT_COMMITTER_EMAIL=a@b GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000'
+        git init -q r; cd r
+        for i in $(seq 30); do
+            echo "int f$i(void) { return $i; }" > f$i.c; echo "int f$i(void);" >> all.h; S="$S + f$i()"
+        done
+        printf '#include "all.h"\n#include <stdio.h>\nint main(void) { printf("%%d\\n", 0%s); }\n' "$S" > main.c
+        printf 'p: $(patsubst %%.c,%%.o,$(wildcard *.c))\n\tcc -o $@ $^\n' > Makefile
+        make -s -j2; ./p; echo '*.o' > .gitignore; git add -A; git commit -qm one; git status --short | wc -l
+        echo 'int more;' >> f7.c; git status --short; make -s; ./p; git stash -q; git diff | wc -l; git stash pop -q
+        git commit -qam two; git gc -q; git fsck 2>&1 | wc -l; git log --format=%h; git clone -q . ../clone
+        diff -r --exclude=.git --exclude='*.o' --exclude=p . ../clone 2>&1 | wc -l; cd ..
+        (tar cf - r | tar xf - -C clone); diff -r r clone/r && echo same; find . -type f | wc -l; rm -rf clone r"#;
+    let work = scratch("ext-native");
+    let native = succeed(Place::Native, &format!("set -e; cd {}; {script}", work.display()));
+    for (place, layout) in INSIDE.into_iter().zip(["ext4", "ext2"]) {
+        let begin = begin(&work, layout);
+        let told = succeed(place, &format!("{begin} {script}; cd ..; vuumount m; {CHECK}"));
+        assert_eq!(told, native, "{place:?} {layout}");
+    }
+    fs::remove_dir_all(work).expect("scratch goes");
+}

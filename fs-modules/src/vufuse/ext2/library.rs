@@ -182,5 +182,27 @@ pub(super) fn library() -> Result<&'static Library, MountError> {
         let reason = format!("vufuseext2 needs libext2fs (apt-get install libext2fs2): {error}");
         MountError::new(Errno::ENOSYS, reason)
     })?;
+    hush();
     Ok(LIBRARY.get_or_init(|| library))
+}
+
+/// What libcom_err calls in place of printing to the standard error: name, code, format, arguments.
+type Complaint = unsafe extern "C" fn(*const c_char, Code, *const c_char, *mut c_void);
+
+unsafe extern "C" fn ignore(_: *const c_char, _: Code, _: *const c_char, _: *mut c_void) {}
+
+/// Has the library keep complaints about damaged images to itself: who asked is told by an errno.
+fn hush() {
+    // SAFETY: libext2fs has loaded that library already; the function has this type, and keeps a pointer
+    // to one that stays.
+    unsafe {
+        if let Ok(shared) = Shared::open(Some("libcom_err.so.2"), RTLD_NOW | RTLD_LOCAL) {
+            if let Ok(set) =
+                shared.get::<unsafe extern "C" fn(Complaint) -> *mut c_void>(b"set_com_err_hook\0")
+            {
+                set(ignore);
+            }
+            std::mem::forget(shared);
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod data;
 mod errors;
 mod filsys;
 
+pub mod hostile;
 mod inode;
 mod journal;
 mod library;

@@ -36,13 +36,16 @@ impl Volume {
         Ok((mode | bit, [caller.uid, parent.owner()[1]]))
     }
 
-    /// Gives a name to an inode. Errors: `ENOSPC`, `ENOENT` in a directory that is gone.
+    /// Gives a name to an inode. Errors: `EEXIST`, `ENOSPC`, `ENOENT` in a directory that is gone.
     fn name(&mut self, (directory, name): Spot<'_>, ino: u32) -> Result<(), Errno> {
         if self.get(directory)?.raw.links() == 0 {
             return Err(Errno::ENOENT);
         }
         let kind = kind_of(self.get(ino)?.raw.mode());
-        self.names(directory)?;
+        // Another guest may have been faster.
+        if self.names(directory)?.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
         let linked = self.fs.link(directory, name, ino, kind);
         // It may have got another block.
         self.reread(directory)?;

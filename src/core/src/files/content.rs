@@ -22,7 +22,11 @@ use std::{
 
 use nix::{
     fcntl::{FallocateFlags, OFlag, fallocate},
-    sys::{stat::futimens, time::TimeSpec},
+    sys::{
+        resource::{Resource, getrlimit},
+        stat::futimens,
+        time::TimeSpec,
+    },
     unistd::Whence,
 };
 use umvu_abi::{
@@ -72,6 +76,8 @@ pub(crate) struct Content {
     blocks: Option<Vec<u64>>,
     /// How much it counts among the bytes that are kept.
     counted: u64,
+    /// It counts among the contents that are kept.
+    is_counted: bool,
 }
 
 fn checksum(block: &[u8]) -> u64 {
@@ -219,6 +225,11 @@ impl Content {
         let size = size.map_or(0, |found| found.len());
         files.objects.kept_bytes(self.counted, size);
         self.counted = size;
+        if self.is_counted != self.file.is_some() {
+            self.is_counted = !self.is_counted;
+            let by = if self.is_counted { 1 } else { u64::MAX };
+            files.objects.kept.fetch_add(by, Ordering::Relaxed);
+        }
     }
 
     fn stamp(&self) -> io::Result<Option<Stamp>> {
@@ -399,7 +410,7 @@ impl Content {
         self.release_all(&inode.files, inode.node);
         (self.written, self.mapped, self.clears) = (false, false, false);
         self.count(&inode.files);
-        if inode.files.objects.kept() > KEPT_LIMIT || self.counted > WHOLE_LIMIT {
+        if inode.files.objects.are_many() || self.counted > WHOLE_LIMIT {
             self.discard(&inode.files);
         }
     }
@@ -519,7 +530,11 @@ impl super::Objects {
         self.bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
-    fn kept(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    /// Whether so much is kept that what nobody has open goes: half of the descriptors that we may have
+    /// are for other things.
+    fn are_many(&self) -> bool {
+        let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        self.bytes.load(Ordering::Relaxed) > KEPT_LIMIT
+            || self.kept.load(Ordering::Relaxed) > descriptors / 2
     }
 }

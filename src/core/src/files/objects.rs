@@ -105,6 +105,8 @@ pub struct Objects {
     any_revoked: AtomicBool,
     /// Bytes of contents that are kept.
     pub(super) bytes: AtomicU64,
+    /// How many contents are kept: each is a descriptor of ours.
+    pub(super) kept: AtomicU64,
 }
 
 impl Objects {
@@ -120,6 +122,7 @@ impl Objects {
             revoked: Mutex::default(),
             any_revoked: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
         })
     }
 

@@ -7,6 +7,8 @@
 mod commit;
 mod format;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use umvu_abi::{Errno, files::Backing};
 
