@@ -18,6 +18,7 @@ mod hostile;
 mod hypervisor;
 mod identity;
 mod killed;
+mod linker;
 mod manual;
 mod names;
 mod patchwork;

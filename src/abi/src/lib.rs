@@ -3,12 +3,13 @@
 //! Key types: [`Errno`], the newtypes of [`ids`], [`SockAddr`], the network contract in [`net`]
 //! ([`net::NetStack`], [`net::StreamSocket`], [`net::DatagramSocket`]), their control messages in
 //! [`control`], files and devices in [`files`] ([`files::FileSystem`], [`files::Device`]), generated
-//! file trees in [`tree`], the module contract in [`module`], and in [`patience`] who may wait.
+//! file trees in [`tree`], programs in [`elf`], the module contract in [`module`], and in [`patience`] who may wait.
 //!
 //! Architecture invariant: this crate does no I/O and holds no unsafe code; it depends on no other
 //! crate of the workspace.
 
 pub mod control;
+pub mod elf;
 pub mod errno;
 pub mod files;
 pub mod ids;

@@ -155,7 +155,9 @@ impl Supervisor for Core {
 
     fn executed(&self, task: Tid, former: Tid) {
         let keeps_name = self.tasks.get(former).name_keeper().is_some();
+        let linker = self.tasks.get(former).take_linker();
         self.tasks.executed(task, former);
+        self.tasks.get(task).set_linker(linker);
         self.paths.executed(task, former);
         let mut values = Vec::new();
         if let Some(who) = self.credentials(task) {
@@ -172,6 +174,14 @@ impl Supervisor for Core {
             let program = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
             format!("executes {}", program.display())
         });
+    }
+
+    fn linker(&self, task: Tid) -> Option<Vec<u8>> {
+        self.tasks.get(task).take_linker()
+    }
+
+    fn linked(&self, task: Tid, base: u64) {
+        identity::vector::rewrite(task, &[(libc::AT_BASE, base)]);
     }
 
     fn ended(&self, task: Tid, group: Pid, last: bool) {

@@ -30,6 +30,8 @@ pub struct Task {
     last_error: Mutex<String>,
     /// The interpreter that it is about to execute, if that gets the program's own name too.
     keeps_name: Mutex<Option<Vec<u8>>>,
+    /// The dynamic linker of the program that it is about to execute, when it is not the kernel's choice.
+    linker: Mutex<Option<Vec<u8>>>,
     /// What it executes in place of what it has named.
     executes: Mutex<Option<Vec<u8>>>,
     /// Virtual credentials; none while they are the kernel's.
@@ -47,6 +49,7 @@ impl Task {
             last_error: Mutex::new(String::new()),
             keeps_name: Mutex::default(),
             executes: Mutex::default(),
+            linker: Mutex::default(),
             credentials: Mutex::default(),
         }
     }
@@ -70,6 +73,16 @@ impl Task {
     /// That interpreter.
     pub(crate) fn name_keeper(&self) -> Option<Vec<u8>> {
         self.keeps_name.lock().clone()
+    }
+
+    /// Says which dynamic linker, an ELF file, the program gets that it is about to execute.
+    pub(crate) fn set_linker(&self, bytes: Option<Vec<u8>>) {
+        *self.linker.lock() = bytes;
+    }
+
+    /// Hands that over.
+    pub(crate) fn take_linker(&self) -> Option<Vec<u8>> {
+        self.linker.lock().take()
     }
 
     /// Says which path it is to execute in place of the one that it has named.

@@ -380,6 +380,14 @@ pub trait Supervisor: Send + Sync {
     /// become the leader `task`.
     fn executed(&self, task: Tid, former: Tid);
 
+    /// The dynamic linker that a new program gets in place of the kernel's choice, as an ELF file.
+    fn linker(&self, _task: Tid) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The dynamic linker has been put at this base address (`AT_BASE`).
+    fn linked(&self, _task: Tid, _base: u64) {}
+
     /// The task is gone. `last` tells whether it was the last of its group `group`.
     fn ended(&self, task: Tid, group: Pid, last: bool);
 }

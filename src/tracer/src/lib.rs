@@ -19,6 +19,7 @@ mod filter;
 mod guest;
 mod handover;
 mod launch;
+mod linker;
 mod notify;
 mod options;
 mod registers;

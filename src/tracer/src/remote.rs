@@ -34,6 +34,11 @@ impl<'a> Remote<'a> {
         Ok(Self { tid, group, saved, site, memory, signals: Vec::new() })
     }
 
+    /// Where the instruction is that makes the calls.
+    pub(crate) fn site(&self) -> u64 {
+        self.site
+    }
+
     /// Room for `size` bytes on the guest's stack, below what it uses.
     pub(crate) fn scratch(&self, size: u64) -> u64 {
         below(&self.saved, size)

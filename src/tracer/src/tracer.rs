@@ -30,7 +30,7 @@ use crate::{
     errands::{Errands, Means, Outcome},
     filter::{self, Instruction},
     guest::{TaskGuest, filters_of},
-    launch,
+    launch, linker,
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
     registers::{ERESTARTNOINTR, ERESTARTSYS, Registers},
@@ -349,7 +349,23 @@ impl Tracer {
         self.backend.replays.forget(former);
         self.backend.replays.forget(leader);
         self.backend.supervisor.executed(leader, former);
+        self.link(tid);
         self.resume(tid, 0);
+    }
+
+    /// Gives a new program the dynamic linker of its view. Who cannot have it has no other.
+    fn link(&self, tid: Pid) {
+        let supervisor = &self.backend.supervisor;
+        let leader = Tid(tid.as_raw());
+        let Some(bytes) = supervisor.linker(leader) else { return };
+        let Some(task) = self.backend.tasks.get(leader) else { return };
+        match linker::exchange(tid, &task.guest, &bytes) {
+            Ok(base) => supervisor.linked(leader, base),
+            Err(error) => {
+                tracing::debug!(%tid, %error, "no dynamic linker");
+                sys::tgkill(tid.as_raw(), tid.as_raw(), libc::SIGKILL);
+            }
+        }
     }
 
     /// A stop that no signal caused: a new task, our interrupt, a group-stop.

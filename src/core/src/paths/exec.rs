@@ -26,6 +26,7 @@ use umvu_tracer::api::{Action, Call, Exec};
 use super::{
     descriptors, host,
     lexical::{PATH_MAX, normalise},
+    linker::{self, Linker},
     locate::{self, At, Target, locate, os_path},
     open_inode,
     resolve::{Last, Place},
@@ -117,6 +118,7 @@ fn plan(
     let mut arguments: Option<Vec<Vec<u8>>> = None;
     let formats = core.view.exec_formats();
     let task = core.tasks.get(call.tid());
+    task.set_linker(None);
     // The call that we have made in place of the guest's comes by here as well.
     let is_ours = task.name_keeper().is_some_and(|ours| ours == name);
     if !is_ours {
@@ -134,6 +136,15 @@ fn plan(
         name_is_kept |= keeps_name;
         let known = known.map(|known| (known.path, None)).or_else(|| interpreter(&head));
         let Some((interpreter, argument)) = known else {
+            let linker = linker::of(core, call, &caller, &path)?;
+            if let Some(linker) = &linker {
+                let bytes = fs::read(os_path(&linker.path))?;
+                if linker.has_rival {
+                    task.set_linker(Some(bytes));
+                } else {
+                    return by_linker(core, call, linker, (name, arguments), vectors).map(Some);
+                }
+            }
             // What the kernel can find by itself it shall find.
             if arguments.is_none() && !is_rooted && finds(&name, &path) {
                 return Ok(None);
@@ -168,6 +179,24 @@ fn plan(
         program = next;
     }
     Err(Errno::ELOOP)
+}
+
+/// Has a dynamic linker of the view execute a program of which the kernel has none.
+fn by_linker(
+    core: &Core,
+    call: &Call,
+    linker: &Linker,
+    (name, arguments): (Vec<u8>, Option<Vec<Vec<u8>>>),
+    vectors: [GuestAddr; 2],
+) -> Result<Exec, Errno> {
+    let given = match arguments {
+        Some(given) => given,
+        None => read_arguments(call, vectors[0])?,
+    };
+    let arguments = Some(linker::arguments(linker, &name, given));
+    let path = linker.path.clone();
+    core.tasks.get(call.tid()).executes(Some(path.clone()));
+    Ok(Exec { path, arguments, vectors })
 }
 
 /// The format of a program that a module knows. Errors: `EACCES` and its like for what may not be

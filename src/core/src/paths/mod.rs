@@ -31,6 +31,7 @@ pub(crate) mod host;
 pub(crate) mod inspect;
 mod layout;
 pub(crate) mod lexical;
+mod linker;
 mod listdir;
 mod listing;
 pub(crate) mod locate;
