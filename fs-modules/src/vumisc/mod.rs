@@ -43,8 +43,11 @@ impl Module for Vumisc {
     }
 
     fn facets(&self) -> &'static [Facet] {
-        let has_clock = self.clock.lock().strong_count() > 0;
-        if has_clock { &[Facet::HostNames, Facet::Clock] } else { &[Facet::HostNames] }
+        match self.clock.lock().upgrade() {
+            Some(clock) if clock.has_pace() => &[Facet::HostNames, Facet::Clock, Facet::Pace],
+            Some(_) => &[Facet::HostNames, Facet::Clock],
+            None => &[Facet::HostNames],
+        }
     }
 
     fn host_names(&self) -> Option<Arc<dyn HostNames>> {

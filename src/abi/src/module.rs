@@ -94,6 +94,8 @@ pub enum Facet {
     HostNames,
     /// The time of day (clock_gettime(2)).
     Clock,
+    /// How fast time passes: [`Clock::pace`] is not 1.
+    Pace,
 }
 
 /// The program that executes others of some format.
@@ -119,6 +121,19 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Has the clock show a time at a moment of the host's.
     fn set(&self, shown: i128, real: i128);
+
+    /// The moment of the host at which the clock shows a time; None when it stands still.
+    fn real(&self, shown: i128) -> Option<i128>;
+
+    /// How many seconds of the view pass in one of the host, for sleeps, timers and timeouts: more than
+    /// 0.
+    fn pace(&self) -> f64;
+
+    /// What `CLOCK_MONOTONIC` shows at a moment of the host's.
+    fn monotonic(&self, host: i128) -> i128;
+
+    /// The moment of the host's `CLOCK_MONOTONIC` at which it shows a time.
+    fn host_monotonic(&self, shown: i128) -> i128;
 }
 
 /// The names of a host that a module keeps for the view.

@@ -54,7 +54,7 @@ const JUDGED_BY_GUESTS: [(&str, u8); 11] = [
 ];
 
 /// The calls that are trapped always where a module virtualizes something.
-const OF_FACETS: [(Facet, &[&str]); 4] = [
+const OF_FACETS: [(Facet, &[&str]); 5] = [
     (
         Facet::Ids,
         &[
@@ -75,7 +75,46 @@ const OF_FACETS: [(Facet, &[&str]); 4] = [
         ],
     ),
     (Facet::Capabilities, &["capget", "capset", "prctl"]),
-    (Facet::Clock, &["clock_gettime", "gettimeofday", "time", "clock_settime", "settimeofday"]),
+    (
+        Facet::Clock,
+        &[
+            "clock_gettime",
+            "gettimeofday",
+            "time",
+            "clock_settime",
+            "settimeofday",
+            "clock_nanosleep",
+            "futex",
+            "futex_waitv",
+            "timerfd_settime",
+            "timer_settime",
+            "fstat",
+            "newfstatat",
+            "fstatat",
+            "statx",
+            "utimensat",
+        ],
+    ),
+    (
+        Facet::Pace,
+        &[
+            "nanosleep",
+            "rt_sigtimedwait",
+            "semtimedop",
+            "poll",
+            "ppoll",
+            "select",
+            "pselect6",
+            "epoll_wait",
+            "epoll_pwait",
+            "epoll_pwait2",
+            "timerfd_gettime",
+            "timer_gettime",
+            "setitimer",
+            "getitimer",
+            "alarm",
+        ],
+    ),
     (Facet::HostNames, &["uname", "sethostname", "setdomainname"]),
 ];
 

@@ -29,6 +29,7 @@ pub mod tasks;
 pub mod view;
 
 use std::{
+    collections::HashSet,
     io,
     sync::{Arc, Weak},
 };
@@ -102,8 +103,8 @@ impl Core {
     pub(crate) fn publish_mounts(&self) {
         let control = self.control.lock().clone();
         if let Some(control) = control {
-            // The owner of any file may be virtual.
-            let judged = !self.has_virtual_credentials();
+            // The owner of any file may be virtual, and its times.
+            let judged = !self.has_virtual_credentials() && self.view.clock().is_none();
             match self.paths.first_components(&self.view).filter(|_| judged) {
                 Some(components) => control.trap_paths(&components),
                 None => control.trap_every_path(),
@@ -123,13 +124,41 @@ impl Core {
             control.trap_also(&self.table.numbers_for(&self.view));
             self.publish_mounts();
             control.arm();
+            if self.view.clock().is_some() {
+                self.divert_vdsos();
+            }
+        }
+    }
+
+    /// Delivers what guests have written to generated files; it may change what is trapped.
+    pub(crate) fn settle(&self) {
+        if self.paths.settle() && self.view.survey_facets() {
+            self.arm();
+        }
+    }
+
+    /// Has the programs that run already ask the view for the time; those to come have no vDSO.
+    fn divert_vdsos(&self) {
+        let mut done = HashSet::new();
+        // A program may be created by one that is not done yet.
+        loop {
+            let fresh: Vec<Tid> =
+                self.tasks.ids().into_iter().filter(|tid| done.insert(*tid)).collect();
+            if fresh.is_empty() {
+                return;
+            }
+            for task in fresh {
+                if let Err(error) = umvu_tracer::divert_vdso(task) {
+                    tracing::debug!("task {task} keeps the host's time: {error}");
+                }
+            }
         }
     }
 }
 
 impl Supervisor for Core {
     fn handle(&self, call: &Call) -> Action {
-        self.paths.settle();
+        self.settle();
         let action = match self.table.handler(call.syscall.number) {
             Some(handler) => self.answer(handler, call),
             None => Action::Forward,
@@ -148,6 +177,7 @@ impl Supervisor for Core {
     }
 
     fn born(&self, parent: Tid, child: Tid, birth: Birth) {
+        self.settle();
         self.tasks.born(parent, child, birth);
         self.paths.born(parent, child, birth);
         self.say(child, b't', || format!("{birth:?} created by {parent}"));
@@ -186,6 +216,7 @@ impl Supervisor for Core {
 
     fn ended(&self, task: Tid, group: Pid, last: bool) {
         self.say(task, b't', || "ended".to_owned());
+        self.settle();
         self.tasks.ended(task);
         self.paths.ended(task);
         if last {

@@ -142,6 +142,9 @@ pub enum Action {
     Exec(Exec),
     /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
     Instead(Instead),
+    /// The kernel performs this call in place of the guest's, and may wait in it. Not from a
+    /// [`Completer`].
+    Wait(Wait),
     /// Another file takes the place of one of the guest's, then the handler is asked again. Not from
     /// a [`Completer`].
     Renew(Renewal),
@@ -171,6 +174,31 @@ impl Instead {
     #[must_use]
     pub fn call(number: i64, args: [u64; 6]) -> Self {
         Self { number, args, data: None, file: None, then: Then::Nothing }
+    }
+}
+
+/// A call for the kernel that may wait, in place of the guest's. A signal that interrupts it takes the
+/// guest's own call back as the kernel does: that is what is made again.
+#[derive(Debug)]
+pub struct Wait {
+    /// The call, without a file.
+    pub call: Instead,
+    /// An argument that points so far into the data of the call.
+    pub also: Option<(usize, u64)>,
+    /// What is done when the call ends.
+    pub after: AfterWait,
+}
+
+/// What is done with the guest in hand when a [`Wait`] has ended.
+pub struct AfterWait(pub Box<EndOfWait>);
+
+/// Gets the guest, what the kernel returns (also its sign that the call is made again), and the data as
+/// it is then; returns what the guest gets.
+pub type EndOfWait = dyn FnOnce(&dyn Guest, i64, &[u8]) -> i64 + Send;
+
+impl fmt::Debug for AfterWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AfterWait")
     }
 }
 
@@ -247,6 +275,10 @@ impl fmt::Display for Action {
             Self::Exec(exec) => write!(f, "executes {}", String::from_utf8_lossy(&exec.path)),
             Self::Instead(instead) => {
                 let other = Syscall { number: instead.number, args: instead.args };
+                write!(f, "the kernel's {other}")
+            }
+            Self::Wait(Wait { call, .. }) => {
+                let other = Syscall { number: call.number, args: call.args };
                 write!(f, "the kernel's {other}")
             }
             Self::Renew(Renewal { at, .. }) => write!(f, "asked again with a new {at}"),
@@ -428,13 +460,15 @@ pub enum Trap {
     },
     /// Not trapped: the filter itself answers with this error.
     Refuse(Errno),
-    /// Always, but only in processes whose waits are watched ([`Instead::then`]). The handler has
-    /// something to do before the kernel performs the call; its answer is not heard.
+    /// Always, but only in processes whose waits are watched ([`Instead::then`]), and where
+    /// [`crate::Control::trap_also`] asks for it.
     Waiting,
     /// Always in processes that are watched so; in others as it says.
     Watched(Watch, Before),
     /// Not at all, until [`crate::Control::trap_also`] asks for it.
     Optional,
+    /// As [`Trap::Optional`], and then when this pointer argument is not NULL.
+    OptionalNonNull(u8),
 }
 
 /// What is watched in a process by [`Action::Watched`].

@@ -5,20 +5,22 @@
 //! its handler decides again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
-    sync::atomic::{AtomicI32, Ordering},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicI32, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use nix::unistd::Pid;
 use parking_lot::{Condvar, Mutex};
-use umvu_abi::Tid;
+use umvu_abi::{GuestAddr, Tid};
 
 use crate::{
-    api::{Exec, Instead, Syscall, Then, Watch},
+    api::{AfterWait, Exec, Guest as _, Instead, Syscall, Then, Wait, Watch},
     arm,
     filter::Instruction,
+    guest::TaskGuest,
     registers::{ERESTARTSYS, Registers},
     remote::{self, Remote},
     shortcut::Shortcuts,
@@ -40,6 +42,8 @@ pub(crate) enum Errand {
     Watch(Watch),
     /// It executes another program than it named.
     Exec(Exec),
+    /// It makes another call, in which it may wait, and gets its result.
+    Wait(Wait),
 }
 
 /// What errands need to be run.
@@ -57,8 +61,55 @@ pub(crate) struct Means<'a> {
 pub(crate) enum Outcome {
     /// As it was.
     Onward,
-    /// In an execve(2) of ours: what its registers were in its own.
-    Executing(Box<Registers>),
+    /// In a call of ours in place of its own.
+    Inside(Box<InPlace>),
+}
+
+/// A call of ours that a guest is in.
+#[derive(Debug)]
+pub(crate) struct InPlace {
+    /// What the registers were in its own.
+    pub(crate) before: Registers,
+    /// None for an execve(2).
+    pub(crate) wait: Option<Ending>,
+}
+
+/// What remains to be done when a [`Wait`] ends.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// Where the data is, and its length.
+    data: (u64, usize),
+    after: AfterWait,
+}
+
+impl Ending {
+    /// Puts a call into place on the stack of a guest; returns its arguments too. Errors: `EFAULT`.
+    pub(crate) fn begin(
+        wait: Wait,
+        registers: &Registers,
+        guest: &TaskGuest,
+    ) -> io::Result<([u64; 6], Self)> {
+        let memory = guest.memory().map_err(io::Error::from)?;
+        let mut args = remote::place(&wait.call, registers, memory)?;
+        let data = wait.call.data.as_ref().map_or((0, 0), |(at, data)| (args[*at], data.len()));
+        if let Some((argument, offset)) = wait.also {
+            args[argument] = data.0 + offset;
+        }
+        Ok((args, Self { data, after: wait.after }))
+    }
+
+    /// The guest's registers once the call has returned.
+    pub(crate) fn end(self, guest: &TaskGuest, mut before: Registers, result: i64) -> Registers {
+        let mut data = vec![0; self.data.1];
+        let seen =
+            if data.is_empty() { Ok(()) } else { guest.read(GuestAddr(self.data.0), &mut data) };
+        let told = catch_unwind(AssertUnwindSafe(|| match seen {
+            Ok(()) => (self.after.0)(guest, result, &data),
+            Err(_) => result,
+        }));
+        before.set_result(told.unwrap_or(result));
+        before
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +130,8 @@ pub(crate) struct Errands {
     watched: Condvar,
     /// The guest whose calls are ours at the moment.
     running: AtomicI32,
+    /// The guests that are in a [`Wait`], and how many there are.
+    waiting: (Mutex<HashSet<Tid>>, AtomicUsize),
     tracer: Pid,
 }
 
@@ -91,6 +144,7 @@ impl Errands {
             to_watch: Mutex::default(),
             watched: Condvar::new(),
             running: AtomicI32::new(NONE),
+            waiting: (Mutex::default(), AtomicUsize::new(0)),
             tracer,
         }
     }
@@ -155,6 +209,7 @@ impl Errands {
     /// A guest has ended.
     pub(crate) fn ended(&self, tid: Tid) {
         self.forget(tid);
+        self.left_wait(tid);
         if self.to_watch.lock().remove(&tid).is_some() {
             self.watched.notify_all();
         }
@@ -167,7 +222,30 @@ impl Errands {
 
     /// Whether a trapped call of this guest is made on our behalf.
     pub(crate) fn is_on_one(&self, tid: Tid) -> bool {
-        self.running.load(Ordering::Acquire) == tid.0
+        self.running.load(Ordering::Acquire) == tid.0 || self.is_in_wait(tid)
+    }
+
+    fn is_in_wait(&self, tid: Tid) -> bool {
+        let (waiting, count) = &self.waiting;
+        count.load(Ordering::Acquire) > 0 && waiting.lock().contains(&tid)
+    }
+
+    fn set_in_wait(&self, tid: Tid, is_in: bool) {
+        let (waiting, count) = &self.waiting;
+        let mut waiting = waiting.lock();
+        if is_in {
+            waiting.insert(tid)
+        } else {
+            waiting.remove(&tid)
+        };
+        count.store(waiting.len(), Ordering::Release);
+    }
+
+    /// A [`Wait`] of a guest is over.
+    pub(crate) fn left_wait(&self, tid: Tid) {
+        if self.is_in_wait(tid) {
+            self.set_in_wait(tid, false);
+        }
     }
 
     /// Runs the errand of a guest that has stopped, if it still waits in the call.
@@ -194,7 +272,15 @@ impl Errands {
                 let memory = task.guest.memory().map_err(io::Error::from)?;
                 let args = remote::place_exec(&exec, &registers, memory)?;
                 registers.again_with(libc::SYS_execve, args).write(tid)?;
-                return Ok(Outcome::Executing(Box::new(registers)));
+                return Ok(Outcome::Inside(Box::new(InPlace { before: registers, wait: None })));
+            }
+            Errand::Wait(wait) => {
+                let number = wait.call.number;
+                let (args, ending) = Ending::begin(wait, &registers, &task.guest)?;
+                registers.again_with(number, args).write(tid)?;
+                self.set_in_wait(id, true);
+                let inside = InPlace { before: registers, wait: Some(ending) };
+                return Ok(Outcome::Inside(Box::new(inside)));
             }
         }
         Ok(Outcome::Onward)

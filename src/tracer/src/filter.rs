@@ -94,7 +94,10 @@ pub(crate) fn base() -> Vec<Instruction> {
 /// The filter of an armed view, which traps some calls also that are optional.
 pub(crate) fn armed(subscriptions: &[Subscription], also: &[i64]) -> Vec<Instruction> {
     let asked_for = |row: &Subscription| match row.trap {
-        Trap::Refuse(_) | Trap::Waiting => *row,
+        Trap::Refuse(_) => *row,
+        Trap::OptionalNonNull(index) if also.contains(&row.number) => {
+            Subscription { trap: Trap::NonNull(index), ..*row }
+        }
         _ if also.contains(&row.number) => Subscription { trap: Trap::Always, ..*row },
         _ => *row,
     };
@@ -120,7 +123,7 @@ pub(crate) fn armed(subscriptions: &[Subscription], also: &[i64]) -> Vec<Instruc
 fn before_watched(row: &Subscription) -> Option<Subscription> {
     let trap = match row.trap {
         Trap::Watched(_, before) => before.as_trap()?,
-        Trap::Waiting | Trap::Optional => return None,
+        Trap::Waiting | Trap::Optional | Trap::OptionalNonNull(_) => return None,
         trap => trap,
     };
     Some(Subscription { trap, ..*row })
@@ -137,7 +140,7 @@ pub(crate) fn watched(subscriptions: &[Subscription], most: Watch) -> Vec<i64> {
 
 /// The calls that a filter other than the armed one may stop at, sorted.
 pub(crate) fn stopping(subscriptions: &[Subscription]) -> Vec<i64> {
-    let stops = |row: &&Subscription| !matches!(row.trap, Trap::Waiting | Trap::Refuse(_));
+    let stops = |row: &&Subscription| !matches!(row.trap, Trap::Refuse(_));
     let mut numbers: Vec<i64> = subscriptions.iter().filter(stops).map(|row| row.number).collect();
     numbers.sort_unstable();
     numbers
@@ -162,8 +165,12 @@ pub(crate) fn watching(numbers: &[i64], subscriptions: &[Subscription]) -> Vec<I
     ];
     for number in numbers {
         // A path that a guest has judged itself is no matter of descriptors.
-        let judged = subscriptions.iter().any(|row| row.number == *number && row.path.is_some());
+        let row = subscriptions.iter().find(|row| row.number == *number);
+        let judged = row.is_some_and(|row| row.path.is_some());
         let mut body = Vec::new();
+        if let Some(Trap::OptionalNonNull(index)) = row.map(|row| row.trap) {
+            body.extend(when_null(index));
+        }
         if let Some(shortcut) = arch::shortcut().filter(|_| judged) {
             body.extend(unless_at(shortcut.allowed));
         }
@@ -217,16 +224,14 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     }
     match row.trap {
         Trap::Always => body.push(op(RETURN, NOTIFY)),
-        Trap::Waiting | Trap::Optional => body.push(op(RETURN, ALLOW)),
+        Trap::Waiting | Trap::Optional | Trap::OptionalNonNull(_) => {
+            body.push(op(RETURN, ALLOW));
+        }
         Trap::Refuse(error) => body.push(op(RETURN, errno(error))),
-        Trap::NonNull(index) => body.extend([
-            op(LOAD, low(index)),
-            jump(JUMP_EQ, 0, 0, 3),
-            op(LOAD, low(index) + 4),
-            jump(JUMP_EQ, 0, 0, 1),
-            op(RETURN, ALLOW),
-            op(RETURN, NOTIFY),
-        ]),
+        Trap::NonNull(index) => {
+            body.extend(when_null(index));
+            body.push(op(RETURN, NOTIFY));
+        }
         Trap::NonNullOr { pointer, index, mask } => body.extend([
             op(LOAD, low(pointer)),
             jump(JUMP_EQ, 0, 0, 6),
@@ -259,6 +264,17 @@ fn leaf(row: &Subscription, program: &mut Vec<Instruction>) {
     let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
     program.push(jump(JUMP_EQ, number, 0, skip));
     program.append(&mut body);
+}
+
+/// Allows a call in which this pointer argument is NULL.
+fn when_null(index: u8) -> [Instruction; 5] {
+    [
+        op(LOAD, low(index)),
+        jump(JUMP_EQ, 0, 0, 3),
+        op(LOAD, low(index) + 4),
+        jump(JUMP_EQ, 0, 0, 1),
+        op(RETURN, ALLOW),
+    ]
 }
 
 /// Allows a call that is made at this address.
@@ -309,7 +325,7 @@ pub(crate) fn traps(trap: Trap, args: &[u64; 6]) -> bool {
         // Without filters every process is watched.
         Trap::Always | Trap::Waiting | Trap::Watched(..) | Trap::Optional => true,
         Trap::Refuse(_) => false,
-        Trap::NonNull(index) => args[usize::from(index)] != 0,
+        Trap::NonNull(index) | Trap::OptionalNonNull(index) => args[usize::from(index)] != 0,
         Trap::NonNullOr { pointer, index, mask } => {
             args[usize::from(pointer)] != 0 || !masked(index, mask, 0)
         }

@@ -31,8 +31,10 @@ mod stops;
 mod sys;
 mod tasks;
 mod tracer;
+mod vdso;
 
 pub use options::{Mode, Options, Program};
 pub use signals::block_signals;
 pub use sys::fetch_descriptor;
 pub use tracer::{Control, Tracer};
+pub use vdso::divert as divert_vdso;

@@ -262,6 +262,7 @@ impl Listener {
         let action = match action {
             Action::Instead(instead) => return errand(Errand::Call(instead)),
             Action::Exec(exec) => return errand(Errand::Exec(exec)),
+            Action::Wait(wait) => return errand(Errand::Wait(wait)),
             Action::Forward if number != syscall.number => {
                 let Syscall { number, args } = syscall;
                 return errand(Errand::Call(Instead::call(number, args)));
@@ -316,6 +317,7 @@ impl Listener {
             | Action::Slow(_)
             | Action::Instead(_)
             | Action::Exec(_)
+            | Action::Wait(_)
             | Action::Watched(..)
             | Action::Renew(_) => {
                 sys::respond(&self.fd, id, Verdict::Value(Errno::EIO.to_return()))

@@ -27,7 +27,9 @@ use crate::{
         Action, Answer, Call, Completer, FdReply, Guest, Instead, Renewal, Subscription,
         Supervisor, Syscall, Trap,
     },
-    births, filter,
+    births,
+    errands::Ending,
+    filter,
     guest::TaskGuest,
     handover,
     registers::{ERESTARTSYS, Registers},
@@ -49,6 +51,8 @@ enum Inside {
     Renewing(Renewal, Registers),
     /// A call in place of the guest's, and what the registers were.
     Replaced(Registers),
+    /// A call in place of the guest's that may wait, and what the registers were.
+    Waiting(Ending, Registers),
     /// A call that was skipped, another with a file of ours in place of it, and what the registers
     /// were.
     Performing(Instead, Registers),
@@ -258,10 +262,6 @@ impl Stops {
         };
         let action = match row.map(|row| row.trap) {
             _ if remade.is_some() => remade.unwrap_or(Action::Forward),
-            Some(Trap::Waiting) => {
-                self.ask(guest, syscall);
-                Action::Forward
-            }
             _ if syscall.number < 0 => self.ask(guest, syscall),
             Some(Trap::Refuse(errno)) => Action::error(errno),
             Some(trap)
@@ -302,6 +302,15 @@ impl Stops {
                 registers.replace(libc::SYS_execve, args);
                 registers.write(tid)?;
                 self.inside.insert(tid, Inside::Replaced(before));
+                return Ok(());
+            }
+            Action::Wait(wait) => {
+                let before = registers;
+                let number = wait.call.number;
+                let (args, ending) = Ending::begin(wait, &registers, guest)?;
+                registers.replace(number, args);
+                registers.write(tid)?;
+                self.inside.insert(tid, Inside::Waiting(ending, before));
                 return Ok(());
             }
             Action::Renew(renewal) => {
@@ -346,6 +355,9 @@ impl Stops {
             Some(Inside::Replaced(mut before)) => {
                 before.set_result(registers.result());
                 return before.write(tid);
+            }
+            Some(Inside::Waiting(ending, before)) => {
+                return ending.end(guest, before, registers.result()).write(tid);
             }
             Some(Inside::Performing(instead, before)) => {
                 return perform(tid, guest, group, &instead, before);
@@ -392,6 +404,7 @@ impl Stops {
             Inside::Native
             | Inside::Renewing(..)
             | Inside::Performing(..)
+            | Inside::Waiting(..)
             | Inside::Replaced(_)
             | Inside::Remade(_)
             | Inside::Parked(..) => Ok(()),

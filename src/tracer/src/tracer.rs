@@ -27,7 +27,7 @@ use crate::{
     api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall, Watch},
     arm::{self, Reach},
     births::{self, Shares},
-    errands::{Errands, Means, Outcome},
+    errands::{Errands, InPlace, Means, Outcome},
     filter::{self, Instruction},
     guest::{TaskGuest, filters_of},
     launch, linker,
@@ -128,11 +128,10 @@ pub struct Tracer {
     subscriptions: Vec<Subscription>,
     /// The filters that are added to watched processes.
     watching: [Vec<Instruction>; 2],
-    /// The calls that are trapped in processes whose waits are watched, and their filter.
-    waits: Vec<i64>,
+    /// The filter of processes whose waits are watched.
     waiting_filter: Vec<Instruction>,
-    /// Guests in an execve(2) of ours in place of their own: what their registers were.
-    executing: HashMap<Pid, Registers>,
+    /// Guests in a call of ours in place of their own.
+    inside: HashMap<Pid, InPlace>,
     waiting: VecDeque<Program>,
     mask: SigSet,
     current: Pid,
@@ -181,8 +180,7 @@ impl Tracer {
             watching: [Watch::Looks, Watch::Data]
                 .map(|watch| filter::watching(&filter::watched(&rows, watch), &rows)),
             waiting_filter: filter::watching(&filter::waits(&rows), &rows),
-            waits: filter::waits(&rows),
-            executing: HashMap::new(),
+            inside: HashMap::new(),
             subscriptions: rows,
             waiting: programs.into(),
             mask,
@@ -340,8 +338,10 @@ impl Tracer {
         let task = Task::new(leader, tid.as_raw(), listener);
         let task = before.map_or(task.clone(), |before| task.like(&before));
         self.backend.tasks.insert(leader, task);
-        self.executing.remove(&Pid::from_raw(former.0));
-        self.executing.remove(&tid);
+        for tid in [former, leader] {
+            self.inside.remove(&Pid::from_raw(tid.0));
+            self.backend.errands.left_wait(tid);
+        }
         if let Some(stops) = &mut self.stops {
             stops.forget(Pid::from_raw(former.0));
         }
@@ -400,8 +400,8 @@ impl Tracer {
             Means { tasks, shortcuts, watching: &self.watching, waiting: &self.waiting_filter };
         match self.backend.errands.run(tid, task, &means) {
             Ok(Outcome::Onward) => {}
-            Ok(Outcome::Executing(before)) => {
-                self.executing.insert(tid, *before);
+            Ok(Outcome::Inside(inside)) => {
+                self.inside.insert(tid, *inside);
             }
             Err(error) => tracing::debug!("task {tid}: {error}"),
         }
@@ -410,6 +410,7 @@ impl Tracer {
     /// A signal is about to be delivered.
     fn signalled(&mut self, tid: Pid, signal: i32) {
         self.backend.errands.forget(Tid(tid.as_raw()));
+        self.take_back_wait(tid);
         if matches!(signal, libc::SIGSEGV | libc::SIGBUS) && self.goes_on_after(tid) {
             return self.resume(tid, 0);
         }
@@ -495,7 +496,7 @@ impl Tracer {
 
     fn ended(&mut self, tid: Pid, status: u8) {
         self.early.remove(&tid);
-        self.executing.remove(&tid);
+        self.inside.remove(&tid);
         let id = Tid(tid.as_raw());
         let ended = self.backend.tasks.remove(id);
         // After the task is gone: who keeps an answer for it looks for it afterwards.
@@ -537,8 +538,8 @@ impl Tracer {
         if self.backend.errands.is_to_watch(Tid(tid.as_raw())) {
             let _ = ptrace::interrupt(tid);
         }
-        // The end of an execve(2) that fails is to be seen.
-        if self.stops.is_some() || self.executing.contains_key(&tid) {
+        // The end of a wait, or of an execve(2) that fails, is to be seen.
+        if self.stops.is_some() || self.inside.contains_key(&tid) {
             sys::resume_to_call(tid, signal);
             return;
         }
@@ -556,16 +557,39 @@ impl Tracer {
         sys::resume(tid, signal);
     }
 
+    /// A call of ours has returned to a guest, whose own registers come back, but for the result.
+    fn returned(&mut self, tid: Pid, inside: InPlace) {
+        let Ok(now) = Registers::read(tid) else { return };
+        let InPlace { mut before, wait } = inside;
+        match (wait, self.backend.tasks.get(Tid(tid.as_raw()))) {
+            (Some(ending), Some(task)) => {
+                self.backend.errands.left_wait(Tid(tid.as_raw()));
+                before = ending.end(&task.guest, before, now.result());
+            }
+            _ => before.set_result(now.result()),
+        }
+        let _ = before.write(tid);
+    }
+
+    /// A signal comes before a guest has made the call in place of its own: it makes its own again.
+    fn take_back_wait(&mut self, tid: Pid) {
+        if self.inside.get(&tid).is_some_and(|inside| inside.wait.is_some())
+            && let Some(inside) = self.inside.remove(&tid)
+        {
+            self.backend.errands.left_wait(Tid(tid.as_raw()));
+            let _ = inside.before.again().write(tid);
+        }
+    }
+
     fn syscall_stop(&mut self, tid: Pid) {
         if let Some(task) = self.backend.tasks.get(Tid(tid.as_raw()))
             && let Some(stops) = &mut self.stops
         {
             stops.stop(tid, &task.guest, task.group, self.control.is_armed());
-        } else if let Some(before) = self.executing.get(&tid).copied()
-            && let Ok((false, _)) = sys::call_stop(tid)
+        } else if let Ok((false, _)) = sys::call_stop(tid)
+            && let Some(inside) = self.inside.remove(&tid)
         {
-            self.executing.remove(&tid);
-            failed_to_execute(tid, before);
+            self.returned(tid, inside);
         }
         self.resume(tid, 0);
     }
@@ -573,6 +597,9 @@ impl Tracer {
     /// A call that the base filter hands to us: a VU call of a view that is not armed, or a clone
     /// that would hide its child.
     fn trapped(&mut self, tid: Pid) {
+        if self.inside.get(&tid).is_some_and(|inside| inside.wait.is_some()) {
+            return self.resume(tid, 0);
+        }
         let Ok(mut registers) = Registers::read(tid) else { return self.resume(tid, 0) };
         let number = registers.number();
         let task = self.backend.tasks.get(Tid(tid.as_raw()));
@@ -582,9 +609,6 @@ impl Tracer {
             }
         } else if let Ok(place) = self.backend.stopping.binary_search(&number) {
             self.look_at(tid, place, &mut registers);
-        } else if self.waits.binary_search(&number).is_ok() {
-            self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
-            return self.resume(tid, 0);
         } else if number < 0 {
             let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
             registers.skip(result);
@@ -697,15 +721,6 @@ impl Tracer {
         }
         // Even so: it must not be tried for ever.
         self.backend.tasks.added(Tid(tid.as_raw()), added.unwrap_or(false), also.len());
-    }
-}
-
-/// A guest's own registers come back, but for the result.
-fn failed_to_execute(tid: Pid, before: Registers) {
-    if let Ok(now) = Registers::read(tid) {
-        let mut registers = before;
-        registers.set_result(now.result());
-        let _ = registers.write(tid);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The guest's socket is no packet socket of the kernel, so what it maps is a file that the stack
 //! shares. Nothing tells us when the guest gives a part of a ring back, so a process with such a
-//! mapping has its waits trapped: before each the socket is made to tell the truth.
+//! mapping has its waits trapped (`clocks`): before each the socket is made to tell the truth.
 
 use std::sync::Arc;
 
@@ -11,29 +11,18 @@ use umvu_tracer::api::{Action, Before, Call, Instead, Then, Trap, Watch};
 
 use crate::{Core, bridge::Kind, dispatch::Row, paths::transfer};
 
-/// The calls that wait for descriptors.
-const WAITS: [&str; 7] =
-    ["poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2"];
 /// `MAP_SHARED` and `MAP_ANONYMOUS`: of these bits the first one only.
 const SHARED: u32 = 0x01;
 const MASK: u32 = 0x21;
 
 pub(crate) fn rows() -> Vec<Row> {
-    let mut rows = vec![Row {
+    vec![Row {
         name: "mmap",
         trap: Trap::Watched(Watch::Data, Before::Masked { index: 3, mask: MASK, value: SHARED }),
         interruptible: false,
         handler: mmap,
         note: "the ring of a packet socket, files over 512 MiB; all others are the kernel's",
-    }];
-    rows.extend(WAITS.map(|name| Row {
-        name,
-        trap: Trap::Waiting,
-        interruptible: true,
-        handler: wait,
-        note: "native; trapped in processes that have mapped a ring",
-    }));
-    rows
+    }]
 }
 
 fn mmap(core: &Core, call: &Call) -> Action {
@@ -56,9 +45,4 @@ fn mmap(core: &Core, call: &Call) -> Action {
         Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => errno.into(),
         Ok(None) | Err(_) => transfer::map(core, call),
     }
-}
-
-fn wait(core: &Core, _call: &Call) -> Action {
-    core.sockets.hub().settle_rings();
-    Action::Forward
 }

@@ -1,12 +1,12 @@
-//! chmod(2), chown(2), utimensat(2), truncate(2), setxattr(2) and their variants.
+//! chmod(2), chown(2), truncate(2), setxattr(2) and their variants.
 
 use std::sync::Arc;
 
 use umvu_abi::{
     Errno,
-    files::{Caller, SetTime, Time, WRITE},
+    files::{Caller, WRITE},
 };
-use umvu_tracer::api::{Action, Before, Call, Trap, Watch};
+use umvu_tracer::api::{Action, Call};
 
 use super::{
     content, descriptors, host,
@@ -28,7 +28,7 @@ const UNCHANGED: u32 = u32::MAX;
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = owner_rows();
-    rows.extend(time_rows());
+    rows.extend(content_rows());
     rows
 }
 
@@ -44,25 +44,9 @@ fn owner_rows() -> Vec<Row> {
     ]
 }
 
-fn time_rows() -> Vec<Row> {
-    const TIMES: &str = "of mounted file systems; ignored on nodes; EPERM on generated files";
+fn content_rows() -> Vec<Row> {
     const XATTR: &str = "of mounted file systems; generated files have none";
     vec![
-        always("utime", |core, call| plain_times(core, call, Unit::Seconds), TIMES),
-        always("utimes", |core, call| plain_times(core, call, Unit::Micros), TIMES),
-        always(
-            "futimesat",
-            |core, call| times(core, call, locate::at(0), Last::Follow, Unit::Micros),
-            TIMES,
-        ),
-        // Without a path it is futimens(3), which stays native where no virtual file is open.
-        Row {
-            name: "utimensat",
-            trap: Trap::Watched(Watch::Looks, Before::NonNull(1)),
-            interruptible: false,
-            handler: utimensat,
-            note: TIMES,
-        },
         always(
             "truncate",
             truncate,
@@ -74,9 +58,6 @@ fn time_rows() -> Vec<Row> {
         always("lremovexattr", |core, call| remove_xattr(core, call, Last::Keep), XATTR),
     ]
 }
-
-/// What utimensat(2) sets: access and modification time.
-pub(super) type Times = [Option<SetTime>; 2];
 
 /// The ids in two arguments; None leaves one as it is.
 pub(super) fn ids(call: &Call, first: usize) -> [Option<u32>; 2] {
@@ -96,7 +77,7 @@ fn on_node(place: Place, change: impl FnOnce(&Arc<Mount>)) -> Action {
 }
 
 /// A file of a mounted file system gets a change of its own; nodes another.
-fn on_file(
+pub(super) fn on_file(
     core: &Core,
     call: &Call,
     place: Place,
@@ -111,7 +92,7 @@ fn on_file(
 }
 
 /// The descriptor that `AT_EMPTY_PATH` asks about, when it is of a virtual file.
-fn by_descriptor(
+pub(super) fn by_descriptor(
     core: &Core,
     call: &Call,
     flags: i32,
@@ -163,85 +144,6 @@ fn chown(core: &Core, call: &Call, at: At, last: Last) -> Action {
     } else {
         action
     }
-}
-
-fn plain_times(core: &Core, call: &Call, unit: Unit) -> Action {
-    times(core, call, locate::path(0), Last::Follow, unit)
-}
-
-/// How the times stand in the guest's memory.
-#[derive(Debug, Clone, Copy)]
-enum Unit {
-    /// `struct utimbuf`: two seconds.
-    Seconds,
-    /// Two `struct timeval`.
-    Micros,
-    /// Two `struct timespec`, with `UTIME_NOW` and `UTIME_OMIT`.
-    Nanos,
-}
-
-/// Reads the times; NULL is now. Errors: `EFAULT`, `EINVAL`.
-fn read_times(call: &Call, argument: usize, unit: Unit) -> Result<Times, Errno> {
-    let at = call.addr(argument);
-    if at.is_null() {
-        return Ok([Some(SetTime::Now); 2]);
-    }
-    let mut bytes = [0; 32];
-    let size = if matches!(unit, Unit::Seconds) { 16 } else { 32 };
-    call.guest.read(at, &mut bytes[..size])?;
-    let word = |n: usize| bytes[8 * n..].first_chunk().map_or(0, |word| i64::from_ne_bytes(*word));
-    let time = |seconds, nanos: i64| -> Result<Option<SetTime>, Errno> {
-        let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
-        let nanos = nanos.ok_or(Errno::EINVAL)?;
-        Ok(Some(SetTime::To(Time { seconds, nanos })))
-    };
-    let one = |n: usize| match unit {
-        Unit::Seconds => time(word(n), 0),
-        Unit::Micros => time(word(2 * n), word(2 * n + 1).checked_mul(1000).unwrap_or(-1)),
-        Unit::Nanos => match word(2 * n + 1) {
-            libc::UTIME_NOW => Ok(Some(SetTime::Now)),
-            libc::UTIME_OMIT => Ok(None),
-            nanos => time(word(2 * n), nanos),
-        },
-    };
-    Ok([one(0)?, one(1)?])
-}
-
-fn times(core: &Core, call: &Call, at: At, last: Last, unit: Unit) -> Action {
-    let times = match read_times(call, at.path + 1, unit) {
-        Ok(times) => times,
-        Err(errno) => return errno.into(),
-    };
-    let of_place = |place| {
-        let of_file =
-            |inode: &Arc<Inode>, caller: &Caller| files::change::set_times(inode, caller, times);
-        on_file(core, call, place, of_file, |_| ())
-    };
-    answer(core, call, at, last, of_place, |path| Action::done(host::set_times(&path, times, last)))
-}
-
-/// utimensat(2): of a descriptor without a path.
-fn utimensat(core: &Core, call: &Call) -> Action {
-    let flags = call.int(3);
-    if call.addr(1).is_null() || is_empty_path(flags) {
-        let times = match read_times(call, 2, Unit::Nanos) {
-            Ok(times) => times,
-            Err(errno) => return errno.into(),
-        };
-        if call.addr(1).is_null() {
-            return descriptors::set_times(core, call, times);
-        }
-        let change =
-            |inode: &Arc<Inode>, caller: &Caller| files::change::set_times(inode, caller, times);
-        if let Some(action) = by_descriptor(core, call, flags, change) {
-            return action;
-        }
-    }
-    times_at(core, call)
-}
-
-fn times_at(core: &Core, call: &Call) -> Action {
-    times(core, call, locate::at(0), last(call.int(3)), Unit::Nanos)
 }
 
 fn fchownat(core: &Core, call: &Call) -> Action {

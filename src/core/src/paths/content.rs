@@ -148,14 +148,16 @@ impl Writers {
         Ok(())
     }
 
-    /// Delivers what guests have written since. Cheap when no file is open for writing.
-    pub(super) fn settle(&self) {
+    /// Delivers what guests have written since; whether there may have been something. Cheap when no
+    /// file is open for writing.
+    pub(super) fn settle(&self) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
-            return;
+            return false;
         }
         let mut open = self.open.lock();
         open.retain_mut(Writer::settle);
         self.count.store(open.len(), Ordering::Release);
+        true
     }
 }
 

@@ -10,10 +10,10 @@ use umvu_abi::{
 use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{
-    change::{self, Times},
-    inspect, layout, locate, owners,
+    change, inspect, layout, locate, owners,
     resolve::{Last, Place},
     stat,
+    times::{self, Times},
 };
 use crate::{
     Core,
@@ -244,5 +244,5 @@ pub(super) fn encode(
         (attributes.atime, attributes.mtime) = (native.atime, native.mtime);
         attributes.ctime = native.ctime;
     }
-    Ok(encode(&(&attributes).into()))
+    Ok(encode(&times::shown(core, (&attributes).into())))
 }

@@ -70,7 +70,7 @@ pub(crate) fn answer(
 
 /// Tells what the path of a call names. Errors: those of [`Resolver::resolve`].
 pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Target, Errno> {
-    core.paths.settle();
+    core.settle();
     let territory = core.paths.territory(&core.view);
     let root = core.paths.root(call.tid());
     if territory.is_empty() && root.is_none() {

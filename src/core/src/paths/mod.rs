@@ -50,6 +50,7 @@ pub(crate) mod territory;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod times;
 pub(crate) mod transfer;
 pub(crate) mod unix;
 
@@ -95,7 +96,6 @@ impl Paths {
 
     /// Follows the birth of a task.
     pub fn born(&self, parent: Tid, child: Tid, birth: Birth) {
-        self.settle();
         self.threads.born(parent, child, birth);
     }
 
@@ -106,13 +106,13 @@ impl Paths {
 
     /// Follows the end of a task.
     pub fn ended(&self, task: Tid) {
-        self.settle();
         self.threads.ended(task);
     }
 
-    /// Delivers what guests have written to generated files. Cheap when none is open for writing.
-    pub fn settle(&self) {
-        self.writers.settle();
+    /// Delivers what guests have written to generated files; whether there may have been something.
+    /// Cheap when none is open for writing.
+    pub fn settle(&self) -> bool {
+        self.writers.settle()
     }
 
     /// Says that a thread is about to change its credentials to the kernel.
@@ -215,6 +215,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(stat::rows());
     rows.extend(inspect::rows());
     rows.extend(change::rows());
+    rows.extend(times::rows());
     rows.extend(names::rows());
     rows.extend(cwd::rows());
     rows.extend(root::rows());

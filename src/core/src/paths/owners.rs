@@ -45,13 +45,13 @@ struct Real {
 /// What a file of the host looks like to the caller, where that is not what the kernel says.
 pub(super) fn look(core: &Core, call: &Call, at: At, last: Last) -> Option<Attributes> {
     let who = core.credentials(call.tid());
-    differs(core, who.as_deref()).then(|| show(core, call, who.as_deref(), at, last))?
+    is_asked(core, who.as_deref()).then(|| show(core, call, who.as_deref(), at, last))?
 }
 
 /// As [`look`], of a descriptor.
 pub(super) fn look_at_fd(core: &Core, call: &Call, fd: GuestFd) -> Option<Attributes> {
     let who = core.credentials(call.tid());
-    if !differs(core, who.as_deref()) {
+    if !is_asked(core, who.as_deref()) {
         return None;
     }
     changed(core, who.as_deref(), &by_fd(core, call, fd)?.looks)
@@ -74,8 +74,13 @@ fn show(
 }
 
 fn changed(core: &Core, who: Option<&Credentials>, real: &Attributes) -> Option<Attributes> {
-    let shown = core.owners.show(real, who);
-    (shown != *real).then_some(shown)
+    let shown = if differs(core, who) { core.owners.show(real, who) } else { *real };
+    (shown != *real || core.view.clock().is_some()).then_some(shown)
+}
+
+/// Whether the kernel's answer may have to be changed; whoever encodes it follows the clock.
+fn is_asked(core: &Core, who: Option<&Credentials>) -> bool {
+    differs(core, who) || core.view.clock().is_some()
 }
 
 /// Whether any file may look other than it is.

@@ -11,6 +11,7 @@ use super::{
     locate::{self, At, Target, locate},
     open, owners,
     resolve::{Last, Place},
+    times,
 };
 use crate::{
     Core,
@@ -48,7 +49,7 @@ pub(super) fn is_empty_path(flags: i32) -> bool {
 /// fstat(2) of a file of the host.
 pub(super) fn of_native(core: &Core, call: &Call) -> Action {
     match owners::look_at_fd(core, call, call.fd(0)) {
-        Some(looks) => give(call, 1, Ok((&looks).into()), layout::stat),
+        Some(looks) => give(call, 1, Ok(times::shown(core, (&looks).into())), layout::stat),
         None => Action::Forward,
     }
 }
@@ -101,6 +102,7 @@ fn look(
     last: Last,
     give: impl FnOnce(Result<Attributes, Errno>) -> Action,
 ) -> Action {
+    let give = |found: Result<Attributes, Errno>| give(found.map(|it| times::shown(core, it)));
     match locate(core, call, at, last) {
         Ok(Target::Kernel) => match owners::look(core, call, at, last) {
             Some(looks) => give(Ok((&looks).into())),

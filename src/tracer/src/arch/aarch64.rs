@@ -8,6 +8,11 @@ pub(crate) const AUDIT_ARCH: u32 = 0xc000_00b7;
 pub(crate) const FOREIGN_NUMBER_BIT: Option<u32> = None;
 /// The `svc #0` instruction.
 pub(crate) const SYSCALL_INSTRUCTION: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
+/// The functions of the vDSO that tell the time, and the call of each: `mov x8, #NUMBER; svc #0; ret`.
+pub(crate) const TELL_TIME: &[(&str, &[u8])] = &[
+    ("__kernel_clock_gettime", &[0x28, 0x0e, 0x80, 0xd2, 0x01, 0, 0, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+    ("__kernel_gettimeofday", &[0x28, 0x15, 0x80, 0xd2, 0x01, 0, 0, 0xd4, 0xc0, 0x03, 0x5f, 0xd6]),
+];
 
 /// The registers of a stopped thread, as PTRACE_GETREGSET gives them (`user_regs_struct`).
 pub(crate) type Raw = libc::user_regs_struct;

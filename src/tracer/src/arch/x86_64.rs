@@ -12,6 +12,12 @@ pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 pub(crate) const FOREIGN_NUMBER_BIT: Option<u32> = Some(0x4000_0000);
 /// The `syscall` instruction.
 pub(crate) const SYSCALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
+/// The functions of the vDSO that tell the time, and the call of each: `mov $NUMBER, %eax; syscall; ret`.
+pub(crate) const TELL_TIME: &[(&str, &[u8])] = &[
+    ("__vdso_clock_gettime", &[0xb8, 0xe4, 0, 0, 0, 0x0f, 0x05, 0xc3]),
+    ("__vdso_gettimeofday", &[0xb8, 0x60, 0, 0, 0, 0x0f, 0x05, 0xc3]),
+    ("__vdso_time", &[0xb8, 0xc9, 0, 0, 0, 0x0f, 0x05, 0xc3]),
+];
 
 /// The registers of a stopped thread, as PTRACE_GETREGSET gives them (`user_regs_struct`).
 pub(crate) type Raw = libc::user_regs_struct;
