@@ -23,11 +23,11 @@ const SAME: &str = "a.h\nd\nseq\n";
 const WRITES: &str = "hello\nhello\nmore\n1\n";
 
 /// Runs a script inside umvu, as root or not; a script that hangs is ended.
-fn run_as(prefix: &[&str], place: Place, script: &str) -> Done {
+pub(crate) fn run_as(prefix: &[&str], place: Place, script: &str) -> Done {
     let folder = tempfile();
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "120"]).args(prefix).args(place.prefix());
-    command.args(["bash", "-c", &format!("{BEGIN}{script}")]);
+    command.args(["bash", "-c", script]);
     let done =
         command.env("LC_ALL", "C").env("W", &folder).output().expect("timeout(1) runs").into();
     let _ = std::fs::remove_dir_all(folder);
@@ -47,6 +47,12 @@ fn tempfile() -> String {
 /// A script says the same in both modes, for an ordinary user and, if the tests are run by root, for root.
 #[track_caller]
 fn says(script: &str, wanted: &str) {
+    says_alone(&format!("{BEGIN}{script}"), wanted);
+}
+
+/// The same of a script that has a beginning of its own.
+#[track_caller]
+pub(crate) fn says_alone(script: &str, wanted: &str) {
     let user: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let may_read = Command::new("timeout").arg("5").args(user).args([umvu(), "--version"]).output();
     let others: &[&[&str]] =
@@ -147,7 +153,7 @@ fn what_is_not_possible_is_said() {
     let script = "vumount -t fuse.sshfs host: m 2>&1 || echo $?; vumount -t fusebox x m 2>&1 || true
                   bindfs src m; vu_rmmod fuse 2>&1 | sed \"s#$W##\"; vuumount m; vu_rmmod fuse; vu_lsmod";
     for place in INSIDE {
-        let done = run_as(&[], place, script);
+        let done = run_as(&[], place, &format!("{BEGIN}{script}"));
         assert!(done.out.contains("is mounted by its program (run: sshfs host: /"), "{done:?}");
         assert!(done.out.contains("fusebox: no such file system"), "{done:?}");
         assert!(done.out.contains("vu_rmmod: fuse: in use by /m\n"), "{done:?}");
@@ -170,7 +176,7 @@ fn sshfs_over_a_virtual_network() {
             -o UserKnownHostsFile=/dev/null 10.0.0.2:$W/src m 2>/dev/null
         cmp m/seq src/seq; cmp m/a.h src/a.h; ls m; writes; fusermount3 -u m; ls m; kill $S"#;
     for place in INSIDE {
-        let done = run_as(&[], place, script);
+        let done = run_as(&[], place, &format!("{BEGIN}{script}"));
         assert_eq!(done.out, format!("{SAME}{WRITES}"), "{place:?}: {}", done.err);
     }
 }

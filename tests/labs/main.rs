@@ -9,6 +9,7 @@ mod ext2;
 mod fuse;
 #[path = "../e2e/harness.rs"]
 mod harness;
+mod images;
 mod impairment;
 mod interfaces;
 mod interop;

@@ -61,3 +61,12 @@ pub fn open(
     })?;
     Ok(image)
 }
+
+/// For formats that are read only: `rw+` is refused. Errors: `EROFS`.
+pub fn reads_only(request: &MountRequest, options: &mut Options) -> Result<(), MountError> {
+    if options.flag("rw+") {
+        let reason = format!("{}: only reads; mount without rw+", request.fstype);
+        return Err(MountError::new(Errno::EROFS, reason));
+    }
+    Ok(())
+}

@@ -3,7 +3,13 @@
 
 pub mod ext2;
 pub mod image;
+pub mod lru;
 pub mod mem;
+pub mod null;
+pub mod real;
+pub mod squash;
+#[cfg(any(test, fuzzing))]
+pub mod walk;
 
 use std::sync::Arc;
 
@@ -21,8 +27,13 @@ pub struct Vufuse;
 type Mount = fn(&MountRequest, &Arc<dyn Outside>) -> Result<Arc<dyn FileSystem>, MountError>;
 
 /// The file-system types, in the order of the messages.
-const SUBMODULES: &[(&str, Mount)] =
-    &[("vufusemem", |request, _| mem::mount(request)), ("vufuseext2", ext2::mount)];
+const SUBMODULES: &[(&str, Mount)] = &[
+    ("vufusemem", |request, _| mem::mount(request)),
+    ("vufuseext2", ext2::mount),
+    ("vufusenull", |request, _| null::mount(request)),
+    ("vufusereal", real::mount),
+    ("vufusesquash", squash::mount),
+];
 
 /// Their names.
 const TYPES: [&str; SUBMODULES.len()] = {
