@@ -20,6 +20,7 @@ mod identity;
 mod killed;
 mod linker;
 mod manual;
+mod mounts;
 mod names;
 mod patchwork;
 mod roots;

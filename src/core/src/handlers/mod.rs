@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod clocks;
+mod foreign;
 mod ids;
 mod ioctl;
 mod mapping;

@@ -16,7 +16,10 @@ use umvu_abi::{
 };
 use umvu_tracer::api::{Action, Call, SlowHandler};
 
-use super::vu::{outcome, report};
+use super::{
+    foreign,
+    vu::{outcome, report},
+};
 use crate::{
     Core,
     dispatch::{Row, always, refused},
@@ -72,7 +75,11 @@ fn mount(core: &Core, call: &Call) -> Action {
     let fstype = bind.map_or(fstype, str::to_owned);
     if !core.view.serves(&fstype) {
         core.tasks.get(call.tid()).set_last_error("");
-        return Action::Forward;
+        let target = guest::read_text(call, 1, PATH_LIMIT);
+        return match target.and_then(|target| core.absolute(call, target.as_bytes())) {
+            Ok(target) => foreign::mount(core, call, &fstype, &target),
+            Err(errno) => errno.into(),
+        };
     }
     let request = match decode(core, call, fstype) {
         Ok(request) => request,
@@ -193,7 +200,7 @@ fn umount(core: &Core, call: &Call) -> Action {
     };
     if core.view.mount_at(&target).is_none() {
         core.tasks.get(call.tid()).set_last_error("");
-        return Action::Forward;
+        return foreign::umount(core, call, &target);
     }
     let Some(core) = core.shared() else { return Errno::EIO.into() };
     let call = call.clone();

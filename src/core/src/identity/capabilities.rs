@@ -16,6 +16,8 @@ pub const SETUID: u32 = 7;
 pub const SETPCAP: u32 = 8;
 /// `CAP_SYS_CHROOT`.
 pub const SYS_CHROOT: u32 = 18;
+/// `CAP_SYS_ADMIN`.
+pub const SYS_ADMIN: u32 = 21;
 /// `CAP_MKNOD`.
 pub const MKNOD: u32 = 27;
 /// The last one that there is: `CAP_CHECKPOINT_RESTORE`.

@@ -1,0 +1,43 @@
+//! mount(8), umount(8), findmnt(8), mountpoint(1) and df(1) as an ordinary user who is virtual root.
+
+use crate::{
+    harness::{INSIDE, Place, run},
+    patchwork::as_user,
+};
+
+/// What root does with mounts on Linux, the type of the file system apart; `$T` is that.
+const SESSION: &str = r#"
+mkdir a b c; echo x > a/f; plain() { sed "s:$PWD:W:g"; }
+mount -t $T -o size=4M none c; echo $?; findmnt -n -o TARGET,FSTYPE c | sed "s/$T/TYPE/" | plain; mountpoint c; mountpoint a
+df c | tail -1 | sed 's/[0-9 ]*%/ /' | plain; df --output=size,target c | tail -1 | plain
+mount --bind a b; echo $?; cat b/f; mount -o remount,ro,bind b; echo $?; touch b/y; umount b; touch b/y && ls -A b; rm b/y
+mount -o remount,ro c; echo $?; touch c/x; findmnt -n -o OPTIONS c | cut -d, -f1; mount -o remount,rw c; echo $?; touch c/x
+exec 3< c/x; umount c; echo $?; umount -l c; echo $?; read x <&3; exec 3<&-; ls c; mountpoint c
+umount b; echo $?; umount nonexist; echo $?; mount -t nosuch none c; echo $?; mount --bind nonexist c; echo $?
+mount --make-rprivate / ; echo $?; mount --make-private c; echo $?
+mount -t $T none c; mount --make-private c; echo $?; umount -R c; echo $?; mount --rbind a b; umount b; echo $?
+mount -o bind,ro a b; touch b/q; umount b; echo $?
+"#;
+
+#[test]
+fn the_programs_of_the_distribution_mount_as_on_linux() {
+    let natively = format!(
+        "W=$(mktemp -d); trap 'rm -rf $W' EXIT; cd $W; unshare -rm env T=tmpfs bash -c '{}' 2>&1 | sed \"s:$W:W:g\"",
+        SESSION.replace('\'', r"'\''")
+    );
+    let linux = run(Place::Native, &natively);
+    for place in INSIDE {
+        let script = format!(
+            "vu_insmod vufuse mountreal unrealuidgid; PATH=$PATH:/usr/sbin:/sbin; cat > s <<'E'\n{SESSION}\nE\nT=vufusemem vusu -c 'bash s' 2>&1"
+        );
+        let told = as_user(place, &script);
+        assert!(
+            told.contains("W is not a mountpoint") || told.contains("c is a mountpoint"),
+            "{told}"
+        );
+        if linux.status == Some(0) && linux.out.contains("c is a mountpoint") {
+            let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(lines(&told), lines(&linux.out), "{place:?}");
+        }
+    }
+}
