@@ -46,6 +46,14 @@ fn files_in_memory_are_as_on_linux() {
 }
 
 #[test]
+fn files_in_an_image_are_as_on_linux() {
+    compare(
+        "PATH=$PATH:/sbin:/usr/sbin; truncate -s 200M $R.img; T=\"$R $R.img\"; mkfs.ext4 -q $R.img && \
+         vu_insmod vufuse && vumount -t vufuseext2 -o rw+ $R.img $M && rmdir $M/lost+found; D=$M",
+    );
+}
+
+#[test]
 fn file_systems_that_wait_are_as_on_linux() {
     compare("vu_insmod vufuse && vumount -t vufusemem -o mode=755,waits none $M; D=$M");
 }

@@ -236,11 +236,7 @@ impl Work<'_> {
             self.volume.fs.fill(self.ino, *number, *physical)?;
         }
         let holes = fresh.len() > blank.len();
-        let given = if holes {
-            self.volume.fs.allocate(self.ino, Room::ForData, start, end - start)
-        } else {
-            Ok(())
-        };
+        let given = if holes { self.give(Room::ForData, start, end - start) } else { Ok(()) };
         self.volume.reread(self.ino)?;
         match given {
             Ok(()) => Ok(fresh),
@@ -253,6 +249,17 @@ impl Work<'_> {
                 Err(errno)
             }
         }
+    }
+
+    /// Gives blocks to the holes of a range. Errors: `ENOSPC`; some may be there then.
+    fn give(&mut self, room: Room, start: u64, count: u64) -> Result<(), Errno> {
+        let runs = self.runs()?;
+        // Before the first extent of a file the library would fill all up to it.
+        let is_before_all = runs.first().is_some_and(|first| first.logical > start);
+        if is_before_all {
+            self.volume.fs.allocate_one(self.ino, room, start)?;
+        }
+        self.volume.fs.allocate(self.ino, room, start, count)
     }
 
     /// Gives new blocks back that got no data.
@@ -350,7 +357,7 @@ impl Work<'_> {
         if mode != HOLE {
             self.check_size(end)?;
             let (first, last) = (at / block, end.div_ceil(block));
-            let given = self.volume.fs.allocate(self.ino, Room::Blank, first, last - first);
+            let given = self.give(Room::Blank, first, last - first);
             self.volume.reread(self.ino)?;
             given?;
             if mode & libc::FALLOC_FL_KEEP_SIZE == 0 && end > size {

@@ -492,38 +492,44 @@ impl Filsys {
             // FORCE_UNINIT, INIT_BEYOND_EOF
             Room::Blank => 4 | 8,
         };
-        if room == Room::ForData {
-            self.cache.set_zeroing(Zeroing::LeftOut);
-        }
+        self.cache.set_zeroing(zeroing(room));
         // SAFETY: it is open; the library reads the inode itself.
         let code = unsafe {
-            (self.library.ext2fs_fallocate)(
-                self.raw,
-                how,
-                ino,
-                ptr::null_mut(),
-                u64::MAX,
-                start,
-                count,
-            )
+            let none = ptr::null_mut();
+            (self.library.ext2fs_fallocate)(self.raw, how, ino, none, u64::MAX, start, count)
         };
         self.cache.set_zeroing(Zeroing::Done);
         check(code)
     }
 
+    /// Gives one block to a hole. Errors: `ENOSPC`.
+    pub(super) fn allocate_one(&mut self, ino: u32, room: Room, at: u64) -> Result<(), Errno> {
+        // ALLOC, UNINIT
+        let how = if room == Room::Blank { 1 | 4 } else { 1 };
+        self.cache.set_zeroing(zeroing(room));
+        let done = self.map(ino, how, at, 0);
+        self.cache.set_zeroing(Zeroing::Done);
+        done
+    }
+
     /// Makes a blank block of a file one with data. Errors: `ENOSPC`.
-    pub(super) fn fill(&mut self, ino: u32, logical: u64, mut physical: u64) -> Result<(), Errno> {
+    pub(super) fn fill(&mut self, ino: u32, logical: u64, physical: u64) -> Result<(), Errno> {
         const SET: c_int = 2;
-        // SAFETY: it is open; the library reads the inode itself.
+        self.map(ino, SET, logical, physical)
+    }
+
+    fn map(&mut self, ino: u32, how: c_int, logical: u64, mut physical: u64) -> Result<(), Errno> {
+        let (mut flags, none) = (0, ptr::null_mut());
+        // SAFETY: it is open; the library reads the inode itself; both places take what it tells.
         check(unsafe {
             (self.library.ext2fs_bmap2)(
                 self.raw,
                 ino,
+                none,
                 ptr::null_mut(),
-                ptr::null_mut(),
-                SET,
+                how,
                 logical,
-                ptr::null_mut(),
+                &raw mut flags,
                 &raw mut physical,
             )
         })
@@ -690,6 +696,13 @@ impl Filsys {
                 None => (self.library.ext2fs_xattr_remove)(handle, name.as_ptr()),
             })
         })
+    }
+}
+
+fn zeroing(room: Room) -> Zeroing {
+    match room {
+        Room::ForData => Zeroing::LeftOut,
+        Room::Blank => Zeroing::Done,
     }
 }
 

@@ -23,7 +23,7 @@ const BYTES: usize = 1 << 20;
 
 /// An image in memory, which must not be written outside of.
 #[derive(Debug)]
-struct Memory(Mutex<Vec<u8>>);
+pub(super) struct Memory(pub(super) Mutex<Vec<u8>>);
 
 impl Backing for Memory {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -149,15 +149,33 @@ fn change(ext: &Ext, node: Node) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::process::Command;
+pub(super) mod tests {
+    use std::{
+        process::Command,
+        sync::atomic::{AtomicU32, Ordering},
+    };
 
     use proptest::prelude::*;
 
     use super::*;
 
+    /// e2fsck(8) finds nothing.
+    #[track_caller]
+    pub(in super::super) fn judge(image: &[u8]) {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = format!("umvu-ext2-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        std::fs::write(&path, image).expect("a file");
+        let check = "PATH=$PATH:/sbin:/usr/sbin exec e2fsck -fn \"$0\"";
+        let checked = Command::new("bash").arg("-c").arg(check).arg(&path).output();
+        let checked = checked.expect("bash(1) runs");
+        std::fs::remove_file(path).expect("the file");
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+
     /// Small images of each kind with files of each kind, made once.
-    fn images() -> &'static [Vec<u8>] {
+    pub(in super::super) fn images() -> &'static [Vec<u8>] {
         static IMAGES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
         IMAGES.get_or_init(|| {
             let script = r#"
@@ -186,13 +204,7 @@ mod tests {
             assert_eq!(&work(library, bytes.clone(), Mode::Sealed), bytes, "only read");
             let after = work(library, bytes.clone(), Mode::Open);
             assert_ne!(&after, bytes);
-            let path = std::env::temp_dir().join(format!("umvu-ext2-{}", std::process::id()));
-            std::fs::write(&path, after).expect("a file");
-            let check = "PATH=$PATH:/sbin:/usr/sbin exec e2fsck -fn \"$0\"";
-            let checked = Command::new("bash").arg("-c").arg(check).arg(&path).output();
-            let checked = checked.expect("bash(1) runs");
-            std::fs::remove_file(path).expect("the file");
-            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+            judge(&after);
         }
     }
 

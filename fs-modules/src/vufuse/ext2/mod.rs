@@ -22,6 +22,8 @@ mod mount;
 mod names;
 mod superblock;
 mod system;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 use std::{
