@@ -1,4 +1,4 @@
-"""Corners of TCP sockets, one line for each: exact.py 4|6 [WANTED].
+"""Corners of TCP and UDP sockets, one line for each: exact.py 4|6 [WANTED].
 
 The lines must be the same on plain Linux and on a virtual stack. Some of what happens takes its
 time; a case whose line is not in the file WANTED is tried again with longer pauses.
@@ -413,32 +413,101 @@ def pipes_break():
     return quiet, loud
 
 
+def datagram(bound=True):
+    sock = socket.socket(FAMILY, socket.SOCK_DGRAM)
+    if bound:
+        sock.bind((LO, 0))
+    return sock
+
+
+@case
+def addresses_of_all_lengths():
+    results = []
+    for family in 0, 1, 2, 10, 99:
+        for length in 0, 1, 2, 8, 16, 24, 28, 129:
+            name = struct.pack("=HH", family, 0x0900) + bytes(140)
+            for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+                sock = socket.socket(FAMILY, kind)
+                results.append(raw(libc.bind(sock.fileno(), name, length)))
+                sock = socket.socket(FAMILY, kind)
+                # The kernel's loopback refuses by itself; elsewhere it takes a moment.
+                sock.setblocking(False)
+                results.append(raw(libc.connect(sock.fileno(), name, length)))
+            # A socket of IPv6 that is told nothing asks for a destination, after its own checks.
+            if not (SIX and family == 0):
+                sock = datagram(False)
+                results.append(raw(libc.sendto(sock.fileno(), b"x", 1, 0, name, length)))
+    return results
+
+
+@case
+def associations():
+    sock, peer, nobody = datagram(False), datagram(), datagram(False)
+    sock.connect(peer.getsockname())
+    chosen = sock.getsockname()[0], sock.getsockname()[1] > 0
+    done = raw(libc.connect(sock.fileno(), UNSPEC, 28)), sock.getsockname()
+    return chosen, done, out(nobody.connect, (LO, 0)), out(nobody.getpeername)
+
+
+@case
+def many_wait():
+    sock = datagram()
+    for number in range(100):
+        datagram().sendto(b"%d" % number, sock.getsockname())
+    settle()
+    sock.setblocking(False)
+    got = []
+    while isinstance(message := out(sock.recvfrom, 9), tuple):
+        got.append(int(message[0]))
+    return got == list(range(100))
+
+
+@case
+def mapped_without_saying_so():
+    if not SIX:
+        return None
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.bind(("127.0.0.1", 0))
+    name = struct.pack("=H", socket.AF_INET) + struct.pack("!H", peer.getsockname()[1])
+    name += socket.inet_aton("127.0.0.1") + bytes(8)
+    sock = datagram(False)
+    sent = raw(libc.sendto(sock.fileno(), b"x", 1, 0, name, 16)), peer.recvfrom(9)[1][0]
+    return sent, raw(libc.connect(sock.fileno(), name, 16)), sock.getpeername()[0]
+
+
 # Options that older kernels have too; left out is what a host or its user decides.
 HOST = {(1, n) for n in (1, 7, 8, 16, 18, 26, 27, 28, 32, 33, 34, 36, 49, 50, 51, 52, 55, 56, 57)}
 HOST |= {(6, n) for n in (10, 11, 13, 14, 19, 20, 21, 22, 24, 26, 28, 29, 31, 32, 33, 35)}
+HOST |= {(0, n) for n in (3, 4, 5, 16, 17, 19, *range(32, 50))} - {(0, 33), (0, 34), (0, 49)}
 OPTIONS = [(1, n) for n in range(1, 61)] + [(6, n) for n in range(1, 37)]
+OF_DATAGRAMS = [(0, n) for n in range(1, 50)]
 
 
 def shown(value):
     return value.hex() if isinstance(value, bytes) else value
 
 
+def having(level):
+    return datagram(False) if level == 0 else stream()
+
+
 def asked(level, name):
-    return shown(out(stream().getsockopt, level, name, 16))
+    return shown(out(having(level).getsockopt, level, name, 16))
 
 
 def set_to(level, name, value):
-    sock = stream()
+    sock = having(level)
     done = out(sock.setsockopt, level, name, value)
     return done or shown(out(sock.getsockopt, level, name, 4))
 
 
-for level, name in OPTIONS:
+for level, name in OPTIONS + ([] if SIX else OF_DATAGRAMS):
     if (level, name) in HOST:
         continue
 
     def options(level=level, name=name):
         values = (0, 1, 5, b"") if (level, name) != (1, 25) else ()
+        values += (-1, 300) if level == 0 else ()
         return (level, name), asked(level, name), [set_to(level, name, value) for value in values]
 
     case(options)

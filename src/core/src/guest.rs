@@ -1,6 +1,6 @@
 //! Small helpers over [`umvu_tracer::api::Guest`]: C structs in guest memory.
 
-use umvu_abi::{Errno, GuestAddr, SockAddr};
+use umvu_abi::{Errno, GuestAddr, SockAddr, net::SocketSpec};
 use umvu_tracer::api::{Call, Guest};
 
 /// The longest `sockaddr` that is read (`struct sockaddr_storage`).
@@ -13,12 +13,24 @@ pub(crate) fn read_i32(guest: &dyn Guest, at: GuestAddr) -> Result<i32, Errno> {
     Ok(i32::from_ne_bytes(bytes))
 }
 
-/// Reads the address of bind(2), connect(2) or sendto(2). Errors: `EFAULT`, `EINVAL`,
-/// `EAFNOSUPPORT`.
+/// What an address is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// bind(2).
+    Bind,
+    /// connect(2).
+    Connect,
+    /// sendto(2), sendmsg(2).
+    Send,
+}
+
+/// Reads an address that a socket is given. Errors: `EFAULT`, `EINVAL`, `EAFNOSUPPORT`.
 pub(crate) fn read_sockaddr(
     guest: &dyn Guest,
     at: GuestAddr,
     length: i32,
+    spec: &SocketSpec,
+    purpose: Purpose,
 ) -> Result<SockAddr, Errno> {
     let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
     if length > SOCKADDR_LIMIT {
@@ -26,7 +38,42 @@ pub(crate) fn read_sockaddr(
     }
     let mut bytes = [0; SOCKADDR_LIMIT];
     guest.read(at, &mut bytes[..length])?;
-    SockAddr::decode(&bytes[..length])
+    let bytes = &mut bytes[..length];
+    check_internet(bytes, spec, purpose)?;
+    SockAddr::decode(bytes)
+}
+
+/// The checks of the internet families, in the order that Linux makes them in. Errors: `EINVAL`,
+/// `EAFNOSUPPORT`.
+fn check_internet(bytes: &mut [u8], spec: &SocketSpec, purpose: Purpose) -> Result<(), Errno> {
+    let Some(family) = bytes.first_chunk().map(|family| i32::from(u16::from_ne_bytes(*family)))
+    else {
+        return Err(Errno::EINVAL);
+    };
+    let unspecified = family == libc::AF_UNSPEC;
+    let is_v6 = spec.domain == libc::AF_INET6;
+    if !(is_v6 || spec.domain == libc::AF_INET) || (unspecified && purpose == Purpose::Connect) {
+        return Ok(());
+    }
+    let mapped = is_v6
+        && family == libc::AF_INET
+        && spec.kind != libc::SOCK_STREAM
+        && purpose != Purpose::Bind;
+    // RFC 2133 programs pass 24 bytes, without the scope id.
+    if bytes.len() < if is_v6 && !mapped { 24 } else { 16 } {
+        return Err(Errno::EINVAL);
+    }
+    match purpose {
+        _ if family == spec.domain || mapped => Ok(()),
+        Purpose::Bind if unspecified && !is_v6 && bytes[4..8] == [0; 4] => Ok(()),
+        Purpose::Send if unspecified && !is_v6 => {
+            let inet = u16::try_from(libc::AF_INET).unwrap_or_default();
+            bytes[..2].copy_from_slice(&inet.to_ne_bytes());
+            Ok(())
+        }
+        Purpose::Send if is_v6 => Err(Errno::EINVAL),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
 }
 
 /// The writes that return an address through a pointer and a value-result length: truncated to

@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use umvu_abi::{
     Errno, GuestAddr, GuestFd, SockAddr, Tid,
     control::{self, Messages},
+    net::SocketSpec,
 };
 use umvu_tracer::api::{FileIdentity, Guest};
 
 use crate::{
-    guest,
+    guest::{self, Purpose},
     handlers::{DATAGRAM_LIMIT, Outgoing, read_header},
 };
 
@@ -22,9 +23,17 @@ pub const BASE: u64 = 0x1_0000;
 pub fn message(memory: &[u8]) {
     let guest = Image(memory);
     let Ok(header) = read_header(&guest, GuestAddr(BASE)) else { return };
-    if let Ok(outgoing) = Outgoing::read(&guest, &header) {
-        assert!(outgoing.data.len() <= DATAGRAM_LIMIT);
+    for domain in DOMAINS {
+        if let Ok(outgoing) = Outgoing::read(&guest, &header, &spec(domain)) {
+            assert!(outgoing.data.len() <= DATAGRAM_LIMIT);
+        }
     }
+}
+
+const DOMAINS: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_NETLINK];
+
+fn spec(domain: i32) -> SocketSpec {
+    SocketSpec { domain, kind: libc::SOCK_DGRAM, protocol: 0 }
 }
 
 /// Reads control messages; those we make are read back as what they were, or cut off.
@@ -42,7 +51,9 @@ pub fn control(bytes: &[u8], room: usize) {
 /// Reads and returns a socket address, with the lengths that a guest gives.
 pub fn address(memory: &[u8], length: i32) {
     let guest = Image(memory);
-    if let Ok(addr) = guest::read_sockaddr(&guest, GuestAddr(BASE), length) {
+    for (domain, purpose) in DOMAINS.into_iter().zip(PURPOSES.into_iter().cycle()) {
+        let read = guest::read_sockaddr(&guest, GuestAddr(BASE), length, &spec(domain), purpose);
+        let Ok(addr) = read else { continue };
         assert_eq!(SockAddr::decode(&addr.encode()), Ok(addr));
         let (buffer, room) = (GuestAddr(BASE), GuestAddr(BASE + 4));
         let Ok(writes) = guest::sockaddr_writes(&guest, &addr, buffer, room) else { return };
@@ -50,6 +61,8 @@ pub fn address(memory: &[u8], length: i32) {
         assert!(writes.iter().all(|(at, data)| *at != buffer || fits(data.len(), room)));
     }
 }
+
+const PURPOSES: [Purpose; 3] = [Purpose::Connect, Purpose::Bind, Purpose::Send];
 
 fn fits(length: usize, room: i32) -> bool {
     usize::try_from(room).is_ok_and(|room| length <= room)

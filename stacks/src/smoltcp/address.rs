@@ -52,6 +52,9 @@ pub(crate) fn connect_target(
 ) -> Result<SocketAddr, Errno> {
     let (ip, port): (IpAddr, u16) = match (addr, family) {
         (SockAddr::Inet(addr), AF_INET) => ((*addr.ip()).into(), addr.port()),
+        // Datagram sockets take such addresses for mapped ones.
+        (SockAddr::Inet(_), AF_INET6) if v6_only => return Err(Errno::ENETUNREACH),
+        (SockAddr::Inet(addr), AF_INET6) => ((*addr.ip()).into(), addr.port()),
         (SockAddr::Inet6(addr), AF_INET6) => match addr.ip().to_ipv4_mapped() {
             Some(_) if v6_only => return Err(Errno::ENETUNREACH),
             Some(ip) => (ip.into(), addr.port()),

@@ -57,7 +57,14 @@ const V4: i32 = libc::SOL_IP;
 const V6: i32 = libc::SOL_IPV6;
 const TCP: i32 = libc::SOL_TCP;
 
-// Options that libc does not name: SO_*, then TCP_*.
+// Options that libc does not name: of IP, of sockets, of TCP.
+const IP_RECVFRAGSIZE: i32 = 25;
+const IP_RECVERR_RFC4884: i32 = 26;
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+const IPV6_2292HOPOPTS: i32 = 3;
+const IPV6_2292DSTOPTS: i32 = 4;
+const IPV6_2292RTHDR: i32 = 5;
+const IPV6_RECVERR_RFC4884: i32 = 31;
 const TXTIME: i32 = 61;
 pub(crate) const TXREHASH: i32 = 74;
 const RCVMARK: i32 = 75;
@@ -150,14 +157,14 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V4, libc::IP_MULTICAST_IF, IP, Any),
     (V4, libc::IP_MULTICAST_TTL, IP, Int(1)),
     (V4, libc::IP_MULTICAST_LOOP, IP, Flag(1)),
-    (V4, libc::IP_MULTICAST_ALL, IP, Flag(1)),
+    (V4, libc::IP_MULTICAST_ALL, IP, Bool(1)),
     (V4, libc::IP_UNICAST_IF, IP, Int(0)),
     // ICMP_FILTER of raw(7) is SOL_RAW, 1.
     (libc::SOL_RAW, 1, R, Any),
     (V6, libc::IPV6_UNICAST_HOPS, IP, Int(64)),
     (V6, libc::IPV6_MULTICAST_IF, IP, Int(0)),
     (V6, libc::IPV6_MULTICAST_HOPS, IP, Int(1)),
-    (V6, libc::IPV6_MULTICAST_LOOP, IP, Flag(1)),
+    (V6, libc::IPV6_MULTICAST_LOOP, IP, Bool(1)),
     (V6, libc::IPV6_MTU_DISCOVER, IP, Int(1)),
     (V6, libc::IPV6_RECVERR, IP, Flag(0)),
     (V6, libc::IPV6_V6ONLY, IP, Flag(0)),
@@ -222,7 +229,24 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (libc::SOL_PACKET, 20, P, Flag(0)),
     (libc::SOL_PACKET, 23, P, Flag(0)),
     // IP_BLOCK_SOURCE and the other source filters are accepted by none but the group calls.
-    (V4, libc::IP_NODEFRAG, DGRAM, Flag(0)),
+    (V4, libc::IP_NODEFRAG, R, Flag(0)),
+    (V4, libc::IP_NODEFRAG, DGRAM, Fixed(0)),
+    (V4, libc::IP_PASSSEC, IP, Flag(0)),
+    (V4, libc::IP_CHECKSUM, DGRAM, Flag(0)),
+    (V4, IP_RECVFRAGSIZE, DGRAM, Flag(0)),
+    (V4, IP_RECVERR_RFC4884, IP, Bool(0)),
+    (V4, IP_LOCAL_PORT_RANGE, IP, Int(0)),
+    (V6, IPV6_2292HOPOPTS, IP, Flag(0)),
+    (V6, IPV6_2292DSTOPTS, IP, Flag(0)),
+    (V6, IPV6_2292RTHDR, IP, Flag(0)),
+    (V6, libc::IPV6_FLOWINFO, IP, Flag(0)),
+    (V6, IPV6_RECVERR_RFC4884, IP, Bool(0)),
+    (V6, libc::IPV6_RECVHOPOPTS, IP, Flag(0)),
+    (V6, libc::IPV6_RECVRTHDR, IP, Flag(0)),
+    (V6, libc::IPV6_RECVDSTOPTS, IP, Flag(0)),
+    (V6, libc::IPV6_RECVPATHMTU, IP, Flag(0)),
+    (V6, libc::IPV6_MINHOPCOUNT, IP, Int(0)),
+    (V6, libc::IPV6_RECVFRAGSIZE, DGRAM, Flag(0)),
 ];
 
 /// Finds an option of a class of sockets.

@@ -72,33 +72,33 @@ impl Options {
         };
         let stored = match shape {
             Shape::Int(_) => {
-                let number = integer(level, value)?;
+                let number = integer(level, name, value)?;
                 check(level, name, number)?;
                 adjust(level, name, number).to_ne_bytes().to_vec()
             }
-            Shape::Bool(_) => match integer(level, value)? {
+            Shape::Bool(_) => match integer(level, name, value)? {
                 number @ 0..=1 => number.to_ne_bytes().to_vec(),
                 _ => return Err(Errno::EINVAL),
             },
-            Shape::Deaf(_) => return check(level, name, integer(level, value)?),
+            Shape::Deaf(_) => return check(level, name, integer(level, name, value)?),
             Shape::Never(errno) => return Err(errno),
-            Shape::WriteOnly(0) => return integer(level, value).map(|_| ()),
+            Shape::WriteOnly(0) => return integer(level, name, value).map(|_| ()),
             Shape::WriteOnly(other) => return self.set(level, other, value),
             Shape::Wide(_) => {
                 let eight = value.first_chunk().map(|bytes| i64::from_ne_bytes(*bytes));
-                eight.unwrap_or(integer(level, value)?.into()).to_ne_bytes().to_vec()
+                eight.unwrap_or(integer(level, name, value)?.into()).to_ne_bytes().to_vec()
             }
             Shape::Stamping => {
-                let flags = integer(level, value)?;
+                let flags = integer(level, name, value)?;
                 if !(0..STAMPING_END).contains(&flags) {
                     return Err(Errno::EINVAL);
                 }
                 i64::from(flags).to_le_bytes().to_vec()
             }
             Shape::NoCredentials | Shape::Absent(_) => return Err(Errno::ENOPROTOOPT),
-            Shape::Flag(_) => i32::from(integer(level, value)? != 0).to_ne_bytes().to_vec(),
+            Shape::Flag(_) => i32::from(integer(level, name, value)? != 0).to_ne_bytes().to_vec(),
             Shape::Buffer(_) => {
-                let asked = integer(level, value)?.clamp(0, BUFFER_MAX);
+                let asked = integer(level, name, value)?.clamp(0, BUFFER_MAX);
                 let least = if name == libc::SO_SNDBUF { 4608 } else { 2304 };
                 (asked * 2).max(least).to_ne_bytes().to_vec()
             }
@@ -306,12 +306,21 @@ impl Options {
     }
 }
 
-/// Reads a number; the IP level also takes a single byte (ip(7)).
-fn integer(level: i32, value: &[u8]) -> Result<i32, Errno> {
+/// Reads a number; the IP level also takes a single byte, and for most options nothing (ip(7)).
+fn integer(level: i32, name: i32, value: &[u8]) -> Result<i32, Errno> {
+    let needs_some = matches!(
+        name,
+        libc::IP_FREEBIND
+            | libc::IP_MINTTL
+            | libc::IP_MULTICAST_TTL
+            | libc::IP_MULTICAST_LOOP
+            | libc::IP_MULTICAST_ALL
+            | libc::IP_UNICAST_IF
+    );
     match (value.first_chunk(), value.first()) {
         (Some(four), _) => Ok(i32::from_ne_bytes(*four)),
         (None, Some(byte)) if level == libc::SOL_IP => Ok(i32::from(*byte)),
-        (None, None) if level == libc::SOL_IP => Ok(0),
+        (None, None) if level == libc::SOL_IP && !needs_some => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -321,8 +330,11 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
     match (level, name, number) {
         (libc::SOL_SOCKET, libc::SO_RCVLOWAT, 0) => 1,
         (libc::SOL_SOCKET, libc::SO_RCVLOWAT, ..0) => LOWAT_MOST,
-        // The default.
-        (libc::SOL_SOCKET, TXREHASH, -1) => 1,
+        // The defaults.
+        (libc::SOL_SOCKET, TXREHASH, -1) | (libc::SOL_IPV6, libc::IPV6_MULTICAST_HOPS, -1) => 1,
+        (libc::SOL_IP, libc::IP_TTL, -1) | (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, -1) => 64,
+        (libc::SOL_IP, libc::IP_MULTICAST_TTL, -1) => 1,
+        (libc::SOL_IP, libc::IP_TOS, tos) => tos & 0xff,
         (libc::SOL_TCP, libc::TCP_MAXSEG, 0) => 536,
         (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
         // Seconds, as so many retransmissions of the SYN-ACK after 1, 2, 4, ... seconds.
@@ -352,6 +364,8 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
             1..=255
         }
         (libc::SOL_IP, libc::IP_MULTICAST_TTL) => -1..=255,
+        (libc::SOL_IP, libc::IP_MTU_DISCOVER) | (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER) => 0..=5,
+        (libc::SOL_IP, libc::IP_MINTTL) | (libc::SOL_IPV6, libc::IPV6_MINHOPCOUNT) => 0..=255,
         (
             libc::SOL_IPV6,
             libc::IPV6_UNICAST_HOPS | libc::IPV6_MULTICAST_HOPS | libc::IPV6_TCLASS,

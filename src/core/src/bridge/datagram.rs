@@ -219,7 +219,15 @@ impl Datagrams {
             Ok(guest) => guest,
             Err(errno) => return errno.into(),
         };
-        match batch.fill(|request| self.attempt(hub, &guest, request)) {
+        let mut filled = batch.fill(|request| self.attempt(hub, &guest, request));
+        // AF_UNIX lets a few datagrams wait in the guest's queue, and the others wait here.
+        while filled == Err(Errno::EAGAIN)
+            && let Some(hub) = one.hub.upgrade()
+            && self.give_to_guest(one, &hub) > 0
+        {
+            filled = batch.fill(|request| self.attempt(&hub, &guest, request));
+        }
+        match filled {
             Err(Errno::EAGAIN) if !batch.dont_wait() && !unix::is_nonblocking(&guest) => {}
             Err(errno) => return answer(batch.finish(errno)),
             result => return answer(result),

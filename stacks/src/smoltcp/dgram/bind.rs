@@ -113,6 +113,7 @@ impl Inner {
         let port = self.dgram_take_port(id, host, 0)?;
         if let Some(sock) = self.dgrams.socks.get_mut(id) {
             sock.bound = Some((host, port));
+            sock.automatic = true;
         }
         Ok(())
     }
@@ -127,6 +128,13 @@ impl Inner {
         let Some(addr) = addr.filter(|addr| !matches!(addr, SockAddr::Unspec)) else {
             sock.peer = None;
             sock.source = None;
+            if sock.automatic {
+                // Nobody has asked for the port.
+                let (class, family, port) = (sock.class, sock.family, sock.port());
+                sock.automatic = false;
+                sock.bound = None;
+                self.dgram_leave_port(id, class, family, port);
+            }
             return Ok(());
         };
         if sock.class == Class::Packet {
@@ -181,16 +189,15 @@ impl Inner {
     /// getpeername(2).
     pub(crate) fn dgram_peer(&self, id: DgramId) -> Result<SockAddr, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
-        let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
+        // Linux takes the port for the sign of a connection.
+        let peer = sock.peer.filter(|peer| peer.port() != 0 || sock.class != Class::Udp);
+        let peer = peer.ok_or(Errno::ENOTCONN)?;
         Ok(scoped(peer, sock.options.device()).mapped_to(sock.family))
     }
 
-    /// The guest's last reference is gone.
-    pub(crate) fn dgram_close(&mut self, id: DgramId) {
-        let Some(sock) = self.dgrams.socks.remove(id) else { return };
-        self.dgrams.queued = self.dgrams.queued.saturating_sub(sock.queued);
-        let port = sock.port();
-        match sock.class {
+    /// Gives back what leads packets to a socket.
+    fn dgram_leave_port(&mut self, id: DgramId, class: Class, family: u16, port: u16) {
+        match class {
             Class::Udp => {
                 self.dgrams.ports.release(port, id.number());
                 if let Some(list) = self.dgrams.udp.get_mut(&port) {
@@ -201,7 +208,7 @@ impl Inner {
                 }
             }
             Class::Ping => {
-                let key = (sock.family == AF_INET6, port);
+                let key = (family == AF_INET6, port);
                 if self.dgrams.pings.get(&key) == Some(&id) {
                     self.dgrams.pings.remove(&key);
                 }
@@ -210,6 +217,13 @@ impl Inner {
             Class::Packet => self.dgrams.taps.retain(|other| *other != id),
             Class::Stream => {}
         }
+    }
+
+    /// The guest's last reference is gone.
+    pub(crate) fn dgram_close(&mut self, id: DgramId) {
+        let Some(sock) = self.dgrams.socks.remove(id) else { return };
+        self.dgrams.queued = self.dgrams.queued.saturating_sub(sock.queued);
+        self.dgram_leave_port(id, sock.class, sock.family, sock.port());
         for (group, link) in sock.groups {
             self.leave_group(link, group);
         }

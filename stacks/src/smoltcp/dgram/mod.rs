@@ -48,6 +48,8 @@ pub(crate) struct Dgram {
     pub(crate) options: Options,
     /// The addresses and the port (the identifier of a ping socket) it is bound to.
     pub(crate) bound: Option<(Host, u16)>,
+    /// The port was chosen when it was first needed, not by bind(2).
+    pub(crate) automatic: bool,
     /// The default destination, and the only one it receives from.
     pub(crate) peer: Option<SocketAddr>,
     /// The source address that connect(2) chose.
@@ -93,6 +95,7 @@ impl Dgram {
             events,
             options,
             bound: None,
+            automatic: false,
             peer: None,
             source: None,
             packet: PacketBinding::default(),

@@ -6,14 +6,25 @@ use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
 use umvu_tracer::api::{Action, Call, FdReply};
 
 use super::with_socket;
-use crate::{Core, bridge::Kind, guest, paths::unix};
+use crate::{
+    Core,
+    bridge::Kind,
+    guest::{self, Purpose},
+    paths::unix,
+};
 
 pub(super) fn connect(core: &Core, call: &Call) -> Action {
     if let Some(action) = unix::connect(core, call) {
         return action;
     }
     with_socket(core, call, |one| {
-        let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
+        let addr = guest::read_sockaddr(
+            call.guest.as_ref(),
+            call.addr(1),
+            call.int(2),
+            &one.spec,
+            Purpose::Connect,
+        )?;
         let hub = core.sockets.hub();
         match &one.kind {
             Kind::Stream(stream) => stream.connect(one, hub, call, &addr),

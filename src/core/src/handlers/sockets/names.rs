@@ -3,14 +3,24 @@
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::with_socket;
-use crate::{Core, guest, paths::unix};
+use crate::{
+    Core,
+    guest::{self, Purpose},
+    paths::unix,
+};
 
 pub(super) fn bind(core: &Core, call: &Call) -> Action {
     if let Some(action) = unix::bind(core, call) {
         return action;
     }
     with_socket(core, call, |one| {
-        let addr = guest::read_sockaddr(call.guest.as_ref(), call.addr(1), call.int(2))?;
+        let addr = guest::read_sockaddr(
+            call.guest.as_ref(),
+            call.addr(1),
+            call.int(2),
+            &one.spec,
+            Purpose::Bind,
+        )?;
         match one.socket().bind(&addr) {
             Err(umvu_abi::Errno::EADDRINUSE) => {
                 // The holder may have been closed without an event.

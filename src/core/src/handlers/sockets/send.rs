@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, GuestAddr, SockAddr, control, net::SendControl};
+use umvu_abi::{
+    Errno, GuestAddr, SockAddr, control,
+    net::{SendControl, SocketSpec},
+};
 use umvu_tracer::api::{Action, Call, Guest, Reply};
 
 use super::{
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     Core,
     bridge::{self, Datagrams, Kind, Virtual},
-    guest,
+    guest::{self, Purpose},
 };
 
 /// The largest datagram: IP's 64 KiB, and what a netlink request may be.
@@ -27,7 +30,13 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
         let Kind::Datagram(datagram) = &one.kind else {
             return stream_sendto(one, call);
         };
-        let to = guest::read_sockaddr(call.guest.as_ref(), call.addr(4), call.int(5))?;
+        let to = guest::read_sockaddr(
+            call.guest.as_ref(),
+            call.addr(4),
+            call.int(5),
+            &one.spec,
+            Purpose::Send,
+        )?;
         if one.lists_sockets() {
             core.sockets.survey();
         }
@@ -84,7 +93,7 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
         if one.lists_sockets() {
             core.sockets.survey();
         }
-        match send_one(datagram, call, call.addr(1))? {
+        match send_one(one, datagram, call, call.addr(1))? {
             Some(sent) => Ok(Action::value(sent)),
             None => Ok(Action::Forward),
         }
@@ -92,12 +101,17 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
 }
 
 /// Sends the message of one header; None when the kernel can carry it to our end by itself.
-fn send_one(datagram: &Datagrams, call: &Call, header: GuestAddr) -> Result<Option<i64>, Errno> {
+fn send_one(
+    one: &Virtual,
+    datagram: &Datagrams,
+    call: &Call,
+    header: GuestAddr,
+) -> Result<Option<i64>, Errno> {
     let header = message::read(call.guest.as_ref(), header)?;
     if !is_named(&header) && header.control.1 == 0 && datagram.is_paired() {
         return Ok(None);
     }
-    let message = Outgoing::read(call.guest.as_ref(), &header)?;
+    let message = Outgoing::read(call.guest.as_ref(), &header, &one.spec)?;
     let sent = datagram.send(call, &message.data, message.to.as_ref(), &message.control)?;
     Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
 }
@@ -113,11 +127,15 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Reads what a header leads to. Errors: `EFAULT`, `EINVAL`, `EMSGSIZE`, `ENOBUFS` for too
     /// many control messages.
-    pub(crate) fn read(guest: &dyn Guest, header: &Header) -> Result<Self, Errno> {
+    pub(crate) fn read(
+        guest: &dyn Guest,
+        header: &Header,
+        spec: &SocketSpec,
+    ) -> Result<Self, Errno> {
         let (name, name_length) = header.name;
         let to = if is_named(header) {
             let length = i32::try_from(name_length).map_err(|_| Errno::EINVAL)?;
-            Some(guest::read_sockaddr(guest, name, length)?)
+            Some(guest::read_sockaddr(guest, name, length, spec, Purpose::Send)?)
         } else {
             None
         };
@@ -146,7 +164,7 @@ pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {
         let mut sent = 0;
         for index in 0..call.syscall.args[2].min(MESSAGES_LIMIT) {
             let header = call.addr(1).offset(index * MULTI_SIZE);
-            match send_one(datagram, call, header) {
+            match send_one(one, datagram, call, header) {
                 Ok(Some(length)) => {
                     let length = u32::try_from(length).unwrap_or(u32::MAX);
                     writes.push((header.offset(56), length.to_ne_bytes().to_vec()));
