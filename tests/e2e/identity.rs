@@ -123,6 +123,29 @@ print(os.getuid() == os.stat(sys.argv[1] + "/x").st_uid != 0)' $W"#
     }
 }
 
+/// A directory of the host is the same at another place.
+#[test]
+fn owners_and_modes_are_virtual_behind_a_bind_mount() {
+    for mode in MODES {
+        let told = told_by(&format!(
+            r#"mkdir -m 777 $W/a $W/b; cd $W; nobody $UMVU -N {mode} -m unrealuidgid -m mountreal vusu -s /bin/bash -c '
+                cd $0; mount --bind a b; touch b/f b/own; mkdir b/d; ln -s f b/l; chown 3:4 b/f b/d; chown -h 5 b/l; chmod 4755 b/f
+                chmod 0 b/own; mknod -m 600 b/n c 1 3; mknod b/p p; stat -c "%n %U %G %a %F %t" b/*; ls -ln b | grep -v total | cut -c1-10 | sort
+                for name in f d l own n p; do [ "$(stat -c "%u %g %a %F %t" a/$name)" = "$(stat -c "%u %g %a %F %t" b/$name)" ] || echo $name; done
+                vusu daemon -s /bin/sh -c "chown 7 b/f; chmod 7 b/f; mknod b/m c 1 3"; tar c b | tar tv --numeric-owner | grep /f$ | cut -c1-14' root $W 2>&1"#
+        ));
+        assert_eq!(
+            told,
+            "b/d sys adm 755 directory 0\nb/f sys adm 4755 regular empty file 0\nb/l games root 777 symbolic link 0\n\
+             b/n root root 600 character special file 1\nb/own root root 0 regular empty file 0\nb/p root root 644 fifo 0\n\
+             ----------\n-rwsr-xr-x\ncrw-------\ndrwxr-xr-x\nlrwxrwxrwx\nprw-r--r--\n\
+             chown: changing ownership of 'b/f': Operation not permitted\nchmod: changing permissions of 'b/f': Operation not permitted\n\
+             mknod: b/m: Operation not permitted\n-rwsr-xr-x 3/4\n",
+            "{mode}"
+        );
+    }
+}
+
 #[test]
 fn mounted_file_systems_see_the_virtual_ids() {
     for mode in MODES {

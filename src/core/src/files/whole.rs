@@ -29,6 +29,7 @@ use crate::{
         inspect::link_of_process,
         lexical::{below, beneath, join, push},
         locate,
+        owners::Changer,
         resolve::{Last, Place},
         territory::Territory,
     },
@@ -262,10 +263,13 @@ impl Whole {
     }
 
     fn look(&self, path: &[u8], caller: &Caller) -> Result<Attributes, Errno> {
-        let (_, place) = self.place(path, caller)?;
+        let (core, place) = self.place(path, caller)?;
         match place {
             Place::Inode(found) => found.inode.attributes(caller),
-            Place::Real(path) | Place::Merged(path) => real::attributes(caller, &path),
+            Place::Real(path) | Place::Merged(path) => {
+                let real = real::attributes(caller, &path)?;
+                Ok(Changer::of(&core, caller).sees(real))
+            }
             Place::Directory(path) => Ok(Attributes {
                 dev: Some(0),
                 ino: path.len() as u64,
@@ -382,7 +386,8 @@ impl FileSystem for Whole {
         changes: &Changes,
     ) -> Result<Attributes, Errno> {
         let path = self.path(node)?;
-        match self.place(&path, caller)?.1 {
+        let (core, place) = self.place(&path, caller)?;
+        match place {
             Place::Inode(found) => {
                 let inode = &found.inode;
                 if changes.uid.is_some() || changes.gid.is_some() {
@@ -396,7 +401,10 @@ impl FileSystem for Whole {
                     change::set_times(inode, caller, [changes.atime, changes.mtime])?;
                 }
             }
-            Place::Real(path) | Place::Merged(path) => real::change(caller, &path, changes)?,
+            Place::Real(path) | Place::Merged(path) => {
+                let left = Changer::of(&core, caller).change(&path, changes)?;
+                real::change(caller, &path, &left)?;
+            }
             _ => return Err(Errno::EPERM),
         }
         self.look(&path, caller)
@@ -715,7 +723,16 @@ impl Whole {
                 let caller = Caller { umask: 0, ..caller.clone() };
                 names::make(&caller, &vacant.parent, &vacant.name, what)?;
             }
-            Place::Real(path) => real::make(caller, &path, what)?,
+            Place::Real(path) => {
+                let made = match what {
+                    names::Make::Node(mode, rdev) => {
+                        let core = self.moment.core()?;
+                        Changer::of(&core, caller).make(&path, mode, rdev)
+                    }
+                    _ => None,
+                };
+                made.unwrap_or_else(|| real::make(caller, &path, what))?;
+            }
             _ => return Err(Errno::EEXIST),
         }
         self.entry(&path, caller)

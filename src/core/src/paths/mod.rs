@@ -38,7 +38,7 @@ pub(crate) mod locate;
 mod names;
 mod open;
 mod open_inode;
-mod owners;
+pub(crate) mod owners;
 mod patience;
 mod procfs;
 mod promises;

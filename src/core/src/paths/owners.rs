@@ -7,8 +7,8 @@ use std::{fs, sync::Arc};
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 use umvu_abi::{
-    Errno, GuestFd,
-    files::{self, Attributes},
+    Errno, GuestFd, Tid,
+    files::{self, Attributes, Changes},
     module::Facet,
 };
 use umvu_tracer::api::{Action, Call};
@@ -204,7 +204,7 @@ fn give(
 pub(super) fn chmod(core: &Core, call: &Call, at: At, last: Last, mode: u32) -> Action {
     let Some(who) = changer(core, call) else { return Action::Forward };
     match find(core, call, at, last) {
-        Some(real) => set_mode(core, &who, &real, mode),
+        Some(real) => Action::done(set_mode(core, &who, &real, mode)),
         None => Action::Forward,
     }
 }
@@ -212,10 +212,9 @@ pub(super) fn chmod(core: &Core, call: &Call, at: At, last: Last, mode: u32) -> 
 /// chmod(2) of a file of the host that the hypervisor has found at a path.
 pub(super) fn chmod_at(core: &Core, call: &Call, path: Vec<u8>, mode: u32) -> Action {
     match changer(core, call) {
-        Some(who) => match look_up(path, Last::Follow) {
-            Ok(real) => set_mode(core, &who, &real, mode),
-            Err(errno) => errno.into(),
-        },
+        Some(who) => Action::done(
+            look_up(path, Last::Follow).and_then(|real| set_mode(core, &who, &real, mode)),
+        ),
         None => Action::done(host::chmod(&path, mode)),
     }
 }
@@ -224,19 +223,19 @@ pub(super) fn chmod_at(core: &Core, call: &Call, path: Vec<u8>, mode: u32) -> Ac
 pub(super) fn fchmod(core: &Core, call: &Call, mode: u32) -> Action {
     let Some(who) = changer(core, call) else { return Action::Forward };
     match by_fd(core, call, call.fd(0)) {
-        Some(real) => set_mode(core, &who, &real, mode),
+        Some(real) => Action::done(set_mode(core, &who, &real, mode)),
         None => Action::Forward,
     }
 }
 
-fn set_mode(core: &Core, who: &Credentials, real: &Real, mode: u32) -> Action {
+fn set_mode(core: &Core, who: &Credentials, real: &Real, mode: u32) -> Result<(), Errno> {
     let shown = core.owners.show(&real.looks, Some(who));
     if real.looks.mode & libc::S_IFMT == libc::S_IFLNK {
-        return Action::Forward;
+        return Err(Errno::EOPNOTSUPP);
     }
     let privileged = who.capabilities.has(FOWNER);
     if !privileged && shown.uid != who.uid.files {
-        return Errno::EPERM.into();
+        return Err(Errno::EPERM);
     }
     let wanted = shown.mode & libc::S_IFMT | mode & 0o7777;
     let own = if real.looks.is_directory() { OWN_DIRECTORY } else { OWN_FILE };
@@ -244,7 +243,7 @@ fn set_mode(core: &Core, who: &Credentials, real: &Real, mode: u32) -> Action {
     let bits = if is_stand_in { mode & 0o777 } else { mode & 0o7777 };
     match host::chmod(&real.path, if privileged { bits | own } else { bits }) {
         Err(Errno::EPERM) if privileged => {}
-        Err(errno) => return errno.into(),
+        Err(errno) => return Err(errno),
         Ok(()) => {}
     }
     let now = host::stat(&real.path, Last::Follow).map_or(real.looks.mode, |now| now.mode);
@@ -252,7 +251,7 @@ fn set_mode(core: &Core, who: &Credentials, real: &Real, mode: u32) -> Action {
         let looks = Some((wanted, shown.rdev));
         core.owners.say(&real.looks, Change { looks, ..Change::default() });
     }
-    Action::value(0)
+    Ok(())
 }
 
 /// setxattr(2) of a file of the host: access lists would change a mode behind the back of what is
@@ -284,15 +283,68 @@ pub(super) fn mknod(core: &Core, call: &Call, at: At, path: Option<Vec<u8>>) -> 
     }
     let mode = mode & !caller.umask;
     let path = path.map_or_else(|| locate::absolute(core, call, at), Ok);
-    Action::done(path.and_then(|path| {
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
-        let made = host::open_plain(&path, flags, mode & 0o777 | OWN_FILE)?;
-        let real = of_host(&fs::File::from(made).metadata()?);
-        let looks = Some((mode, call.syscall.args[at.path + 2]));
-        let (uid, gid) = (Some(who.uid.files), Some(who.gid.files));
-        core.owners.say(&real, Change { uid, gid, looks });
-        Ok(())
-    }))
+    let rdev = call.syscall.args[at.path + 2];
+    Action::done(path.and_then(|path| make_device(core, &who, &path, (mode, rdev))))
+}
+
+fn make_device(
+    core: &Core,
+    who: &Credentials,
+    path: &[u8],
+    (mode, rdev): (u32, u64),
+) -> Result<(), Errno> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
+    let made = host::open_plain(path, flags, mode & 0o777 | OWN_FILE)?;
+    let real = of_host(&fs::File::from(made).metadata()?);
+    let (uid, gid) = (Some(who.uid.files), Some(who.gid.files));
+    core.owners.say(&real, Change { uid, gid, looks: Some((mode, rdev)) });
+    Ok(())
+}
+
+/// Somebody virtual who changes files of the host that a mount shows at another place.
+pub(crate) struct Changer<'a> {
+    core: &'a Core,
+    who: Option<Arc<Credentials>>,
+}
+
+impl<'a> Changer<'a> {
+    /// The caller of a file system; the hypervisor itself is nobody virtual.
+    pub(crate) fn of(core: &'a Core, caller: &files::Caller) -> Self {
+        let who = (caller.pid.0 != 0).then(|| core.credentials(Tid(caller.pid.0))).flatten();
+        Self { core, who }
+    }
+
+    /// What a file of the host looks like to it.
+    pub(crate) fn sees(&self, real: Attributes) -> Attributes {
+        let who = self.who.as_deref();
+        if differs(self.core, who) { self.core.owners.show(&real, who) } else { real }
+    }
+
+    /// Changes owner or mode of a file of the host; returns what is left to be changed by the host.
+    /// Errors: `EPERM`, those of stat(2).
+    pub(crate) fn change(&self, path: &[u8], changes: &Changes) -> Result<Changes, Errno> {
+        let Some(who) = &self.who else { return Ok(*changes) };
+        let Changes { uid, gid, mode, .. } = *changes;
+        if uid.is_some() || gid.is_some() {
+            give(self.core, who, &look_up(path.to_vec(), Last::Keep)?, [uid, gid])?;
+        } else if let Some(mode) = mode.filter(|_| changes.size.is_none()) {
+            set_mode(self.core, who, &look_up(path.to_vec(), Last::Keep)?, mode)?;
+        }
+        Ok(Changes { uid: None, gid: None, mode: None, ..*changes })
+    }
+
+    /// Makes a device, for which an empty file stands in; None for what the host can make.
+    /// Errors: `EPERM`, those of open(2).
+    pub(crate) fn make(&self, path: &[u8], mode: u32, rdev: u64) -> Option<Result<(), Errno>> {
+        let who = self.who.as_deref()?;
+        if !matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK) {
+            return None;
+        }
+        if !who.capabilities.has(MKNOD) {
+            return Some(Err(Errno::EPERM));
+        }
+        Some(make_device(self.core, who, path, (mode, rdev)))
+    }
 }
 
 /// Puts the caller's virtual ids into what counts for files.
