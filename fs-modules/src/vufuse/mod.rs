@@ -3,6 +3,7 @@
 
 pub mod ext2;
 pub mod image;
+pub mod iso;
 pub mod lru;
 pub mod mem;
 pub mod null;
@@ -30,6 +31,7 @@ type Mount = fn(&MountRequest, &Arc<dyn Outside>) -> Result<Arc<dyn FileSystem>,
 const SUBMODULES: &[(&str, Mount)] = &[
     ("vufusemem", |request, _| mem::mount(request)),
     ("vufuseext2", ext2::mount),
+    ("vufuseiso", iso::mount),
     ("vufusenull", |request, _| null::mount(request)),
     ("vufusereal", real::mount),
     ("vufusesquash", squash::mount),

@@ -86,17 +86,23 @@ mod damage {
         bytes: Vec<(Index, u8)>,
         /// Words that are set to what counts and lengths must not be.
         words: Vec<(Index, u32)>,
+        begin: usize,
         cut: Option<Index>,
     }
 
     impl Damage {
+        /// Where numbers are that are worth damaging.
+        pub(crate) fn begins_at(&mut self, at: usize) {
+            self.begin = at;
+        }
+
         pub(crate) fn apply(&self, image: &mut Vec<u8>) {
             for (at, byte) in &self.bytes {
                 let at = at.index(image.len());
                 image[at] ^= *byte;
             }
             for (at, word) in &self.words {
-                let at = at.index(image.len().min(4096) - 4);
+                let at = self.begin + at.index((image.len() - self.begin).min(4096) - 4);
                 image[at..at + 4].copy_from_slice(&word.to_le_bytes());
             }
             if let Some(cut) = self.cut {
@@ -111,7 +117,7 @@ mod damage {
         let bytes = vec((any::<Index>(), 1_u8..), 0..20);
         let words = vec((any::<Index>(), huge), 0..3);
         let cut = proptest::option::weighted(0.2, any::<Index>());
-        (bytes, words, cut).prop_map(|(bytes, words, cut)| Damage { bytes, words, cut })
+        (bytes, words, cut).prop_map(|(bytes, words, cut)| Damage { bytes, words, begin: 0, cut })
     }
 
     /// What a command makes, as `image`, of a small tree `src`; None where the command is not
