@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
-use crate::harness::{INSIDE, Place, run, scratch, succeed};
+use crate::harness::{INSIDE, Place, run, scratch, succeed, umvu};
 
 /// What mkfs is called with: every layout that is written to.
 const LAYOUTS: &[&str] = &[
@@ -223,4 +223,26 @@ fn programs_are_built_and_kept_under_version_control_in_an_image() {
         assert_eq!(told, native, "{place:?} {layout}");
     }
     fs::remove_dir_all(work).expect("scratch goes");
+}
+
+#[test]
+fn who_mounts_an_image_may_change_what_is_in_it() {
+    let user: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let may_run = Command::new("timeout").arg("5").args(user).args([umvu(), "--version"]).output();
+    let prefix = if may_run.is_ok_and(|it| it.status.success()) { user } else { &[] };
+    let script = "set -e; export PATH=$PATH:/sbin:/usr/sbin HOME=/tmp; cd $(mktemp -d); mkdir m; vu_insmod vufuse
+        truncate -s 20M i; mkfs.ext4 -q -E root_owner=0:0 i; vumount -t vufuseext2 -o rw+ i m; stat -c %u m
+        echo ciao > m/hello; cat m/hello; chmod 600 m/hello; rmdir m/lost+found; chmod 700 m; stat -c %a m
+        vuumount m; e2fsck -fn i >/dev/null 2>&1; rm -r $PWD";
+    for place in INSIDE {
+        let mut command = Command::new("timeout");
+        command.arg("60").args(prefix).args(place.prefix()).args(["bash", "-c", script]);
+        let done = command.output().expect("timeout(1) runs");
+        let told = String::from_utf8_lossy(&done.stdout);
+        assert_eq!(
+            (told.as_ref(), done.status.code()),
+            ("0\nciao\n700\n", Some(0)),
+            "{place:?} {done:?}"
+        );
+    }
 }

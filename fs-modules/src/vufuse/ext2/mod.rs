@@ -60,6 +60,8 @@ struct Ext {
     /// How many blocks may wait.
     most: usize,
     may_wait: bool,
+    /// Who has mounted it.
+    owner: u32,
     ended: Mutex<bool>,
     end: Condvar,
 }

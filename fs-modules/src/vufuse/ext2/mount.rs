@@ -42,7 +42,7 @@ pub fn mount(
     let mode = if access == Access::Write { Mode::Open } else { Mode::Sealed };
     let ext = open(library, image, mode)
         .map_err(|error| MountError::new(error.errno, format!("{}: {error}", request.source)))?;
-    let ext = Arc::new(ext);
+    let ext = Arc::new(Ext { owner: outside.caller().uid, ..ext });
     if ext.writes() {
         let weak: Weak<Ext> = Arc::downgrade(&ext);
         let thread = thread::Builder::new().name("vufuseext2".to_owned());
@@ -107,6 +107,7 @@ pub(super) fn open(
         turn: Mutex::new(journal),
         most,
         may_wait,
+        owner: 0,
         ended: Mutex::new(false),
         end: Condvar::new(),
     })

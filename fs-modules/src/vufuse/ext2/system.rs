@@ -3,8 +3,8 @@
 use umvu_abi::{
     Errno,
     files::{
-        Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Seek,
-        StatFs, Traits,
+        Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Right,
+        Seek, StatFs, Traits,
     },
 };
 
@@ -65,6 +65,11 @@ fn entry(volume: &mut Volume, ino: u32) -> Result<Entry, Errno> {
 impl FileSystem for Ext {
     fn traits(&self) -> Traits {
         Traits { may_wait: self.may_wait, read_only: !self.writes(), ..Traits::default() }
+    }
+
+    /// Who has mounted an image can write to all of it anyway.
+    fn grants(&self, caller: &Caller, _: &Attributes, _: Right) -> bool {
+        caller.is_privileged() || caller.uid == self.owner
     }
 
     fn options(&self) -> Option<String> {
