@@ -181,9 +181,86 @@ fn images_of_virtualbox_are_as_qemu_sees_them() {
             ));
             let script = format!(
                 "vu_insmod vudev; vumount -r -t vudevvdi {image} /dev/hd; cmp /dev/hd {image}.raw; \
-                 vumount -t vudevvdi {image}.raw /dev/hx 2>&1 | grep -o 'not a VDI image'"
+                 vumount -t vudevvdi {image}.raw /dev/hx 2>&1 | grep -o 'no VDI, VMDK, VHD or qcow2 image'"
             );
-            assert_eq!(inside(place, &script), "not a VDI image\n", "{place:?}");
+            assert_eq!(inside(place, &script), "no VDI, VMDK, VHD or qcow2 image\n", "{place:?}");
         }
     }
 }
+
+/// Makes a disk in an image, and has QEMU compare what it sees there.
+const MAKE_DISK: &str = r#"
+cd "$W"; head -c 3M /dev/urandom > data; vu_insmod vudev
+make_disk() {
+    qemu-img create -q -f $2 ${3:+-o $3} $1 40M
+    vumount -t vudevvdi $1 /dev/hd 2>/dev/null
+    printf 'label: dos\n2048,40000\n' | sfdisk -q /dev/hd
+    mkfs.ext4 -q /dev/hd1; e2fsck -fn /dev/hd1 >/dev/null 2>&1 || echo "$*: damaged"
+    dd if=data of=/dev/hd bs=4096 seek=7000 status=none
+    dd if=data of=/dev/hd bs=1000 seek=31001 count=1500 status=none
+    cat /dev/hd > seen; vuumount /dev/hd
+    vumount -t vudevvdi $1 /dev/hd; cmp /dev/hd seen; vuumount /dev/hd
+    qemu-img compare -q -f $2 -F raw $1 seen || echo "$*: differs"
+    case $2 in qcow2|vmdk) qemu-img check -q -f $2 $1 || [ $? = 63 ] || echo "$*: damaged";; esac
+}
+"#;
+
+#[test]
+fn images_of_other_machines_are_as_qemu_sees_them() {
+    for place in INSIDE {
+        let folder = scratch("images");
+        let script = format!(
+            r#"W={}{MAKE_DISK}
+            make_disk a qcow2
+            make_disk b qcow2 cluster_size=512,compat=0.10
+            make_disk c.vmdk vmdk subformat=monolithicSparse
+            make_disk d.vmdk vmdk subformat=monolithicFlat
+            make_disk e.vmdk vmdk subformat=twoGbMaxExtentSparse
+            make_disk f vpc subformat=dynamic
+            make_disk g vpc subformat=fixed
+            mv seen raw; qemu-img convert -c -O qcow2 raw packed
+            qemu-img create -q -f qcow2 -b packed -F qcow2 above
+            qemu-img create -q -f qcow2 -b raw -F raw bare; cp packed former
+            for image in above bare packed; do
+                vumount -t vudevvdi $image /dev/hd; cmp /dev/hd raw
+                dd if=data of=/dev/hd bs=1000 seek=7 status=none; cat /dev/hd > seen; vuumount /dev/hd
+                qemu-img compare -q -f qcow2 -F raw $image seen || echo $image differs
+                qemu-img check -q $image || echo $image is damaged
+                [ $image = packed ] || cmp packed former
+            done; echo done"#,
+            folder.display()
+        );
+        assert_eq!(inside(place, &script), "done\n", "{place:?}");
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+#[test]
+fn images_that_are_not_whole_are_refused_with_a_sentence() {
+    for place in INSIDE {
+        let folder = scratch("parts");
+        let script = format!(
+            r#"cd {}; vu_insmod vudev
+            qemu-img create -q -f vmdk whole.vmdk 10M
+            qemu-img create -q -f vmdk -b whole.vmdk -F vmdk part.vmdk
+            qemu-img convert -O vmdk -o subformat=streamOptimized whole.vmdk stream.vmdk
+            qemu-img create -q -f vhdx other 10M
+            qemu-img create -q -f qcow2 gone 10M; qemu-img create -q -f qcow2 -b gone -F qcow2 alone; rm gone
+            qemu-img create -q -f vpc cut 10M; truncate -s -1 cut
+            for image in part.vmdk stream.vmdk other alone cut; do
+                ! vumount -t vudevvdi $image /dev/hd 2>&1
+            done"#,
+            folder.display()
+        );
+        let told = inside(place, &script).replace(&folder.display().to_string(), "");
+        assert_eq!(told, REFUSED, "{place:?}");
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+const REFUSED: &str = "\
+    vumount: part.vmdk: a VMDK snapshot, of which only the differences are here: convert it (qemu-img convert)\n\
+    vumount: stream.vmdk: a VMDK image for streams, which cannot be written to: convert it (qemu-img convert)\n\
+    vumount: other: a VHDX image: convert it (qemu-img convert -O qcow2)\n\
+    vumount: alone: /gone: No such file or directory\n\
+    vumount: cut: the VHD image has lost its end: repair it (qemu-img check, qemu-img convert)\n";

@@ -3,11 +3,11 @@
 
 mod disk;
 mod identity;
+pub mod image;
 mod ioctl;
 mod null;
 mod ram;
 mod table;
-mod vdi;
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use umvu_abi::{
 use self::{
     disk::{Disk, Partitioning},
     identity::Identity,
+    image::Surroundings,
     null::Null,
     ram::Ram,
-    vdi::Vdi,
 };
 use crate::options::Options;
 
@@ -54,8 +54,8 @@ impl Module for Vudev {
         match request.fstype.as_str() {
             "vudevnull" => null(request, outside),
             "vudevramdisk" => ramdisk(request, outside),
-            "vudevpartx" => partitioned(request, outside, Ok),
-            "vudevvdi" => partitioned(request, outside, |image| Ok(Arc::new(Vdi::open(image)?))),
+            "vudevpartx" => partitioned(request, outside, |image, _| Ok(image)),
+            "vudevvdi" => partitioned(request, outside, image::open),
             other => {
                 let reason = format!("{other}: no such device (there are: {})", TYPES.join(" "));
                 Err(MountError::new(Errno::ENODEV, reason))
@@ -90,7 +90,7 @@ fn ramdisk(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted
 fn partitioned(
     request: &MountRequest,
     outside: &Arc<dyn Outside>,
-    format: impl FnOnce(Arc<dyn Backing>) -> Result<Arc<dyn Backing>, MountError>,
+    format: impl FnOnce(Arc<dyn Backing>, &Surroundings<'_>) -> Result<Arc<dyn Backing>, MountError>,
 ) -> Result<Mounted, MountError> {
     let mut options = Options::of(request);
     let identity = Identity::of(&mut options, DeviceKind::Block, &outside.caller())?;
@@ -106,7 +106,10 @@ fn partitioned(
     };
     let named =
         |error: MountError| MountError::new(error.errno, format!("{}: {error}", request.source));
-    let medium = format(medium.map_err(|errno| named(errno.into()))?).map_err(named)?;
+    let medium = medium.map_err(|errno| named(errno.into()))?;
+    let path = outside.absolute(source)?;
+    let around = Surroundings::new(outside.as_ref(), &path, writable);
+    let medium = format(medium, &around).map_err(named)?;
     let disk = Disk::new(medium, identity, !writable, Partitioning::Table)?;
     if let Some(notice) = disk.notice() {
         outside.notice(&notice);

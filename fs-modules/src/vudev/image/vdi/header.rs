@@ -2,6 +2,8 @@
 
 use umvu_abi::{Errno, module::MountError};
 
+use super::super::little;
+
 /// How much of the image is read for it.
 pub(super) const LENGTH: usize = 512;
 /// Where the number of blocks that have a place is kept.
@@ -15,6 +17,11 @@ const DIFFERENCES: u32 = 4;
 const SECTOR: u32 = 512;
 /// VirtualBox and QEMU make blocks of 1 MiB.
 const LARGEST_BLOCK: u32 = 256 << 20;
+
+/// Whether this is the start of an image.
+pub(super) fn has_magic(bytes: &[u8; LENGTH]) -> bool {
+    little(bytes, 0x40, 4) == u64::from(MAGIC)
+}
 
 /// Where things are in an image, in bytes, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +47,14 @@ impl Header {
     /// `EOPNOTSUPP` for one that needs others.
     pub(super) fn parse(bytes: &[u8; LENGTH], size: u64) -> Result<Self, MountError> {
         let invalid = |what: &str| MountError::new(Errno::EINVAL, what);
-        let word = |at: usize| {
-            let field = bytes[at..].first_chunk();
-            field.map_or(0, |field| u32::from_le_bytes(*field))
-        };
-        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        if word(0x40) != MAGIC || word(0x44) >> 16 != VERSION {
+        let word = |at: usize| u32::try_from(little(bytes, at, 4)).unwrap_or(0);
+        if !has_magic(bytes) || word(0x44) >> 16 != VERSION {
             return Err(invalid("not a VDI image of version 1"));
         }
         match word(0x4c) {
             DYNAMIC | FIXED => {}
             DIFFERENCES => {
-                let reason = "a snapshot, of which only the differences are here";
+                let reason = "a VDI snapshot, of which only the differences are here";
                 return Err(MountError::new(Errno::EOPNOTSUPP, reason));
             }
             _ => return Err(invalid("neither a dynamic nor a fixed VDI image")),
@@ -59,7 +62,7 @@ impl Header {
         let header = Self {
             map: word(0x154).into(),
             data: word(0x158).into(),
-            size: long(0x170),
+            size: little(bytes, 0x170, 8),
             block: word(0x178).into(),
             extra: word(0x17c).into(),
             blocks: word(0x180),

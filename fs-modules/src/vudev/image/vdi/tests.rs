@@ -1,6 +1,6 @@
 //! Images made by hand. Those of QEMU are in the end to end tests.
 
-use super::{super::ram::Ram, *};
+use super::{super::super::ram::Ram, *};
 
 const BLOCK: u64 = 4096;
 const BLOCKS: u32 = 16;
@@ -31,8 +31,8 @@ fn image() -> Arc<Ram> {
     Arc::new(image)
 }
 
-fn open(image: &Arc<Ram>) -> Result<Vdi, MountError> {
-    Vdi::open(Arc::clone(image) as Arc<dyn Backing>)
+fn open(image: &Arc<Ram>) -> Result<Mapped<Vdi>, MountError> {
+    super::open(Arc::clone(image) as Arc<dyn Backing>)
 }
 
 fn word(image: &Ram, at: u64) -> u32 {

@@ -1,0 +1,8 @@
+//! An image of a virtual disk.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    umvu_fs_modules::vudev::image::hostile::image(bytes);
+});
