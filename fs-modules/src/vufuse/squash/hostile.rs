@@ -17,7 +17,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vufuse::walk::damaged;
+    use crate::vufuse::walk::{damaged, made};
+
+    fn image_by(compressor: &str) -> Option<Vec<u8>> {
+        made(&format!("mksquashfs src image -quiet -no-progress -comp {compressor} -b 4096"))
+    }
+
+    /// Images are read as a whole when nothing is wrong; else the trials below would show nothing.
+    #[test]
+    fn an_image_is_walked_through() {
+        for compressor in ["gzip", "lzma", "lzo", "xz", "lz4", "zstd"] {
+            let Some(bytes) = image_by(compressor) else { return };
+            let files = Squash::new(Arc::new(Bytes(bytes)), 0).expect("an image");
+            assert!(walk(&files) > 40, "{compressor}");
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
@@ -26,10 +40,7 @@ mod tests {
             damage in damaged(),
             compressor in prop::sample::select(vec!["gzip", "lzma", "lzo", "xz", "lz4", "zstd"]),
         ) {
-            let made = crate::vufuse::walk::made(&format!(
-                "mksquashfs src image -quiet -no-progress -comp {compressor} -b 4096"
-            ));
-            if let Some(mut bytes) = made {
+            if let Some(mut bytes) = image_by(compressor) {
                 damage.apply(&mut bytes);
                 image(&bytes);
             }
