@@ -5,18 +5,21 @@
 //! that exist only because something is mounted below, and the trees of stacks. Paths of procfs are
 //! made canonical (`/proc/self` becomes `/proc/PID`), so that a canonical path means the same file
 //! to every process.
+//!
+//! [`place`] says what a path can name; [`trees`] finds generated trees.
+
+mod place;
+mod trees;
 
 use std::sync::Arc;
 
-use umvu_abi::{
-    Errno, Tid,
-    files::Caller,
-    module::Mounted,
-    tree::{Entry, Tree},
-};
+use umvu_abi::{Errno, Tid, files::Caller, tree::Entry};
+
+pub(crate) use self::place::{Found, Last, Place, TreeEntry, Vacant};
+use self::trees::Located;
 
 use super::{
-    lexical::{components, demands_directory, number, pop, push},
+    lexical::{components, demands_directory, pop, push},
     territory::Territory,
 };
 use crate::{
@@ -30,90 +33,6 @@ const LINKS_LIMIT: usize = 40;
 const COMPONENTS_LIMIT: usize = 8192;
 /// The longest name (`NAME_MAX`).
 const NAME_MAX: usize = 255;
-
-/// Whether a symbolic link at the end of the path is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Last {
-    /// `AT_SYMLINK_FOLLOW`: stat(2), open(2).
-    Follow,
-    /// `AT_SYMLINK_NOFOLLOW`: lstat(2), unlink(2).
-    Keep,
-}
-
-/// What a path names. Paths are absolute, canonical, without symbolic links but perhaps the last.
-#[derive(Debug, Clone)]
-pub(crate) enum Place {
-    /// The kernel's file, or none.
-    Real(Vec<u8>),
-    /// The kernel's directory, with mount points in it that the kernel does not show.
-    Merged(Vec<u8>),
-    /// A directory that exists only because something is mounted below it.
-    Directory(Vec<u8>),
-    /// A mount point.
-    Node(Arc<Mount>),
-    /// Something in the tree of a stack.
-    Entry(TreeEntry),
-    /// A name that a directory of a tree has not.
-    Missing(Vec<u8>),
-    /// A file of a mounted file system, or a device.
-    Inode(Found),
-    /// A name that a directory of a mounted file system has not.
-    Vacant(Vacant),
-}
-
-/// A file of a mounted file system.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    /// The file.
-    pub(crate) inode: Arc<Inode>,
-    /// The directory it was found in and its name there; None for the root of a mount.
-    pub(crate) parent: Option<(Arc<Inode>, Vec<u8>)>,
-    /// The canonical absolute path.
-    pub(crate) path: Vec<u8>,
-}
-
-/// A name that a directory of a mounted file system has not.
-#[derive(Debug, Clone)]
-pub(crate) struct Vacant {
-    /// The directory.
-    pub(crate) parent: Arc<Inode>,
-    /// The name.
-    pub(crate) name: Vec<u8>,
-    /// The canonical absolute path.
-    pub(crate) path: Vec<u8>,
-    /// Whether the path demands a directory.
-    pub(crate) slash: bool,
-}
-
-impl Place {
-    /// The canonical absolute path.
-    pub(crate) fn path(&self) -> &[u8] {
-        match self {
-            Self::Real(path) | Self::Merged(path) | Self::Directory(path) | Self::Missing(path) => {
-                path
-            }
-            Self::Node(mount) => mount.target.as_bytes(),
-            Self::Entry(entry) => &entry.path,
-            Self::Inode(found) => &found.path,
-            Self::Vacant(vacant) => &vacant.path,
-        }
-    }
-}
-
-/// Something in the tree of a stack.
-#[derive(Debug, Clone)]
-pub(crate) struct TreeEntry {
-    /// The stack's mount.
-    pub mount: Arc<Mount>,
-    /// The tree.
-    pub tree: Arc<dyn Tree>,
-    /// The path in the tree.
-    pub inner: String,
-    /// The canonical absolute path.
-    pub path: Vec<u8>,
-    /// What stands there.
-    pub entry: Entry,
-}
 
 /// What the resolver asks of the world outside.
 pub(crate) trait World {
@@ -192,13 +111,6 @@ impl Trail {
             self.spots.pop();
         }
     }
-}
-
-/// A position in the tree of a stack.
-struct Located {
-    mount: Arc<Mount>,
-    tree: Arc<dyn Tree>,
-    inner: String,
 }
 
 impl<W: World> Resolver<'_, W> {
@@ -433,84 +345,6 @@ impl<W: World> Resolver<'_, W> {
             Err(Errno::ENOENT) if self.territory.children(path).is_none() => Ok(Step::Nowhere),
             Err(_) => Ok(Step::Onward),
         }
-    }
-
-    /// The links of procfs whose target depends on the reader.
-    fn link_of_procfs(&self, path: &[u8]) -> Option<String> {
-        match path.strip_prefix(b"/proc/")? {
-            b"self" => Some(self.leader.to_string()),
-            b"thread-self" => Some(format!("{}/task/{}", self.leader, self.caller)),
-            // On Linux always self/net. A thread that has chosen another stack than its leader
-            // sees its own here.
-            b"net" if self.caller == self.leader => Some("self/net".to_owned()),
-            b"net" => Some("thread-self/net".to_owned()),
-            b"mounts" => Some("self/mounts".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Finds the tree that a canonical path lies in.
-    fn locate(&self, path: &[u8]) -> Option<Located> {
-        if self.territory.is_empty() {
-            return None;
-        }
-        if let Some(located) = self.mounted_tree(path) {
-            return Some(located);
-        }
-        let mut parts = components(path);
-        let (mount, tree) = match parts.next()? {
-            b"proc" => match parts.next()? {
-                b"sys" if parts.next()? == b"net" => {
-                    let mount = self.world.network_of(self.caller)?;
-                    let tree = mount.stack().proc_sys_net()?;
-                    (mount, tree)
-                }
-                process => {
-                    let mut task = number(process)?;
-                    let mut part = parts.next()?;
-                    if part == b"task" {
-                        task = number(parts.next()?)?;
-                        part = parts.next()?;
-                    }
-                    if let Some((mount, tree)) = self.territory.procfs(part)
-                        && parts.next().is_none()
-                    {
-                        let inner = String::from_utf8_lossy(path.strip_prefix(b"/proc/")?);
-                        return Some(Located { mount, tree, inner: inner.into_owned() });
-                    }
-                    if part != b"net" {
-                        return None;
-                    }
-                    let mount = self.world.network_of(Tid(task))?;
-                    let tree = mount.stack().proc_net()?;
-                    (mount, tree)
-                }
-            },
-            b"sys" => {
-                let found = match parts.next()? {
-                    b"class" => parts.next()? == b"net",
-                    // Where chdir(2) through a link of the kernel's class directory leads.
-                    b"devices" => parts.next()? == b"virtual" && parts.next()? == b"net",
-                    _ => false,
-                };
-                let mount = self.world.network_of(self.caller).filter(|_| found)?;
-                let tree = mount.stack().sys_class_net()?;
-                (mount, tree)
-            }
-            _ => return None,
-        };
-        let inner: Vec<&[u8]> = parts.collect();
-        // A name that is not UTF-8 is in no tree; the replacement character finds nothing either.
-        let inner = String::from_utf8_lossy(&inner.join(&b'/')).into_owned();
-        Some(Located { mount, tree, inner })
-    }
-
-    /// The generated tree that is mounted above a path.
-    fn mounted_tree(&self, path: &[u8]) -> Option<Located> {
-        let (mount, inner) = self.territory.tree(path)?;
-        let Mounted::Tree(tree) = &mount.content else { return None };
-        let inner = String::from_utf8_lossy(inner).into_owned();
-        Some(Located { mount: Arc::clone(mount), tree: Arc::clone(tree), inner })
     }
 
     fn place(&self, trail: Trail) -> Result<Place, Errno> {
