@@ -84,119 +84,177 @@ fn plan(
     flags: i32,
 ) -> Result<Option<Exec>, Errno> {
     let Ok(text) = call.guest.read_string(call.addr(at.path), PATH_MAX) else { return Ok(None) };
-    if core.objects.is_program(&text) || core.tasks.get(call.tid()).is_executing(&text) {
+    let task = core.tasks.get(call.tid());
+    if core.objects.is_program(&text) || task.is_executing(&text) {
         return Ok(None);
     }
-    let mut elsewhere = false;
-    let mut program = if text.is_empty() && is_empty_path(flags) {
-        match descriptors::held(core, call, 0)? {
-            Some(held) => Program::Virtual(held.inode),
-            None => return Ok(None),
-        }
-    } else {
-        let last = if flags & libc::AT_SYMLINK_NOFOLLOW == 0 { Last::Follow } else { Last::Keep };
-        match locate(core, call, at, last)? {
-            Target::Virtual(Place::Inode(found)) => Program::Virtual(found.inode),
-            Target::Virtual(Place::Vacant(_) | Place::Missing(_)) => return Err(Errno::ENOENT),
-            Target::Virtual(_) => return Err(Errno::EACCES),
-            Target::Elsewhere(path) => {
-                elsewhere = true;
-                Program::Real(path)
-            }
-            Target::Kernel if text.starts_with(b"/") => Program::Real(text.clone()),
-            Target::Kernel => match locate::absolute(core, call, at) {
-                Ok(path) => Program::Real(path),
-                Err(_) => return Ok(None),
-            },
-        }
-    };
-    let caller = core.caller(call.tid());
-    let is_rooted = core.paths.root(call.tid()).is_some();
-    let mut changed =
-        matches!(program, Program::Virtual(_)) || !text.starts_with(b"/") || is_rooted;
-    let mut name = text;
-    let mut arguments: Option<Vec<Vec<u8>>> = None;
-    let formats = core.view.exec_formats();
-    let task = core.tasks.get(call.tid());
+    let Some(mut run) = Run::named(core, call, at, flags, text)? else { return Ok(None) };
     task.set_linker(None);
     // The call that we have made in place of the guest's comes by here as well.
-    let is_ours = task.name_keeper().is_some_and(|ours| ours == name);
+    let is_ours = task.name_keeper().is_some_and(|ours| ours == run.name);
     if !is_ours {
         task.keep_name(None);
     }
-    let mut name_is_kept = false;
+    let caller = core.caller(call.tid());
+    let formats = core.view.exec_formats();
     for _ in 0..DEPTH {
-        if let Program::Virtual(inode) = &program {
+        if let Program::Virtual(inode) = &run.program {
             check(inode, &caller)?;
         }
-        let (path, head) = open(core, &caller, &program)?;
-        let known = find_format(&formats, &program, &path, &name, &head)?;
-        changed |= known.is_some();
+        let (path, head) = open(core, &caller, &run.program)?;
+        let known = find_format(&formats, &run.program, &path, &run.name, &head)?;
         let keeps_name = known.as_ref().is_some_and(|known| known.keeps_name);
-        name_is_kept |= keeps_name;
-        let known = known.map(|known| (known.path, None)).or_else(|| interpreter(&head));
-        let Some((interpreter, argument)) = known else {
-            let linker = linker::of(core, call, &caller, &path)?;
-            if let Some(linker) = &linker {
-                let bytes = fs::read(os_path(&linker.path))?;
-                if linker.has_rival {
-                    task.set_linker(Some(bytes));
-                } else {
-                    return by_linker(core, call, linker, (name, arguments), vectors).map(Some);
-                }
-            }
-            // What the kernel can find by itself it shall find.
-            if arguments.is_none() && !is_rooted && finds(&name, &path) {
-                return Ok(None);
-            }
-            let own = elsewhere
-                || matches!(program, Program::Virtual(_))
-                || arguments.is_some() && changed;
-            if name_is_kept {
-                task.keep_name(Some(path.clone()));
-            }
-            // The call comes by here again, where a root of its own would be put before the path.
-            task.executes(Some(path.clone()).filter(|_| is_rooted));
-            return Ok(own.then_some(Exec { path, arguments, vectors }));
-        };
-        let place = locate::resolve_named(core, call.tid(), &interpreter)?;
-        let next = match place {
-            Place::Inode(found) => Program::Virtual(found.inode),
-            Place::Real(path) => Program::Real(path),
-            _ => return Err(Errno::ENOENT),
-        };
-        changed |= matches!(next, Program::Virtual(_));
-        let given = match arguments.take() {
-            Some(given) => given,
-            None => read_arguments(call, vectors[0])?,
-        };
-        let mut all = vec![interpreter.clone()];
-        all.extend(argument);
-        all.push(name);
-        all.extend(given.into_iter().skip(usize::from(!keeps_name)));
-        arguments = Some(all);
-        name = interpreter;
-        program = next;
+        run.changed |= known.is_some();
+        run.name_is_kept |= keeps_name;
+        match known.map(|known| (known.path, None)).or_else(|| interpreter(&head)) {
+            Some(found) => run.is_interpreted(core, call, vectors, found, keeps_name)?,
+            None => return run.finish(core, call, &caller, path, vectors),
+        }
     }
     Err(Errno::ELOOP)
 }
 
-/// Has a dynamic linker of the view execute a program of which the kernel has none.
-fn by_linker(
-    core: &Core,
-    call: &Call,
-    linker: &Linker,
-    (name, arguments): (Vec<u8>, Option<Vec<Vec<u8>>>),
-    vectors: [GuestAddr; 2],
-) -> Result<Exec, Errno> {
-    let given = match arguments {
-        Some(given) => given,
-        None => read_arguments(call, vectors[0])?,
-    };
-    let arguments = Some(linker::arguments(linker, &name, given));
-    let path = linker.path.clone();
-    core.tasks.get(call.tid()).executes(Some(path.clone()));
-    Ok(Exec { path, arguments, vectors })
+/// A program on its way to be executed.
+struct Run {
+    program: Program,
+    /// The name that it is called by.
+    name: Vec<u8>,
+    /// Its arguments, where they are not the guest's.
+    arguments: Option<Vec<Vec<u8>>>,
+    /// Whether the kernel would look for it in the wrong place.
+    elsewhere: bool,
+    /// Whether the kernel would do something else.
+    changed: bool,
+    /// Whether an interpreter gets the program's own name.
+    name_is_kept: bool,
+    /// Whether the guest has a root of its own.
+    is_rooted: bool,
+}
+
+impl Run {
+    /// What a guest has named; None for what the kernel is to judge. Errors: those of the path.
+    fn named(
+        core: &Core,
+        call: &Call,
+        at: At,
+        flags: i32,
+        text: Vec<u8>,
+    ) -> Result<Option<Self>, Errno> {
+        let mut elsewhere = false;
+        let program = if text.is_empty() && is_empty_path(flags) {
+            match descriptors::held(core, call, 0)? {
+                Some(held) => Program::Virtual(held.inode),
+                None => return Ok(None),
+            }
+        } else {
+            let keep = flags & libc::AT_SYMLINK_NOFOLLOW != 0;
+            match locate(core, call, at, if keep { Last::Keep } else { Last::Follow })? {
+                Target::Virtual(Place::Inode(found)) => Program::Virtual(found.inode),
+                Target::Virtual(Place::Vacant(_) | Place::Missing(_)) => return Err(Errno::ENOENT),
+                Target::Virtual(_) => return Err(Errno::EACCES),
+                Target::Elsewhere(path) => {
+                    elsewhere = true;
+                    Program::Real(path)
+                }
+                Target::Kernel if text.starts_with(b"/") => Program::Real(text.clone()),
+                Target::Kernel => match locate::absolute(core, call, at) {
+                    Ok(path) => Program::Real(path),
+                    Err(_) => return Ok(None),
+                },
+            }
+        };
+        let is_rooted = core.paths.root(call.tid()).is_some();
+        let is_virtual = matches!(program, Program::Virtual(_));
+        let changed = is_virtual || !text.starts_with(b"/") || is_rooted;
+        let (arguments, name_is_kept) = (None, false);
+        Ok(Some(Self {
+            program,
+            name: text,
+            arguments,
+            elsewhere,
+            changed,
+            name_is_kept,
+            is_rooted,
+        }))
+    }
+
+    fn take_arguments(&mut self, call: &Call, at: GuestAddr) -> Result<Vec<Vec<u8>>, Errno> {
+        match self.arguments.take() {
+            Some(given) => Ok(given),
+            None => read_arguments(call, at),
+        }
+    }
+
+    /// The program is one argument of its interpreter, which is looked up in the view.
+    fn is_interpreted(
+        &mut self,
+        core: &Core,
+        call: &Call,
+        vectors: [GuestAddr; 2],
+        (interpreter, argument): (Vec<u8>, Option<Vec<u8>>),
+        keeps_name: bool,
+    ) -> Result<(), Errno> {
+        let next = match locate::resolve_named(core, call.tid(), &interpreter)? {
+            Place::Inode(found) => Program::Virtual(found.inode),
+            Place::Real(path) => Program::Real(path),
+            _ => return Err(Errno::ENOENT),
+        };
+        self.changed |= matches!(next, Program::Virtual(_));
+        let given = self.take_arguments(call, vectors[0])?;
+        let mut all = vec![interpreter.clone()];
+        all.extend(argument);
+        all.push(std::mem::replace(&mut self.name, interpreter));
+        all.extend(given.into_iter().skip(usize::from(!keeps_name)));
+        (self.arguments, self.program) = (Some(all), next);
+        Ok(())
+    }
+
+    /// What the kernel is to execute, from this path; None for what the guest has named.
+    fn finish(
+        mut self,
+        core: &Core,
+        call: &Call,
+        caller: &Caller,
+        path: Vec<u8>,
+        vectors: [GuestAddr; 2],
+    ) -> Result<Option<Exec>, Errno> {
+        let task = core.tasks.get(call.tid());
+        if let Some(linker) = linker::of(core, call, caller, &path)? {
+            if !linker.has_rival {
+                return self.by_linker(core, call, &linker, vectors).map(Some);
+            }
+            task.set_linker(Some(fs::read(os_path(&linker.path))?));
+        }
+        // What the kernel can find by itself it shall find.
+        if self.arguments.is_none() && !self.is_rooted && finds(&self.name, &path) {
+            return Ok(None);
+        }
+        let is_own = self.elsewhere
+            || matches!(self.program, Program::Virtual(_))
+            || self.arguments.is_some() && self.changed;
+        if self.name_is_kept {
+            task.keep_name(Some(path.clone()));
+        }
+        // The call comes by here again, where a root of its own would be put before the path.
+        task.executes(Some(path.clone()).filter(|_| self.is_rooted));
+        let arguments = self.arguments.take();
+        Ok(is_own.then_some(Exec { path, arguments, vectors }))
+    }
+
+    /// Has a dynamic linker of the view execute a program of which the kernel has none.
+    fn by_linker(
+        mut self,
+        core: &Core,
+        call: &Call,
+        linker: &Linker,
+        vectors: [GuestAddr; 2],
+    ) -> Result<Exec, Errno> {
+        let given = self.take_arguments(call, vectors[0])?;
+        let arguments = Some(linker::arguments(linker, &self.name, given));
+        let path = linker.path.clone();
+        core.tasks.get(call.tid()).executes(Some(path.clone()));
+        Ok(Exec { path, arguments, vectors })
+    }
 }
 
 /// The format of a program that a module knows. Errors: `EACCES` and its like for what may not be
