@@ -55,8 +55,11 @@ impl Stream {
         let work = move || {
             let result = loop {
                 taking.wait();
+                // What comes now is for the restarted call.
+                if completer.cancelled() {
+                    break Err(Errno::EINTR);
+                }
                 match taking.go_on() {
-                    Err(Errno::EAGAIN) if completer.cancelled() => break Err(Errno::EINTR),
                     Err(Errno::EAGAIN) if !taking.is_late() => {}
                     result => break result,
                 }
