@@ -5,8 +5,7 @@ use std::process::Command;
 
 use crate::harness::{Done, INSIDE, Place, umvu};
 
-/// What every script begins with: a folder `$W` with some files in `src` and a mount point `m`; `gone`
-/// waits until a program has ended.
+/// What every script begins with: a folder `$W` with some files in `src` and a mount point `m`.
 const BEGIN: &str = r#"
 set -e; cd "$W"; export HOME=$W PATH=$PATH:/sbin:/usr/sbin
 mkdir m src src/d; seq 100000 > src/seq; cp /usr/include/stdio.h src/a.h; ln -s ../a.h src/d/l
@@ -73,6 +72,7 @@ fn the_session_of_the_readme() {
         fuse2fs -o ro linux.img m 2>/dev/null; ls m; cmp m/seq src/seq
         grep -c ' fuse.ext4 rw,user_id=' /proc/mounts
         vuumount m; ls m; ls -l /dev/fuse | cut -c1-10
+        while ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q $W/linux.img; do sleep 0.05; done
         fuse2fs -o fakeroot linux.img m 2>/dev/null; writes; cp -a src m/src; diff -r src m/src
         tar c -C m src | tar t | sort | tr '\n' ' '; find m/src -type l; vuumount m
         e2fsck -fn linux.img >/dev/null 2>&1; debugfs -R 'stat src/d/l' linux.img 2>/dev/null | grep -c symlink";
@@ -164,7 +164,7 @@ fn what_is_not_possible_is_said() {
 #[test]
 fn sshfs_over_a_virtual_network() {
     let script = r#"
-        chmod 755 $W
+        chmod 755 $W; [ $(id -u) != 0 ] || mkdir -p /run/sshd
         vumount -t vunetioth -o "switch://$W/sw,ip=10.0.0.1/24" smoltcp /dev/net/a
         vumount -t vunetioth -o "switch://$W/sw,ip=10.0.0.2/24" smoltcp /dev/net/b
         for key in host id; do ssh-keygen -q -t ed25519 -N '' -f $key; done

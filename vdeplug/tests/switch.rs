@@ -204,7 +204,12 @@ fn what_a_dead_process_left_is_replaced() {
     send(&client, &frame(255, 1, b"hello"));
     assert_eq!(receive(&plug), frame(255, 1, b"hello"));
     drop(plug);
-    assert!(!path.exists());
+    // A thread that serves the client may be the last to leave.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while path.exists() {
+        assert!(std::time::Instant::now() < end, "the switch is left behind");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 #[test]
