@@ -355,11 +355,14 @@ def waiting_for_all():
     whole = server.recv(6, MSG_WAITALL)
     thread.join()
     client.send(b"abc")
+    settle()
+    some = server.recvfrom(6, MSG_WAITALL | MSG_DONTWAIT)[0]
+    client.send(b"abc")
     server.setsockopt(SOL_SOCKET, SO_RCVTIMEO, BRIEF)
     late = server.recv(6, MSG_WAITALL), out(server.recv, 6)
     client.send(b"abc")
     client.close()
-    return whole, late, server.recv(6, MSG_WAITALL)
+    return whole, some, late, server.recv(6, MSG_WAITALL)
 
 
 @case

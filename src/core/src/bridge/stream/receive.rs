@@ -49,7 +49,7 @@ impl Stream {
         let waits = !request.dont_wait() && !unix::is_nonblocking(&taking.guest);
         match taking.go_on() {
             Err(Errno::EAGAIN) if waits => {}
-            result => return Ok(answer(result.map(|()| request.stream_data(taking.data)))),
+            result => return Ok(taking.end(result, &request)),
         }
         let completer = (call.defer)();
         let work = move || {
@@ -66,8 +66,7 @@ impl Stream {
             };
             match result {
                 Err(_) if taking.data.is_empty() && completer.cancelled() => completer.forget(),
-                Err(errno) if taking.data.is_empty() => completer.complete(errno.into()),
-                _ => completer.complete(answer(Ok(request.stream_data(taking.data)))),
+                result => completer.complete(taking.end(result, &request)),
             }
         };
         // Without a thread the completer is dropped, and the call returns EIO.
@@ -107,6 +106,12 @@ impl Taking {
                 return Err(Errno::EAGAIN);
             }
         }
+    }
+
+    /// What the call returns: what it has, else the error.
+    fn end(self, result: Result<(), Errno>, request: &Request) -> Action {
+        let result = if self.data.is_empty() { result } else { Ok(()) };
+        answer(result.map(|()| request.stream_data(self.data)))
     }
 
     fn is_late(&self) -> bool {
