@@ -1,7 +1,7 @@
 //! Programs run with the dynamic linker and the libraries of their view.
 
 use crate::{
-    harness::{INSIDE, scratch, succeed},
+    harness::{EVERYWHERE, INSIDE, scratch, succeed},
     patchwork::as_user,
 };
 
@@ -54,5 +54,24 @@ fn another_root_has_a_linker_of_its_own() {
         let told = succeed(place, &format!("cd {}; {OTHER}{SCRIPT}", work.display()));
         assert_eq!(told, expected, "{place:?}");
         std::fs::remove_dir_all(work).expect("scratch goes");
+    }
+}
+
+/// What is no file is executed by nobody, and holds up nobody.
+#[test]
+fn a_pipe_is_no_program() {
+    let script = "W=$(mktemp -d); trap 'rm -r $W' EXIT; cd $W; mkfifo f; chmod +x f; ln -s f g
+        for name in f g .; do python3 -c '
+import os, sys
+try: os.execv(\"./\" + sys.argv[1], [\"x\"])
+except OSError as error: print(error.strerror)' $name; done";
+    for place in EVERYWHERE {
+        let mounted = "vu_insmod vufuse; mkdir /tmp/umvu-pipe-$$; \
+                       vumount -t vufusemem none /tmp/umvu-pipe-$$;";
+        let begin = if INSIDE.contains(&place) { mounted } else { "" };
+        let end = "cd /; vuumount /tmp/umvu-pipe-$$; rmdir /tmp/umvu-pipe-$$";
+        let end = if INSIDE.contains(&place) { end } else { "" };
+        let out = succeed(place, &format!("{begin} {script}\n{end}"));
+        assert_eq!(out, "Permission denied\n".repeat(3), "{place:?}");
     }
 }

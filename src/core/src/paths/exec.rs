@@ -10,7 +10,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::ffi::{OsStrExt, OsStringExt},
-        unix::fs::DirBuilderExt,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::PathBuf,
     sync::Arc,
@@ -223,7 +223,7 @@ impl Run {
             if !linker.has_rival {
                 return self.by_linker(core, call, &linker, vectors).map(Some);
             }
-            task.set_linker(Some(fs::read(os_path(&linker.path))?));
+            task.set_linker(Some(linker::content(&linker)?));
         }
         // What the kernel can find by itself it shall find.
         if self.arguments.is_none() && !self.is_rooted && finds(&self.name, &path) {
@@ -302,10 +302,17 @@ fn open(core: &Core, caller: &Caller, program: &Program) -> Result<(Vec<u8>, Vec
     };
     let mut head = Vec::new();
     // What cannot be read may be executable all the same.
-    if let Ok(file) = fs::File::open(os_path(&path)) {
+    if let Some(file) = regular(&path) {
         let _ = file.take(HEAD as u64).read_to_end(&mut head);
     }
     Ok((path, head))
+}
+
+/// A file that can be executed: opening others may wait.
+pub(super) fn regular(path: &[u8]) -> Option<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(os_path(path)).ok()?;
+    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
 }
 
 /// The interpreter of a script and its argument (execve(2)).

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::{FileExt, MetadataExt},
     sync::OnceLock,
 };
@@ -13,12 +14,16 @@ use umvu_abi::{Errno, elf, files::Caller};
 use umvu_tracer::api::Call;
 
 use super::{
+    exec::regular,
     lexical::PATH_MAX,
     locate::{self, os_path},
     open_inode,
     resolve::Place,
 };
 use crate::Core;
+
+/// The longest file that is taken for a dynamic linker.
+const LONGEST: u64 = 64 << 20;
 
 /// A dynamic linker that the kernel would not choose.
 pub(super) struct Linker {
@@ -51,9 +56,17 @@ pub(super) fn of(
     Ok((!is_choice).then_some(Linker { name, path, has_rival: choice.is_some() }))
 }
 
+/// The content of a dynamic linker. Errors: `EACCES` for what is none, those of reading it.
+pub(super) fn content(linker: &Linker) -> Result<Vec<u8>, Errno> {
+    let file = regular(&linker.path).ok_or(Errno::EACCES)?;
+    let mut content = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LONGEST { Err(Errno(libc::ELIBBAD)) } else { Ok(content) }
+}
+
 /// What a program names as its dynamic linker; None for what names none.
 fn name_in(program: &[u8]) -> Option<Vec<u8>> {
-    let file = fs::File::open(os_path(program)).ok()?;
+    let file = regular(program)?;
     // What is of another machine the kernel refuses.
     let header = header_of(&file).filter(|header| machine() == Some(header.machine))?;
     let (from, to) = header.table;
