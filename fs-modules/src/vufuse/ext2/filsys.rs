@@ -3,8 +3,11 @@
 //! The library is not made for several threads: whoever has a [`Filsys`] has it alone.
 #![expect(unsafe_code, reason = "calls of a C library")]
 
+mod attributes;
+mod inline;
+
 use std::{
-    ffi::{CString, c_int, c_uint, c_void},
+    ffi::{CString, c_int, c_void},
     fmt, ptr, slice,
     sync::Arc,
 };
@@ -46,9 +49,6 @@ pub(super) struct Found {
     /// `EXT2_FT_*`; 0 when it is not known.
     pub(super) kind: u8,
 }
-
-/// An extended attribute: its name and its value.
-pub(super) type Attribute = (Vec<u8>, Vec<u8>);
 
 /// How blocks are given to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -559,143 +559,6 @@ impl Filsys {
         let length = raw.words.len();
         raw.words.copy_from_slice(&words[..length]);
         Ok(())
-    }
-
-    /// Does something with data that is in the inode.
-    fn with_inline<T>(
-        &self,
-        ino: u32,
-        flags: c_int,
-        act: impl FnOnce(*mut c_void) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let mut file = ptr::null_mut();
-        // SAFETY: it is open; `file` takes the handle, which is let go once.
-        unsafe {
-            check((self.library.ext2fs_file_open2)(
-                self.raw,
-                ino,
-                ptr::null_mut(),
-                flags,
-                &raw mut file,
-            ))?;
-            let result = act(file);
-            let closed = check((self.library.ext2fs_file_close)(file));
-            result.and_then(|result| closed.map(|()| result))
-        }
-    }
-
-    /// Reads data that is in the inode. Errors: `EUCLEAN`.
-    pub(super) fn read_inline(&self, ino: u32, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        self.with_inline(ino, 0, |file| {
-            let (mut got, mut place) = (0, 0);
-            let length = c_uint::try_from(buffer.len()).unwrap_or(c_uint::MAX);
-            // SAFETY: the handle is open; there is room for as much as is said.
-            unsafe {
-                check((self.library.ext2fs_file_llseek)(file, at, 0, &raw mut place))?;
-                check((self.library.ext2fs_file_read)(
-                    file,
-                    buffer.as_mut_ptr(),
-                    length,
-                    &raw mut got,
-                ))?;
-            }
-            Ok(usize::try_from(got).unwrap_or(0).min(buffer.len()))
-        })
-    }
-
-    /// Writes data of which some is in the inode; it may get blocks then. Errors: `ENOSPC`.
-    pub(super) fn write_inline(&mut self, ino: u32, at: u64, data: &[u8]) -> Result<usize, Errno> {
-        self.with_inline(ino, 1, |file| {
-            let (mut wrote, mut place) = (0, 0);
-            let length = c_uint::try_from(data.len()).unwrap_or(c_uint::MAX);
-            // SAFETY: the handle is open; there is as much as is said.
-            unsafe {
-                check((self.library.ext2fs_file_llseek)(file, at, 0, &raw mut place))?;
-                check((self.library.ext2fs_file_write)(
-                    file,
-                    data.as_ptr(),
-                    length,
-                    &raw mut wrote,
-                ))?;
-            }
-            Ok(usize::try_from(wrote).unwrap_or(0))
-        })
-    }
-
-    /// Sets the size of a file whose data is in the inode. Errors: `ENOSPC`.
-    pub(super) fn resize_inline(&mut self, ino: u32, size: u64) -> Result<(), Errno> {
-        let size = i64::try_from(size).map_err(|_| Errno::EFBIG)?;
-        self.with_inline(ino, 1, |file| {
-            // SAFETY: the handle is open.
-            check(unsafe { (self.library.ext2fs_file_set_size2)(file, size) })
-        })
-    }
-
-    fn with_attributes<T>(
-        &self,
-        ino: u32,
-        act: impl FnOnce(*mut c_void) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let mut handle = ptr::null_mut();
-        // SAFETY: it is open; `handle` takes the handle, which is let go once.
-        unsafe {
-            check((self.library.ext2fs_xattrs_open)(self.raw, ino, &raw mut handle))?;
-            let result =
-                check((self.library.ext2fs_xattrs_read)(handle)).and_then(|()| act(handle));
-            let closed = check((self.library.ext2fs_xattrs_close)(&raw mut handle));
-            result.and_then(|result| closed.map(|()| result))
-        }
-    }
-
-    /// The extended attributes of a file. Errors: `EUCLEAN`, `EIO`.
-    pub(super) fn attributes(&self, ino: u32) -> Result<Vec<Attribute>, Errno> {
-        unsafe extern "C" fn each(
-            name: *mut std::ffi::c_char,
-            value: *mut std::ffi::c_char,
-            length: usize,
-            to: *mut c_void,
-        ) -> c_int {
-            // SAFETY: the library passes a string and a value of that length; `to` is what is passed
-            // below.
-            unsafe {
-                let name = std::ffi::CStr::from_ptr(name).to_bytes().to_vec();
-                let value = match length {
-                    0 => Vec::new(),
-                    length => slice::from_raw_parts(value.cast::<u8>(), length).to_vec(),
-                };
-                (*to.cast::<Vec<Attribute>>()).push((name, value));
-            }
-            0
-        }
-        let mut found: Vec<Attribute> = Vec::new();
-        let place = channel::opaque(&mut found);
-        self.with_attributes(ino, |handle| {
-            // SAFETY: the handle is open; `each` gets what it expects, for this call only.
-            check(unsafe { (self.library.ext2fs_xattrs_iterate)(handle, each, place) })
-        })?;
-        Ok(found)
-    }
-
-    /// Sets an extended attribute, or removes it when there is no value. Errors: `ENOSPC`, `ENODATA`.
-    pub(super) fn set_attribute(
-        &mut self,
-        ino: u32,
-        name: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<(), Errno> {
-        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        // SAFETY: the handle is open; the name ends and the value has its length.
-        self.with_attributes(ino, |handle| unsafe {
-            check(match value {
-                Some(value) => (self.library.ext2fs_xattr_set)(
-                    handle,
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    value.len(),
-                ),
-                None => (self.library.ext2fs_xattr_remove)(handle, name.as_ptr()),
-            })
-        })
     }
 }
 
