@@ -19,5 +19,6 @@ mod lost;
 mod network;
 mod plugins;
 mod programs;
+mod suites;
 mod switches;
 mod terminal;
