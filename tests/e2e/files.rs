@@ -6,29 +6,33 @@ use std::{fs, process::Command};
 use crate::harness::{INSIDE, Place, scratch, succeed};
 
 const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
+const PROCFS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/procfs.py");
 
-/// What the program says in a directory of a tmpfs.
-fn native() -> String {
-    let told = succeed(
+/// What a program says in a directory of a tmpfs.
+fn native(program: &str) -> String {
+    succeed(
         Place::Native,
-        &format!("D=$(mktemp -d -p /dev/shm) && chmod 755 $D && cd $D && {PROGRAM}; rm -rf $D"),
-    );
-    assert!(told.contains("compiled 42"), "{told}");
-    told
+        &format!("D=$(mktemp -d -p /dev/shm) && chmod 755 $D && cd $D && {program}; rm -rf $D"),
+    )
 }
 
 /// Runs the program after `mount`, in the directory that `$D` says.
 fn compare(mount: &str) {
-    let native = native();
+    let native = native(&format!("{PROGRAM} $D"));
+    assert!(native.contains("compiled 42"), "{native}");
+    compare_with(&native, &format!("{PROGRAM} $R"), mount);
+}
+
+fn compare_with(native: &str, program: &str, mount: &str) {
     for place in INSIDE {
         let folder = scratch("files");
         let script = format!(
             "R=$(mktemp -d -p /dev/shm); chmod 755 $R; M={}; T=$R; trap 'rm -rf $T' EXIT; {mount} && \
-             cd $D && {PROGRAM} $R",
+             cd $D && {program}",
             folder.display()
         );
         let told = succeed(place, &script);
-        assert!(told == native, "{place:?}\n{}", difference(&native, &told));
+        assert!(told == native, "{place:?}\n{}", difference(native, &told));
     }
 }
 
@@ -71,6 +75,26 @@ fn the_whole_tree_is_there_again_in_unreal_in_unreal() {
 #[test]
 fn a_bound_directory_is_the_other() {
     compare("vu_insmod mountreal && vumount -t mountreal $R $M; D=$M");
+}
+
+#[test]
+fn procfs_tells_of_open_files_as_on_linux() {
+    let native = native(PROCFS);
+    assert!(native.contains("map_files"), "{native}");
+    for options in ["mode=755", "mode=755,waits"] {
+        let mount = format!("vumount -t vufusemem -o {options} none $M");
+        compare_with(&native, PROCFS, &format!("vu_insmod vufuse && {mount}; D=$M"));
+    }
+}
+
+#[test]
+fn procfs_tells_of_files_of_the_host_behind_a_mount() {
+    let program = format!("{PROCFS} host");
+    let native = native(&program);
+    let bind = "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M".to_owned();
+    for mount in [bind, "vu_insmod unreal; D=/unreal$R".to_owned(), patched("cow", "a")] {
+        compare_with(&native, &program, &mount);
+    }
 }
 
 /// The words that mount `vufs` on a directory beside its source, in a mode.

@@ -13,7 +13,7 @@ use std::{
     hash::Hasher,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::OwnedFd,
         unix::fs::{FileExt, OpenOptionsExt},
     },
     path::PathBuf,
@@ -34,7 +34,7 @@ use umvu_abi::{
     files::{Attributes, Caller, Changes, Handle, Node, Opened, Seek, SetTime, Time},
 };
 
-use super::{Inode, MountedFiles, attributes, change};
+use super::{Inode, MountedFiles, attributes, change, fcntl};
 
 /// The unit of comparing and writing back.
 const BLOCK: usize = 16 << 10;
@@ -123,10 +123,11 @@ impl Content {
             | OFlag::O_NONBLOCK
             | OFlag::O_SYNC
             | OFlag::O_DSYNC
-            | OFlag::O_NOATIME;
+            | OFlag::O_NOATIME
+            | OFlag::O_NOFOLLOW;
         let fd = nix::fcntl::open(
             &self.path,
-            flags & kept | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            flags & kept | OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
         );
         fd.map_err(|errno| io::Error::from(errno).into())
@@ -402,7 +403,7 @@ impl Content {
     /// Whether no guest has the file open or mapped: then a lease can be had.
     pub(super) fn is_idle(&self) -> bool {
         let Some(file) = &self.file else { return true };
-        lease(file)
+        fcntl::lease(file)
     }
 
     /// Nobody has the file open: the handles go, the content stays while there is room.
@@ -449,11 +450,6 @@ impl Content {
     pub(super) fn is_written(&self) -> bool {
         self.written
     }
-}
-
-/// Tries a write lease (fcntl(2)): it is granted when nobody else has the file open.
-pub(super) fn lease(file: &File) -> bool {
-    super::worker::lease(file.as_raw_fd())
 }
 
 fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Result<(), Errno> {

@@ -31,6 +31,8 @@ pub(crate) struct Inode {
     pub(crate) node: Node,
     /// The type bits of its mode, which never change.
     kind: OnceLock<u32>,
+    /// `st_dev` and `st_ino`, as it was found.
+    numbers: Option<(u64, u64)>,
     references: AtomicU64,
     place: Mutex<Place>,
     /// The number of its object, once it has one.
@@ -54,12 +56,14 @@ impl Inode {
         files: &Arc<MountedFiles>,
         node: Node,
         kind: OnceLock<u32>,
+        numbers: Option<(u64, u64)>,
         references: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             files: Arc::clone(files),
             node,
             kind,
+            numbers,
             references: AtomicU64::new(references),
             place: Mutex::default(),
             object: OnceLock::new(),
@@ -72,11 +76,18 @@ impl Inode {
 
     pub(super) fn root(files: &Arc<MountedFiles>, node: Node) -> Arc<Self> {
         let kind = files.fs.root_kind().map_or_else(OnceLock::new, OnceLock::from);
-        Self::make(files, node, kind, 0)
+        Self::make(files, node, kind, None, 0)
     }
 
     pub(super) fn new(files: &Arc<MountedFiles>, entry: &Entry) -> Arc<Self> {
-        Self::make(files, entry.node, OnceLock::from(entry.attributes.kind()), 1)
+        let looks = &entry.attributes;
+        let numbers = (files.dev_of(looks), looks.ino);
+        Self::make(files, entry.node, OnceLock::from(looks.kind()), Some(numbers), 1)
+    }
+
+    /// `st_dev` and `st_ino`, known without asking; None for the root of a mount.
+    pub(crate) fn numbers(&self) -> Option<(u64, u64)> {
+        self.numbers
     }
 
     /// It was found once more.
@@ -101,6 +112,15 @@ impl Inode {
     /// Its name was taken away.
     pub(super) fn removed(&self) {
         self.place.lock().removed = true;
+    }
+
+    /// This name of it was taken away; it may have others.
+    pub(super) fn removed_from(&self, parent: &Arc<Self>, name: &[u8]) {
+        let mut place = self.place.lock();
+        let is_it = place.parent.as_ref().is_some_and(|known| known.is(parent));
+        if is_it && place.name == name {
+            place.removed = true;
+        }
     }
 
     /// Whether its name was taken away.
@@ -130,6 +150,19 @@ impl Inode {
             path.extend_from_slice(b" (deleted)");
         }
         path
+    }
+
+    /// The directories that lead to it, the root of the mount first, and itself.
+    pub(crate) fn lineage(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut lineage = vec![Arc::clone(self)];
+        let mut parent = self.place.lock().parent.clone();
+        while let Some(directory) = parent {
+            let above = directory.place.lock().parent.clone();
+            lineage.push(directory);
+            parent = above;
+        }
+        lineage.reverse();
+        lineage
     }
 
     /// Whether `other` is this directory or one above it.

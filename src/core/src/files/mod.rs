@@ -15,6 +15,7 @@ pub(crate) mod change;
 mod claims;
 pub(crate) mod content;
 pub(crate) mod device;
+pub(crate) mod fcntl;
 pub(crate) mod inode;
 pub(crate) mod listing;
 pub(crate) mod mounted;

@@ -143,7 +143,12 @@ impl MountedFiles {
         if let Some(known) = self.names.lock().get(&key)
             && known.until.is_none_or(|until| Instant::now() < until)
         {
-            return Ok(Arc::clone(&known.inode));
+            let inode = Arc::clone(&known.inode);
+            // Another of its names was taken away.
+            if inode.is_removed() {
+                inode.stands(parent, name);
+            }
+            return Ok(inode);
         }
         match self.ask()?.lookup(caller, parent.node, name) {
             Ok(entry) => Ok(self.enter(parent, name, &entry)),

@@ -96,7 +96,7 @@ pub(crate) fn unlink(
     }
     parent.files.ask()?.unlink(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
-    file.removed();
+    file.removed_from(parent, name);
     Ok(())
 }
 

@@ -31,8 +31,8 @@ use umvu_abi::{
 use super::Inode;
 use crate::paths::lexical::{below, components};
 
-/// How many directories are kept for those who stand in them or have them open.
-const DIRECTORIES_LIMIT: usize = 16_384;
+/// How many directories and handles are kept for those who stand in them or have them open.
+const SILENT_LIMIT: usize = 16_384;
 
 /// How many files of the host are known as those of inodes.
 const DRESSED_LIMIT: usize = 32_768;
@@ -47,7 +47,18 @@ const EXECUTED: usize = 32;
 struct Known {
     inode: Arc<Inode>,
     used: u64,
-    directory: bool,
+    hold: Hold,
+}
+
+/// How guests hold an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// A file: a sign tells when it is closed.
+    File,
+    /// A file that some have only as a handle: there is no sign when they let it go.
+    Handle,
+    /// A directory, likewise.
+    Directory,
 }
 
 #[derive(Debug)]
@@ -63,8 +74,8 @@ struct Table {
     by_number: HashMap<u64, Known>,
     /// Files whose every read and write is one of the file system: one object for each open.
     direct: HashMap<u64, Direct>,
-    /// Files of the host that their mounts guard, or that look as their inodes say.
-    dressed: HashMap<Identity, Arc<Inode>>,
+    /// Files of the host that mounts have handed over.
+    dressed: HashMap<Identity, Dressed>,
     /// The same, the oldest first.
     dressing: VecDeque<Identity>,
     /// Paths of the host that guests execute under other ones.
@@ -73,6 +84,14 @@ struct Table {
     executed: VecDeque<OwnedFd>,
     next: u64,
     clock: u64,
+}
+
+/// A file of the host that a mount has handed over.
+#[derive(Debug)]
+struct Dressed {
+    inode: Arc<Inode>,
+    /// Whether calls about a descriptor of it are the mount's to answer.
+    guarded: bool,
 }
 
 /// `st_dev`, `st_ino`, and when it was made: numbers are used again.
@@ -100,6 +119,7 @@ pub struct Objects {
     table: Mutex<Table>,
     used: AtomicBool,
     dressed: AtomicBool,
+    named: AtomicBool,
     /// What `/proc/PID/fd` shows of files that were taken away from guests.
     revoked: Mutex<HashSet<OsString>>,
     any_revoked: AtomicBool,
@@ -119,6 +139,7 @@ impl Objects {
             table: Mutex::default(),
             used: AtomicBool::new(false),
             dressed: AtomicBool::new(false),
+            named: AtomicBool::new(false),
             revoked: Mutex::default(),
             any_revoked: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
@@ -175,7 +196,7 @@ impl Objects {
     pub(super) fn direct_closed(&self, number: u64) -> bool {
         let mut table = self.table.lock();
         let Some(direct) = table.direct.get(&number) else { return false };
-        if super::content::lease(&direct.file) {
+        if super::fcntl::lease(&direct.file) {
             let gone = table.direct.remove(&number);
             drop(table);
             self.discard(number);
@@ -198,12 +219,14 @@ impl Objects {
         make: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<PathBuf, Errno> {
         self.prepare()?;
-        let directory = inode.is_directory()?;
+        let hold = if inode.is_directory()? { Hold::Directory } else { Hold::File };
         let mut table = self.table.lock();
         table.clock += 1;
         let used = table.clock;
         if let Some(number) = inode.object.get() {
-            let known = Known { inode: Arc::clone(inode), used, directory };
+            let before = table.by_number.get(number).map(|known| known.hold);
+            let hold = before.filter(|hold| *hold == Hold::Handle).unwrap_or(hold);
+            let known = Known { inode: Arc::clone(inode), used, hold };
             table.by_number.insert(*number, known);
             return Ok(self.place(*number));
         }
@@ -211,7 +234,7 @@ impl Objects {
         make(&self.place(number))?;
         table.next += 1;
         let _ = inode.object.set(number);
-        table.by_number.insert(number, Known { inode: Arc::clone(inode), used, directory });
+        table.by_number.insert(number, Known { inode: Arc::clone(inode), used, hold });
         let evicted = self.evict(&mut table);
         drop(table);
         drop(evicted);
@@ -225,17 +248,23 @@ impl Objects {
 
     /// A handle that names a file and has no content. Errors: those of open(2).
     pub(crate) fn handle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<PathBuf, Errno> {
-        self.obtain(inode, |path| {
+        let path = self.obtain(inode, |path| {
             fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(path).map(drop)
-        })
+        })?;
+        if let Some(number) = inode.object.get()
+            && let Some(known) = self.table.lock().by_number.get_mut(number)
+        {
+            known.hold = Hold::Handle;
+        }
+        Ok(path)
     }
 
     fn evict(&self, table: &mut Table) -> Option<Known> {
-        let directories = table.by_number.values().filter(|known| known.directory).count();
-        if !table.next.is_multiple_of(64) || directories < DIRECTORIES_LIMIT {
+        let silent = table.by_number.values().filter(|known| known.hold != Hold::File).count();
+        if !table.next.is_multiple_of(64) || silent < SILENT_LIMIT {
             return None;
         }
-        let kept = table.by_number.iter().filter(|(_, known)| known.directory);
+        let kept = table.by_number.iter().filter(|(_, known)| known.hold != Hold::File);
         let oldest = kept.min_by_key(|(_, known)| known.used).map(|(number, _)| *number)?;
         table.by_number.remove(&oldest)
     }
@@ -266,9 +295,14 @@ impl Objects {
         self.revoked.lock().contains(OsStr::from_bytes(link))
     }
 
-    /// Nobody has the object open any more.
+    /// Nobody reads or writes the object any more.
     pub(crate) fn unused(&self, number: u64) {
-        let known = self.table.lock().by_number.remove(&number);
+        let mut table = self.table.lock();
+        let known = match table.by_number.get(&number) {
+            Some(known) if known.hold == Hold::File => table.by_number.remove(&number),
+            _ => None,
+        };
+        drop(table);
         drop(known);
     }
 
@@ -320,15 +354,27 @@ impl Objects {
     /// The regular files in use.
     pub(crate) fn files(&self) -> Vec<(u64, Arc<Inode>)> {
         let table = self.table.lock();
-        let files = table.by_number.iter().filter(|(_, known)| !known.directory);
+        let files = table.by_number.iter().filter(|(_, known)| known.hold != Hold::Directory);
         files.map(|(number, known)| (*number, Arc::clone(&known.inode))).collect()
     }
 
-    /// A file of the host, which looks as told, is this inode's.
+    /// A file of the host, which looks as told, is this inode's: its mount guards it, or it looks as its
+    /// inode says.
     pub(crate) fn dress(&self, looks: &Attributes, inode: &Arc<Inode>) {
+        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded: true });
+        self.dressed.store(true, Ordering::Release);
+    }
+
+    /// A file of the host, which looks as told, is known to guests by the path of this inode.
+    pub(crate) fn name(&self, looks: &Attributes, inode: &Arc<Inode>) {
+        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded: false });
+        self.named.store(true, Ordering::Release);
+    }
+
+    fn hand_over(&self, looks: &Attributes, dressed: Dressed) {
         let identity = identity(looks);
         let mut table = self.table.lock();
-        let before = table.dressed.insert(identity, Arc::clone(inode));
+        let before = table.dressed.insert(identity, dressed);
         if before.is_none() {
             table.dressing.push_back(identity);
         }
@@ -336,12 +382,19 @@ impl Objects {
         let gone = oldest.flatten().and_then(|oldest| table.dressed.remove(&oldest));
         drop(table);
         drop((before, gone));
-        self.dressed.store(true, Ordering::Release);
     }
 
-    /// The inode of a file of the host.
+    /// The inode of a file of the host, when its mount answers calls about descriptors of it.
     pub(crate) fn dressed(&self, looks: &Attributes) -> Option<Arc<Inode>> {
-        self.table.lock().dressed.get(&identity(looks)).cloned()
+        let table = self.table.lock();
+        let dressed = table.dressed.get(&identity(looks)).filter(|dressed| dressed.guarded);
+        dressed.map(|dressed| Arc::clone(&dressed.inode))
+    }
+
+    /// The inode by whose path a file of the host was opened.
+    pub(crate) fn named(&self, looks: &Attributes) -> Option<Arc<Inode>> {
+        let table = self.table.lock();
+        table.dressed.get(&identity(looks)).map(|dressed| Arc::clone(&dressed.inode))
     }
 
     /// A guest executes a file of the host, of which the kernel knows one path and the guest another.
@@ -357,9 +410,25 @@ impl Objects {
         self.dressed.store(true, Ordering::Release);
     }
 
-    /// The path by which a guest has executed a file of the host.
+    /// The path by which a guest has executed a file of the host; both have ` (deleted)` behind them when
+    /// the file was removed.
     pub(crate) fn name_of_program(&self, host: &[u8]) -> Option<Vec<u8>> {
-        self.table.lock().names.get(host).cloned()
+        const DELETED: &[u8] = b" (deleted)";
+        let table = self.table.lock();
+        let removed = || {
+            let name = table.names.get(host.strip_suffix(DELETED)?)?;
+            Some([name, DELETED].concat())
+        };
+        table.names.get(host).cloned().or_else(removed)
+    }
+
+    /// As [`Objects::dressed`], of a file that cannot be looked at, by its `st_dev` and `st_ino`.
+    pub(crate) fn dressed_by_numbers(&self, numbers: (u64, u64)) -> Option<Arc<Inode>> {
+        let table = self.table.lock();
+        let is_it = |(identity, dressed): &(&Identity, &Dressed)| {
+            dressed.guarded && (identity.0, identity.1) == numbers
+        };
+        table.dressed.iter().find(is_it).map(|(_, dressed)| Arc::clone(&dressed.inode))
     }
 
     /// Whether any file of the host is dressed.
@@ -367,14 +436,19 @@ impl Objects {
         self.dressed.load(Ordering::Acquire)
     }
 
+    /// Whether any file of the host was handed over by a mount.
+    pub(crate) fn any_named(&self) -> bool {
+        self.named.load(Ordering::Acquire) || self.any_dressed()
+    }
+
     /// Undresses the files of a mount.
     pub(crate) fn undress(&self, files: &Arc<super::MountedFiles>) {
         let mut table = self.table.lock();
         let mut gone = Vec::new();
-        table.dressed.retain(|_, inode| {
-            let stays = !Arc::ptr_eq(&inode.files, files);
+        table.dressed.retain(|_, dressed| {
+            let stays = !Arc::ptr_eq(&dressed.inode.files, files);
             if !stays {
-                gone.push(Arc::clone(inode));
+                gone.push(Arc::clone(&dressed.inode));
             }
             stays
         });

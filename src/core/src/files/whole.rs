@@ -21,9 +21,8 @@ use crate::{
     Core,
     paths::{
         host,
-        inspect::link_of_process,
         lexical::{below, join, push},
-        locate,
+        locate, magic,
         owners::Changer,
         resolve::{Last, Place},
     },
@@ -278,7 +277,7 @@ impl FileSystem for Whole {
     fn readlink(&self, caller: &Caller, node: Node) -> Result<Vec<u8>, Errno> {
         let path = self.path(node)?;
         let (core, place) = self.place(&path, caller)?;
-        if let Some(target) = link_of_process(&core, Tid(caller.pid.0), &path) {
+        if let Some(target) = magic::shown(&core, Tid(caller.pid.0), &path) {
             return Ok(target);
         }
         match (path.as_slice(), place) {

@@ -3,11 +3,9 @@
 //! One watch on the private directory tells the name of each object that a guest has closed; nothing
 //! is trapped for it. Files that stay open are looked at every few seconds.
 
-#![expect(unsafe_code, reason = "fcntl(F_SETLEASE) has no safe wrapper")]
-
 use std::{
     io,
-    os::fd::{AsFd, RawFd},
+    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
@@ -24,17 +22,6 @@ use super::{Inode, Objects};
 
 /// How often open files are written back.
 const PERIOD: u16 = 5000;
-
-/// Tries a write lease, and gives it back.
-pub(super) fn lease(fd: RawFd) -> bool {
-    // SAFETY: no pointers are passed; the descriptor is the caller's.
-    let granted = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) } == 0;
-    if granted {
-        // SAFETY: as above.
-        unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
-    }
-    granted
-}
 
 impl Objects {
     /// Starts the thread. Errors: those of inotify_init(2) and of starting a thread.

@@ -7,9 +7,13 @@
 //! guest's write(2) itself always succeeds: an error of the tree cannot reach it and is logged.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -59,10 +63,26 @@ pub(super) fn handle(file: &File) -> Result<OwnedFd, Errno> {
     reopen(file, OFlag::O_PATH)
 }
 
-/// Makes an empty memfd. Errors: those of memfd_create(2).
-pub(super) fn empty() -> Result<File, Errno> {
+/// How the name of a memfd begins that holds a generated file; the path follows.
+const MEMFD: &str = "umvu:";
+/// How long the name of a memfd may be.
+const MEMFD_LIMIT: usize = 249;
+
+/// Makes an empty memfd for the file at a path. Errors: those of memfd_create(2).
+pub(super) fn empty(path: &[u8]) -> Result<File, Errno> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    Ok(File::from(memfd_create("umvu", flags).map_err(io::Error::from)?))
+    let mut name = [MEMFD.as_bytes(), path].concat();
+    if name.len() > MEMFD_LIMIT {
+        name.truncate(MEMFD.len());
+    }
+    let name = OsStr::from_bytes(&name);
+    Ok(File::from(memfd_create(name, flags).map_err(io::Error::from)?))
+}
+
+/// The path of the generated file in a memfd, by what procfs shows of that.
+pub(super) fn shown(link: &[u8]) -> Option<&[u8]> {
+    let path = link.strip_prefix(b"/memfd:")?.strip_prefix(MEMFD.as_bytes())?;
+    path.strip_suffix(b" (deleted)").filter(|path| !path.is_empty())
 }
 
 fn fill(file: &mut File, content: &[u8], mode: u32) -> Result<(), Errno> {
@@ -125,7 +145,7 @@ impl Writers {
         content: Vec<u8>,
         mode: u32,
     ) -> Result<OwnedFd, Errno> {
-        let mut file = empty()?;
+        let mut file = empty(&entry.path)?;
         fill(&mut file, &content, mode)?;
         let theirs = reopen(&file, OFlag::O_RDWR)?;
         self.keep(Writer { entry: entry.clone(), channel: Channel::Watched(file, content) })?;
@@ -210,7 +230,7 @@ mod tests {
 
     #[test]
     fn content_is_read_only_and_seekable() {
-        let file = empty().expect("memfd works");
+        let file = empty(b"/proc/net/dev").expect("memfd works");
         let fd = readable(file, b"text", 0o444, OFlag::empty()).expect("sealed");
         let mut file = File::from(fd);
         let mut text = String::new();

@@ -17,7 +17,7 @@ use umvu_abi::{
     tree::{Entry, Tree},
 };
 
-use super::resolve::{TreeEntry, World};
+use super::resolve::{Magic, TreeEntry, World};
 use crate::view::{Mount, View};
 
 #[derive(Debug, Default)]
@@ -178,8 +178,12 @@ impl World for FakeWorld {
         self.networked.contains(&tid).then(|| self.view.mounts().first().cloned()).flatten()
     }
 
-    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-        link.starts_with(b"/run/dirs/").then(|| Ok(b"/dev/net".to_vec()))
+    fn magic(&self, _: &[u8], link: Vec<u8>) -> Result<Magic, Errno> {
+        Ok(match link {
+            link if link.starts_with(b"/run/dirs/") => Magic::Directory(b"/dev/net".to_vec()),
+            link if self.existing.contains(&link) => Magic::Directory(link),
+            _ => Magic::Nameless,
+        })
     }
 
     fn credentials(&self, _: Tid) -> umvu_abi::files::Caller {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use umvu_abi::{Errno, Tid, files::READ, tree::Entry};
+use umvu_abi::{Errno, files::READ, tree::Entry};
 use umvu_tracer::api::{Action, Call, Reply};
 
 use super::{
@@ -10,8 +10,8 @@ use super::{
     descriptors, host, layout,
     lexical::PATH_MAX,
     locate::{self, At, Target, answer, locate},
+    magic,
     resolve::{Found, Last, Place},
-    root,
     stat::last,
 };
 use crate::{
@@ -46,12 +46,12 @@ pub(super) fn rows() -> Vec<Row> {
         always(
             "readlink",
             |core, call| read_link(core, call, locate::path(0), 1),
-            "links in generated trees; /proc/PID/cwd and fd of virtual directories",
+            "links in generated trees; /proc/PID/cwd, exe, fd and map_files of virtual files",
         ),
         always(
             "readlinkat",
             |core, call| read_link(core, call, locate::at(0), 2),
-            "links in generated trees; /proc/PID/cwd and fd of virtual directories",
+            "links in generated trees; /proc/PID/cwd, exe, fd and map_files of virtual files",
         ),
         always("statfs", statfs, "virtual files look as on procfs, sysfs or tmpfs"),
         always("getxattr", |core, call| no_xattr(core, call, Last::Follow), XATTR),
@@ -112,9 +112,9 @@ fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let give = |target: Result<Vec<u8>, Errno>| give_link(call, target, buffer);
     match locate(core, call, at, Last::Keep) {
         Ok(Target::Kernel) => give_own_link(core, call, at, buffer),
-        Ok(Target::Elsewhere(path)) => give(
-            link_of_process(core, call.tid(), &path).map_or_else(|| host::read_link(&path), Ok),
-        ),
+        Ok(Target::Elsewhere(path)) => {
+            give(magic::shown(core, call.tid(), &path).map_or_else(|| host::read_link(&path), Ok))
+        }
         Ok(Target::Virtual(Place::Entry(entry))) => match entry.entry {
             Entry::Link(target) => give(Ok(target.into_bytes())),
             _ => Errno::EINVAL.into(),
@@ -146,7 +146,7 @@ fn give_link(call: &Call, target: Result<Vec<u8>, Errno>, buffer: usize) -> Acti
 /// directory is: say what it stands for.
 fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let none = !core.paths.directories.are_used() && !core.objects.are_used();
-    if none && !core.objects.any_dressed() && !core.paths.threads.are_rooted() {
+    if none && !core.objects.any_named() && !core.paths.threads.are_rooted() {
         return Action::Forward;
     }
     let path = call.guest.read_string(call.addr(at.path), PATH_MAX).unwrap_or_default();
@@ -156,37 +156,10 @@ fn give_own_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {
     let Ok(place) = locate::resolve(core, call.tid(), &path, Last::Keep) else {
         return Action::Forward;
     };
-    match link_of_process(core, call.tid(), place.path()) {
+    match magic::shown(core, call.tid(), place.path()) {
         Some(target) => give_link(call, Ok(target), buffer),
         None => Action::Forward,
     }
-}
-
-/// What a link of procfs tells about a process of the view, where that is not what the host says.
-pub(crate) fn link_of_process(core: &Core, tid: Tid, path: &[u8]) -> Option<Vec<u8>> {
-    // `self` is the reader.
-    if !path.strip_prefix(b"/proc/").is_some_and(|rest| rest.contains(&b'/')) {
-        return None;
-    }
-    let link = host::read_link(path).ok()?;
-    let target = shown_as(core, path, &link).or_else(|| locate::stands_for(core, &link)?.ok());
-    if !core.paths.threads.are_rooted() {
-        return target;
-    }
-    root::shown(core, tid, path, target.as_ref().unwrap_or(&link))
-}
-
-/// What a link of procfs to a file of the host shows, when a mount has handed that file over.
-fn shown_as(core: &Core, path: &[u8], link: &[u8]) -> Option<Vec<u8>> {
-    if path.ends_with(b"/exe") {
-        return core.objects.name_of_program(link);
-    }
-    let is_descriptor = path.windows(4).any(|part| part == b"/fd/");
-    if !core.objects.any_dressed() || !is_descriptor || !link.starts_with(b"/") {
-        return None;
-    }
-    let found = std::fs::metadata(locate::os_path(path)).ok()?;
-    Some(core.objects.dressed(&files::attributes::of_host(&found))?.path())
 }
 
 fn statfs(core: &Core, call: &Call) -> Action {

@@ -10,14 +10,14 @@ use umvu_tracer::api::{Action, Call};
 
 use super::{
     attributes::{Caller, Ids},
-    directories::Directories,
     host,
     lexical::{PATH_MAX, climbs, join},
-    resolve::{Last, Place, Resolver, World},
+    magic,
+    resolve::{Last, Magic, Place, Resolver, World},
     territory::Territory,
     threads::Root,
 };
-use crate::{Core, view::Mount};
+use crate::{Core, files::Inode, view::Mount};
 
 /// Which arguments of a call make its path.
 #[derive(Debug, Clone, Copy)]
@@ -93,16 +93,16 @@ pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
         }
         base => base,
     };
-    let (start, is_materialised) = match &base {
-        Base::Root | Base::Unknown => (&b"/"[..], false),
-        Base::Kernel(start) => (start.as_slice(), false),
-        Base::Materialised(start) => (start.as_slice(), true),
-    };
     let leader = core.paths.threads.get(call.tid()).leader();
     let world = &Live(core);
     let root = root.as_deref().unwrap_or(b"/");
     let resolver = Resolver { territory: &territory, world, caller: call.tid(), leader, root };
-    let (place, has_left) = resolver.walk(start, &path, last)?;
+    let (place, has_left) = match &base {
+        Base::Root | Base::Unknown => resolver.walk(b"/", &path, last),
+        Base::Kernel(start) | Base::Materialised(start) => resolver.walk(start, &path, last),
+        Base::Inode(directory) => resolver.walk_in(directory, &path, last),
+    }?;
+    let is_materialised = matches!(base, Base::Materialised(_) | Base::Inode(_));
     core.say(call.tid(), b'p', || describe(&path, &place));
     match place {
         Place::Real(path) | Place::Merged(path) if is_materialised || has_left => {
@@ -190,13 +190,16 @@ pub(crate) fn walk_last(
 
 /// The virtual path that a path of the kernel stands for.
 pub(crate) fn stands_for(core: &Core, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-    Live(core).stands_for(link)
+    match core.objects.stands_for(link) {
+        Some(held) => Some(held.map(|held| held.inode.path())),
+        None => core.paths.directories.stands_for(link),
+    }
 }
 
 /// The working directory of a caller, in its view. Errors: `ENOENT`.
 pub(crate) fn cwd(core: &Core, call: &Call) -> Result<Vec<u8>, Errno> {
     let link = call.guest.cwd_link()?;
-    Live(core).stands_for(&link).unwrap_or(Ok(link))
+    stands_for(core, &link).unwrap_or(Ok(link))
 }
 
 /// Where a path of a call starts: at the root of the caller, or its working directory.
@@ -216,6 +219,8 @@ enum Base {
     Kernel(Vec<u8>),
     /// At a materialised directory, which stands for this path.
     Materialised(Vec<u8>),
+    /// At the object of this directory.
+    Inode(Arc<Inode>),
     /// Nowhere that concerns the view.
     Unknown,
 }
@@ -257,8 +262,8 @@ fn base(
         None => {}
     }
     match core.objects.stands_for(&link) {
-        Some(Ok(held)) => Base::Materialised(held.inode.path()),
-        // What is forgotten, or was removed: there is nothing in it.
+        Some(Ok(held)) => Base::Inode(held.inode),
+        // What is forgotten: there is nothing in it.
         Some(Err(_)) => Base::Materialised(b"/proc/0".to_vec()),
         None if link.starts_with(b"/") && root.is_some() => Base::Materialised(link),
         None if link.starts_with(b"/") => Base::Kernel(link),
@@ -276,7 +281,7 @@ pub(crate) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errn
         let start = match at.directory {
             Some(n) if !path.starts_with(b"/") && call.fd(n).0 != libc::AT_FDCWD => {
                 let link = call.guest.fd_link(call.fd(n))?;
-                Live(core).stands_for(&link).unwrap_or(Ok(link))?
+                stands_for(core, &link).unwrap_or(Ok(link))?
             }
             _ => start(core, call, &path)?,
         };
@@ -289,7 +294,7 @@ pub(crate) fn absolute(core: &Core, call: &Call, at: At) -> Result<Vec<u8>, Errn
         Some(n) if call.fd(n).0 != libc::AT_FDCWD => call.guest.fd_link(call.fd(n))?,
         _ => call.guest.cwd_link()?,
     };
-    let base = Live(core).stands_for(&link).unwrap_or(Ok(link))?;
+    let base = stands_for(core, &link).unwrap_or(Ok(link))?;
     Ok(join(&base, &path))
 }
 
@@ -298,7 +303,7 @@ struct Live<'a>(&'a Core);
 
 impl World for Live<'_> {
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        Bare(&self.0.paths.directories).read_link(path)
+        Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
     }
 
     fn credentials(&self, tid: Tid) -> umvu_abi::files::Caller {
@@ -306,7 +311,7 @@ impl World for Live<'_> {
     }
 
     fn exists(&self, path: &[u8]) -> bool {
-        Bare(&self.0.paths.directories).exists(path)
+        fs::symlink_metadata(os_path(path)).is_ok()
     }
 
     fn network_of(&self, tid: Tid) -> Option<Arc<Mount>> {
@@ -315,36 +320,8 @@ impl World for Live<'_> {
         families.iter().find_map(|family| stacks.get(family).cloned())
     }
 
-    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-        match self.0.objects.stands_for(link) {
-            Some(held) => Some(held.map(|held| held.inode.path())),
-            None => Bare(&self.0.paths.directories).stands_for(link),
-        }
-    }
-}
-
-/// The world without tasks: every network is the kernel's.
-pub(super) struct Bare<'a>(pub(super) &'a Directories);
-
-impl World for Bare<'_> {
-    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
-    }
-
-    fn exists(&self, path: &[u8]) -> bool {
-        fs::symlink_metadata(os_path(path)).is_ok()
-    }
-
-    fn network_of(&self, _: Tid) -> Option<Arc<Mount>> {
-        None
-    }
-
-    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-        self.0.stands_for(link)
-    }
-
-    fn credentials(&self, _: Tid) -> umvu_abi::files::Caller {
-        umvu_abi::files::Caller::root()
+    fn magic(&self, path: &[u8], link: Vec<u8>) -> Result<Magic, Errno> {
+        magic::lead(self.0, path, link)
     }
 }
 

@@ -35,6 +35,8 @@ mod linker;
 mod listdir;
 mod listing;
 pub(crate) mod locate;
+pub(crate) mod magic;
+mod mapped;
 mod names;
 mod open;
 mod open_inode;

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Core,
-    files::{Inode, access, attributes, change, content, whole::as_caller},
+    files::{Inode, access, attributes, change, content, fcntl, whole::as_caller},
 };
 
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
@@ -156,7 +156,10 @@ fn open_directory(
     if how.writes() || how.has(OFlag::O_CREAT) || how.has(OFlag::O_TRUNC) {
         return Err(Errno::EISDIR);
     }
-    access::open(inode, caller, READ)?;
+    // One that was removed is open already, by its name in procfs, and nothing is in it.
+    if !inode.is_removed() {
+        access::open(inode, caller, READ)?;
+    }
     let flags = how.flags & OFlag::O_NONBLOCK | OFlag::O_DIRECTORY;
     let fd = host::open_existing(&core.objects.directory(inode)?, flags)?;
     Ok(Given::Watched(fd, Watch::Looks))
@@ -239,7 +242,7 @@ fn serve(
                 fs.release(inode.node, opened.handle);
             }
             if !(inode.files.traits.guards || inode.files.writable().is_err()) {
-                return Ok(Given::Plain(fd));
+                return name(core, inode, fd).map(Given::Plain);
             }
             dress(core, inode, fd).map(Given::Plain)
         }
@@ -257,9 +260,24 @@ fn serve(
             // Checked by the one that passed it on.
             let inner = inner.downcast::<Inode>().map_err(|_| Errno::EIO)?;
             let how = How { flags: how.flags & !(OFlag::O_TRUNC | OFlag::O_NOFOLLOW), ..how };
-            open_found(core, &Caller::root(), &inner, how)
+            match open_found(core, &Caller::root(), &inner, how)? {
+                // By the path of the outer one.
+                Given::Plain(fd) if fcntl::is_marked(&fd) => {
+                    name(core, inode, fd).map(Given::Plain)
+                }
+                given => Ok(given),
+            }
         }
     }
+}
+
+/// Marks a descriptor of a file of the host as opened by an inode's path.
+fn name(core: &Core, inode: &Arc<Inode>, fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    let file = File::from(fd);
+    if fcntl::mark(&file) {
+        core.objects.name(&attributes::of_host(&file.metadata()?), inode);
+    }
+    Ok(file.into())
 }
 
 /// Notes that a file of the host is an inode's.

@@ -1,6 +1,6 @@
 //! The files of procfs that tell about mounts and mapped files: the kernel's, with what is virtual.
 
-use std::{fs, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{fs, sync::Arc};
 
 use umvu_abi::{
     Errno,
@@ -8,11 +8,12 @@ use umvu_abi::{
     tree::{Entry, Tree},
 };
 
-use super::lexical::below;
+use super::{lexical::below, mapped};
 use crate::{files::Objects, view::Mount};
 
 /// The names in `/proc/PID` that are served from here.
-pub(super) const NAMES: [&[u8]; 4] = [b"mounts", b"mountinfo", b"mountstats", b"maps"];
+pub(super) const NAMES: [&[u8]; 6] =
+    [b"mounts", b"mountinfo", b"mountstats", b"maps", b"smaps", b"numa_maps"];
 /// The ids of virtual mounts begin here; the kernel's are small.
 const FIRST_ID: u64 = 1_000_000;
 
@@ -83,21 +84,6 @@ impl Procfs {
         }
         text
     }
-
-    /// Puts the names of virtual files in place of those of their objects.
-    fn maps(&self, kernel: &[u8]) -> Vec<u8> {
-        let root = self.objects.root().as_os_str().as_bytes();
-        let line = |line: &[u8]| {
-            let Some(at) = line.iter().position(|byte| *byte == b'/') else { return line.to_vec() };
-            match self.objects.stands_for(line[at..].trim_ascii_end()) {
-                Some(Ok(held)) if line[at..].starts_with(root) => {
-                    [&line[..at], &held.inode.path(), b"\n"].concat()
-                }
-                _ => line.to_vec(),
-            }
-        };
-        kernel.split_inclusive(|byte| *byte == b'\n').flat_map(line).collect()
-    }
 }
 
 impl Tree for Procfs {
@@ -115,7 +101,8 @@ impl Tree for Procfs {
                 let more = self.info(&String::from_utf8_lossy(&text));
                 text.extend(more.into_bytes());
             }
-            "maps" => text = self.maps(&text),
+            "maps" | "smaps" => text = mapped::maps(&self.objects, &text),
+            "numa_maps" => text = mapped::numa_maps(&self.objects, &text),
             _ => {
                 for mount in &self.mounts {
                     let [source, target, fstype] =

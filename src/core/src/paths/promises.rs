@@ -35,7 +35,7 @@ impl Promises {
             let found = promise.file.metadata()?;
             return Ok((found.dev(), found.ino()));
         }
-        let file = content::empty()?;
+        let file = content::empty(&entry.path)?;
         let found = file.metadata()?;
         if kept.len() >= PROMISES_LIMIT {
             kept.pop_front();
@@ -51,7 +51,7 @@ impl Promises {
         let at = kept.iter().position(|promise| promise.is_of(entry));
         match at.and_then(|at| kept.remove(at)) {
             Some(promise) => Ok(promise.file),
-            None => content::empty(),
+            None => content::empty(&entry.path),
         }
     }
 }

@@ -6,8 +6,10 @@
 //! made canonical (`/proc/self` becomes `/proc/PID`), so that a canonical path means the same file
 //! to every process.
 //!
-//! [`place`] says what a path can name; [`trees`] finds generated trees.
+//! [`place`] says what a path can name; [`magic`] follows the links of processes in procfs; [`trees`]
+//! finds generated trees.
 
+mod magic;
 mod place;
 mod trees;
 
@@ -15,8 +17,11 @@ use std::sync::Arc;
 
 use umvu_abi::{Errno, Tid, files::Caller, tree::Entry};
 
-pub(crate) use self::place::{Found, Last, Place, TreeEntry, Vacant};
 use self::trees::Located;
+pub(crate) use self::{
+    magic::Magic,
+    place::{Found, Last, Place, TreeEntry, Vacant},
+};
 
 use super::{
     lexical::{components, demands_directory, pop, push},
@@ -45,8 +50,9 @@ pub(crate) trait World {
     /// The mount whose files a thread sees as its network; None for the kernel's.
     fn network_of(&self, tid: Tid) -> Option<Arc<Mount>>;
 
-    /// The virtual path that a kernel path of a materialised directory stands for.
-    fn stands_for(&self, link: &[u8]) -> Option<Result<Vec<u8>, Errno>>;
+    /// Where a link of a process in procfs leads; `link` is its text, an absolute path.
+    /// Errors: `ENOENT` for what is forgotten.
+    fn magic(&self, path: &[u8], link: Vec<u8>) -> Result<Magic, Errno>;
 
     /// The credentials of the thread that asks.
     fn credentials(&self, tid: Tid) -> Caller;
@@ -78,6 +84,8 @@ enum Step {
     /// A name that a mounted file system has not.
     Vacant,
     Link(Vec<u8>),
+    /// A link that leads to a file, not to a path.
+    Jump(Trail),
 }
 
 /// What one component of a path stands on.
@@ -134,8 +142,22 @@ impl<W: World> Resolver<'_, W> {
         path: &[u8],
         last: Last,
     ) -> Result<(Place, bool), Errno> {
+        let trail = self.start(if path.starts_with(b"/") { self.root } else { start })?;
+        self.walk_on(trail, path, last)
+    }
+
+    /// As [`Resolver::walk`], of a relative path in a directory of a mounted file system.
+    pub(crate) fn walk_in(
+        &self,
+        directory: &Arc<Inode>,
+        path: &[u8],
+        last: Last,
+    ) -> Result<(Place, bool), Errno> {
+        self.walk_on(self.trail_of(directory), path, last)
+    }
+
+    fn walk_on(&self, mut trail: Trail, path: &[u8], last: Last) -> Result<(Place, bool), Errno> {
         let mut has_left = false;
-        let mut trail = self.start(if path.starts_with(b"/") { self.root } else { start })?;
         let mut waiting: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
         let directory = demands_directory(path);
         let mut links = 0;
@@ -179,6 +201,16 @@ impl<W: World> Resolver<'_, W> {
                         waiting.push(b".".to_vec());
                     }
                     waiting.extend(components(&target).rev().map(<[u8]>::to_vec));
+                }
+                Step::Jump(to) if !is_last || directory || last == Last::Follow => {
+                    links += 1;
+                    if links > LINKS_LIMIT {
+                        return Err(Errno::ELOOP);
+                    }
+                    trail = to;
+                    if is_last && directory {
+                        waiting.push(b".".to_vec());
+                    }
                 }
                 Step::Leaf if !is_last || directory => return Err(Errno::ENOTDIR),
                 Step::Absent | Step::Vacant if !is_last => return Err(Errno::ENOENT),
@@ -336,12 +368,8 @@ impl<W: World> Resolver<'_, W> {
             return Ok(Step::Link(target.into_bytes()));
         }
         match self.world.read_link(path) {
-            // Anonymous files (`pipe:[1]`) have no path to go on with: the kernel knows.
-            Ok(target) if is_magic(path) && !target.starts_with(b"/") => Ok(Step::Onward),
-            Ok(target) => match self.world.stands_for(&target) {
-                Some(path) => path.map(Step::Link),
-                None => Ok(Step::Link(target)),
-            },
+            Ok(target) if magic::is_magic(path) => self.follow_magic(path, target),
+            Ok(target) => Ok(Step::Link(target)),
             Err(Errno::ENOENT) if self.territory.children(path).is_none() => Ok(Step::Nowhere),
             Err(_) => Ok(Step::Onward),
         }
@@ -394,11 +422,6 @@ fn step_onto(inode: &Arc<Inode>, caller: &Caller) -> Result<Step, Errno> {
         libc::S_IFDIR => Step::Onward,
         _ => Step::Leaf,
     })
-}
-
-/// Whether a path is a link of procfs that the kernel follows by itself (proc(5)).
-fn is_magic(path: &[u8]) -> bool {
-    path.starts_with(b"/proc/")
 }
 
 #[cfg(test)]
@@ -533,7 +556,7 @@ mod tests {
 
     #[test]
     fn links_of_processes_lead_on_by_their_text() {
-        let world = fake::world(&["/dev/net/lab"]).with_dirs(&["/run"]).with_links(&[
+        let world = fake::world(&["/dev/net/lab"]).with_dirs(&["/run", "/dev"]).with_links(&[
             ("/proc/10/cwd", "/dev"),
             ("/proc/10/fd/3", "pipe:[7]"),
             ("/proc/10/fd/4", "/run/dirs/1"),

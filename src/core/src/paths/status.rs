@@ -25,7 +25,7 @@ pub(super) fn open(core: &Core, call: &Call, at: At, how: How) -> Option<Action>
     let tid = whose(core, call, &normalise(&path))?;
     let who = core.credentials(tid)?;
     let text = fs::read(format!("/proc/{tid}/status")).ok()?;
-    let file = content::empty().ok()?;
+    let file = content::empty(format!("/proc/{tid}/status").as_bytes()).ok()?;
     let fd = content::readable(file, &status::rewrite(&text, &who), 0o444, how.flags).ok()?;
     let close_on_exec = how.has(nix::fcntl::OFlag::O_CLOEXEC);
     Some(Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new() }))

@@ -341,24 +341,19 @@ fn procfs(path: &[u8]) -> bool {
 
 fn of_process<'a>(mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
     match parts.next() {
-        Some(b"net") => true,
-        Some(b"cwd" | b"root" | b"exe" | b"mounts" | b"mountinfo" | b"mountstats" | b"maps") => {
-            true
+        Some(b"task") => {
+            parts.next().is_some() && parts.next().is_some_and(|name| of_task(name, parts))
         }
-        Some(b"fd") => parts.next().is_some(),
-        Some(b"task") => parts.next().is_some() && of_task(parts),
-        _ => false,
+        Some(name) => of_task(name, parts),
+        None => false,
     }
 }
 
-fn of_task<'a>(mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
-    match parts.next() {
-        Some(b"net") => true,
-        Some(b"cwd" | b"root" | b"exe" | b"mounts" | b"mountinfo" | b"mountstats" | b"maps") => {
-            true
-        }
-        Some(b"fd") => parts.next().is_some(),
-        _ => false,
+fn of_task<'a>(name: &[u8], mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
+    match name {
+        b"net" | b"cwd" | b"root" | b"exe" => true,
+        b"fd" | b"map_files" => parts.next().is_some(),
+        name => NAMES.contains(&name),
     }
 }
 
