@@ -20,6 +20,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use parking_lot::Mutex;
 use umvu_abi::{Errno, GuestAddr, GuestFd, Tid};
 
 use crate::{
@@ -69,6 +70,9 @@ pub(crate) struct TaskGuest {
     memory: OnceLock<Memory>,
     descriptors: OnceLock<OwnedFd>,
     process: OnceLock<OwnedFd>,
+    /// Held while a call of the thread is decided: a call that a signal takes back and that is made
+    /// again can reach another thread of ours before the first has kept its answer.
+    pub(crate) turn: Mutex<()>,
 }
 
 impl TaskGuest {
@@ -79,6 +83,7 @@ impl TaskGuest {
             memory: OnceLock::new(),
             descriptors: OnceLock::new(),
             process: OnceLock::new(),
+            turn: Mutex::default(),
         }
     }
 

@@ -165,6 +165,7 @@ impl Listener {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
             return;
         };
+        let turn = guest.turn.lock();
         let found = match self.backend.replays.find(tid, &syscall) {
             Found::Nothing => None,
             Found::Answer(action) => Some(action),
@@ -173,6 +174,7 @@ impl Listener {
                     return;
                 }
                 // It was answered in this instant: the answer is in its slot now.
+                drop(turn);
                 return self.take(notification);
             }
         };
@@ -375,8 +377,10 @@ impl Deferred {
         let mut current = self.id.lock();
         if let Some(id) = current.take() {
             let listener = &self.listener;
-            listener.backend.replays.settle(self.guest.tid(), self);
+            // What is made again meanwhile finds this one, and waits for it: an answer that comes too
+            // late takes its place.
             listener.carry_out(&self.guest, self.syscall, self.number, id, action);
+            listener.backend.replays.settle(self.guest.tid(), self);
         }
     }
 
@@ -416,9 +420,11 @@ impl Answer for Later {
 
 impl Drop for Later {
     fn drop(&mut self) {
-        let Some(id) = self.0.id.lock().take() else { return };
+        let mut current = self.0.id.lock();
+        let Some(id) = current.take() else { return };
         let Deferred { listener, guest, syscall, .. } = &*self.0;
         listener.backend.replays.settle(guest.tid(), &self.0);
+        drop(current);
         if sys::is_waiting(&listener.fd, id) {
             // Between the decision and now the call was made again, in place of the one given up.
             let listener = Arc::clone(listener);
