@@ -526,11 +526,19 @@ impl super::Objects {
         self.bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Whether so much is kept that what nobody has open goes: half of the descriptors that we may have
-    /// are for other things.
-    fn are_many(&self) -> bool {
-        let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        self.bytes.load(Ordering::Relaxed) > KEPT_LIMIT
-            || self.kept.load(Ordering::Relaxed) > descriptors / 2
+    /// How many descriptors of ours guests' files take.
+    pub(super) fn descriptors(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed) + self.directs_count()
     }
+
+    /// Whether so much is kept that what nobody has open goes.
+    fn are_many(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > KEPT_LIMIT || self.descriptors() > descriptors_limit()
+    }
+}
+
+/// How many descriptors files of guests may take: half of those that we may have are for other
+/// things.
+pub(super) fn descriptors_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024)).0 / 2
 }

@@ -127,6 +127,8 @@ pub struct Objects {
     pub(super) bytes: AtomicU64,
     /// How many contents are kept: each is a descriptor of ours.
     pub(super) kept: AtomicU64,
+    /// How many descriptors are taken when it is worth to look again for closed files.
+    pub(super) crowded: AtomicU64,
 }
 
 impl Objects {
@@ -144,6 +146,7 @@ impl Objects {
             any_revoked: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            crowded: AtomicU64::new(0),
         })
     }
 
@@ -356,6 +359,16 @@ impl Objects {
         let table = self.table.lock();
         let files = table.by_number.iter().filter(|(_, known)| known.hold != Hold::Directory);
         files.map(|(number, known)| (*number, Arc::clone(&known.inode))).collect()
+    }
+
+    /// The objects whose data is direct.
+    pub(super) fn directs(&self) -> Vec<u64> {
+        self.table.lock().direct.keys().copied().collect()
+    }
+
+    /// How many there are.
+    pub(super) fn directs_count(&self) -> u64 {
+        self.table.lock().direct.len() as u64
     }
 
     /// A file of the host, which looks as told, is this inode's: its mount guards it, or it looks as its

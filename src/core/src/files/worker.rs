@@ -7,8 +7,9 @@ use std::{
     io,
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -20,8 +21,9 @@ use umvu_abi::{Errno, patience};
 
 use super::{Inode, Objects};
 
-/// How often open files are written back.
-const PERIOD: u16 = 5000;
+/// How often open files are written back, and closed ones are looked for of which nothing was told:
+/// the kernel tells of a close before it is complete.
+const PERIOD: Duration = Duration::from_secs(5);
 
 impl Objects {
     /// Starts the thread. Errors: those of inotify_init(2) and of starting a thread.
@@ -37,28 +39,61 @@ impl Objects {
             .spawn(move || run(&inotify, &objects))?;
         Ok(())
     }
+
+    /// Before one more file is opened: when so many contents are kept that descriptors get scarce,
+    /// those that nobody has open go now, and not when the thread comes to them.
+    pub(crate) fn make_room(self: &Arc<Self>) {
+        let descriptors = self.descriptors();
+        let limit = super::content::descriptors_limit();
+        if descriptors <= limit || descriptors < self.crowded.load(Ordering::Relaxed) {
+            return;
+        }
+        tend(self);
+        // What is open stays: not to look again before there is much more.
+        self.crowded.store(self.descriptors() + limit / 8, Ordering::Relaxed);
+    }
 }
 
 fn run(inotify: &Inotify, objects: &Weak<Objects>) {
+    let mut tended = Instant::now();
     loop {
+        let left = PERIOD.saturating_sub(tended.elapsed());
         let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let count = poll(&mut ready, PollTimeout::from(PERIOD));
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let count = poll(&mut ready, timeout);
         let Some(objects) = objects.upgrade() else { return };
+        if tended.elapsed() >= PERIOD {
+            tend(&objects);
+            tended = Instant::now();
+        }
         if count == Ok(0) {
-            for (_, inode) in objects.files() {
-                write_back(&inode);
-            }
             continue;
         }
         for event in inotify.read_events().unwrap_or_default() {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                objects.files().into_iter().for_each(|(number, _)| closed(&objects, number));
+                tend(&objects);
             }
             let name = event.name.as_ref().and_then(|name| name.to_str()?.parse().ok());
             if let Some(number) = name {
                 closed(&objects, number);
             }
         }
+    }
+}
+
+/// Writes back what guests have changed, and lets go of what nobody has open.
+fn tend(objects: &Arc<Objects>) {
+    for (number, inode) in objects.files() {
+        // One that is in use now is not waited for.
+        let due = inode.content.try_lock().is_some_and(|content| {
+            content.is_kept() && (content.is_written() || content.is_idle())
+        });
+        if due {
+            closed(objects, number);
+        }
+    }
+    for number in objects.directs() {
+        objects.direct_closed(number);
     }
 }
 

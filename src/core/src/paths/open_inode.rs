@@ -228,6 +228,9 @@ fn serve(
         let looks = fs.getattr(caller, inode.node, Some(opened.handle));
         looks.is_ok_and(|looks| looks.is_regular() && looks.size > content::WHOLE_LIMIT)
     };
+    if matches!(opened.data, Data::Cached { .. } | Data::Direct) {
+        core.objects.make_room();
+    }
     match opened.data {
         Data::Cached { keep } if inode.content.lock().is_kept() || !is_large() => {
             let opened = Opened { data: Data::Direct, ..opened };
