@@ -34,7 +34,7 @@ def argv(place, command):
     """The command line that runs a command in a place."""
     command = shlex.join(command)
     if place == "native":
-        return ["unshare", "-Urn", "sh", "-c", NATIVE.format(command)]
+        return ["unshare", "-Urnu", "sh", "-c", NATIVE.format(command)]
     mode = {"notify": [], "ptrace": ["-S"]}[place]
     return [umvu(), "-N", *mode, "-m", "vunet", "sh", "-c", INSIDE.format(command)]
 

@@ -11,7 +11,8 @@ use super::{
     input::Cast,
     link::Outgoing,
     output::fill_checksum,
-    packet::{Build, HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP},
+    packet::{Build, HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP, UDPLITE},
+    sockopt::Class,
     tcp::{input::Arrival, key::FlowKey},
 };
 
@@ -253,7 +254,11 @@ impl Inner {
         let remote = SocketAddr::new(header.destination, u16::from_be_bytes([ports[2], ports[3]]));
         match header.protocol {
             TCP => self.tcp_unreachable(FlowKey::new(local, remote), report.errno, report.info),
-            UDP => self.udp_error(report, local, remote, payload.get(8..).unwrap_or_default()),
+            UDP | UDPLITE => {
+                let class = if header.protocol == UDP { Class::Udp } else { Class::UdpLite };
+                let data = payload.get(8..).unwrap_or_default();
+                self.udp_error(class, report, [local, remote], data);
+            }
             ICMP | ICMPV6 => {
                 if let Some(ident) = payload.get(4..6) {
                     let ident = u16::from_be_bytes([ident[0], ident[1]]);

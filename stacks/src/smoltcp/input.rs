@@ -9,7 +9,7 @@ use super::{
     icmp::Trouble,
     inner::Inner,
     link::{Kind, Outgoing},
-    packet::{HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP, header_checksum_holds},
+    packet::{HEADROOM, ICMP, ICMPV6, IpHeader, TCP, UDP, UDPLITE, header_checksum_holds},
     pool,
     tcp::input::Arrival,
     wire::Frame,
@@ -186,6 +186,7 @@ impl Inner {
             (ICMP, IpAddr::V4(_)) => self.icmp_input(arrival, cast),
             (ICMPV6, IpAddr::V6(_)) => self.icmpv6_input(arrival, cast),
             (UDP, _) => self.udp_input(arrival, cast),
+            (UDPLITE, _) => self.udplite_input(arrival, cast),
             _ if taken || cast != Cast::Unicast => {}
             // IGMP speaks to the host, not to a socket.
             (2, IpAddr::V4(_)) => {}

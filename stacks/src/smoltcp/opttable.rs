@@ -48,9 +48,10 @@ const S: u8 = 1;
 const U: u8 = 2;
 const R: u8 = 8;
 const P: u8 = 16;
-const IP: u8 = 15;
-const DGRAM: u8 = 14;
-const ALL: u8 = 31;
+const L: u8 = 32;
+const IP: u8 = 15 | L;
+const DGRAM: u8 = 14 | L;
+const ALL: u8 = 31 | L;
 
 const SOCKET: i32 = libc::SOL_SOCKET;
 const V4: i32 = libc::SOL_IP;
@@ -74,6 +75,10 @@ const TIMESTAMPNS_NEW: i32 = 64;
 const TIMESTAMPING_NEW: i32 = 65;
 const RCVTIMEO_NEW: i32 = 66;
 const SNDTIMEO_NEW: i32 = 67;
+// Of UDP-Lite (RFC 3828).
+pub(crate) const SOL_UDPLITE: i32 = libc::IPPROTO_UDPLITE;
+pub(crate) const UDPLITE_SEND_CSCOV: i32 = 10;
+pub(crate) const UDPLITE_RECV_CSCOV: i32 = 11;
 pub(crate) const TX_DELAY: i32 = 37;
 pub(crate) const RTO_MAX_MS: i32 = 44;
 pub(crate) const RTO_MIN_US: i32 = 45;
@@ -215,10 +220,12 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (TCP, libc::TCP_REPAIR, S, WriteOnly(0)),
     (TCP, RTO_MAX_MS, S, Int(120_000)),
     (TCP, RTO_MIN_US, S, Int(200_000)),
-    (libc::SOL_UDP, libc::UDP_CORK, U, Flag(0)),
+    (SOL_UDPLITE, UDPLITE_SEND_CSCOV, L, Int(0)),
+    (SOL_UDPLITE, UDPLITE_RECV_CSCOV, L, Int(0)),
+    (libc::SOL_UDP, libc::UDP_CORK, U | L, Flag(0)),
     // UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX.
-    (libc::SOL_UDP, 101, U, Flag(0)),
-    (libc::SOL_UDP, 102, U, Flag(0)),
+    (libc::SOL_UDP, 101, U | L, Flag(0)),
+    (libc::SOL_UDP, 102, U | L, Flag(0)),
     (libc::SOL_PACKET, libc::PACKET_AUXDATA, P, Flag(0)),
     (libc::SOL_PACKET, libc::PACKET_COPY_THRESH, P, Int(0)),
     (libc::SOL_PACKET, libc::PACKET_ORIGDEV, P, Flag(0)),

@@ -16,6 +16,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const UDPLITE: u8 = 136;
 
 /// The place of a fragment in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +244,18 @@ pub(crate) fn payload_sum(source: IpAddr, destination: IpAddr, protocol: u8, dat
         length,
     );
     checksum::combine(&[pseudo, checksum::data(data)])
+}
+
+/// The same where only the first `covered` bytes of `data` are summed (RFC 3828).
+pub(crate) fn partial_sum(header: &IpHeader, data: &[u8], covered: usize) -> u16 {
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let pseudo = checksum::pseudo_header(
+        &header.source.into(),
+        &header.destination.into(),
+        IpProtocol::from(header.protocol),
+        length,
+    );
+    checksum::combine(&[pseudo, checksum::data(&data[..covered])])
 }
 
 /// Where the checksum lies in the payload of a protocol that has one over the pseudo header.

@@ -7,7 +7,10 @@ use smoltcp::{socket::tcp::CongestionControl, time::Duration};
 use umvu_abi::Errno;
 
 use super::{
-    opttable::{RTO_MAX_MS, RTO_MIN_US, Shape, TX_DELAY, TXREHASH, find},
+    opttable::{
+        RTO_MAX_MS, RTO_MIN_US, SOL_UDPLITE, Shape, TX_DELAY, TXREHASH, UDPLITE_RECV_CSCOV,
+        UDPLITE_SEND_CSCOV, find,
+    },
     tcp::flow::{BUFFER, Tuning},
 };
 
@@ -18,12 +21,21 @@ pub(crate) enum Class {
     Stream = 1,
     /// UDP.
     Udp = 2,
+    /// UDP-Lite.
+    UdpLite = 32,
     /// ICMP by SOCK_DGRAM.
     Ping = 4,
     /// SOCK_RAW of an internet family.
     Raw = 8,
     /// AF_PACKET.
     Packet = 16,
+}
+
+impl Class {
+    /// Whether it is UDP or UDP-Lite.
+    pub(crate) fn has_ports(self) -> bool {
+        matches!(self, Self::Udp | Self::UdpLite)
+    }
 }
 
 /// The options of one socket.
@@ -335,6 +347,9 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
         (libc::SOL_IP, libc::IP_TTL, -1) | (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, -1) => 64,
         (libc::SOL_IP, libc::IP_MULTICAST_TTL, -1) => 1,
         (libc::SOL_IP, libc::IP_TOS, tos) => tos & 0xff,
+        (SOL_UDPLITE, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV, covered) if covered != 0 => {
+            covered.clamp(8, 0xffff)
+        }
         (libc::SOL_TCP, libc::TCP_MAXSEG, 0) => 536,
         (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
         // Seconds, as so many retransmissions of the SYN-ACK after 1, 2, 4, ... seconds.

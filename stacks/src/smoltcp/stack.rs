@@ -164,6 +164,9 @@ pub(crate) fn classify(spec: &SocketSpec) -> Result<Class, Errno> {
             Ok(Class::Stream)
         }
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Ok(Class::Udp),
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE) => {
+            Ok(Class::UdpLite)
+        }
         (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP) => Ok(Class::Ping),
         (libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6) if v6 => Ok(Class::Ping),
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW, 1..=255) => Ok(Class::Raw),
@@ -183,6 +186,6 @@ fn default_protocol(class: Class, spec: &SocketSpec) -> i32 {
     match class {
         Class::Stream => libc::IPPROTO_TCP,
         Class::Udp => libc::IPPROTO_UDP,
-        Class::Ping | Class::Raw | Class::Packet => spec.protocol,
+        Class::UdpLite | Class::Ping | Class::Raw | Class::Packet => spec.protocol,
     }
 }

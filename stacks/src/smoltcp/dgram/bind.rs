@@ -72,15 +72,16 @@ impl Inner {
         let holder = Holder { owner: id.number(), host, device: sock.options.device(), sharing };
         let v6 = sock.family == AF_INET6;
         match sock.class {
-            Class::Udp => {
+            class @ (Class::Udp | Class::UdpLite) => {
+                let range = self.net.port_range();
+                let table = self.dgrams.udp_mut(class);
                 let port = if port == 0 {
-                    let range = self.net.port_range();
-                    self.dgrams.ports.take_any(range, holder, &mut self.rng, |_| true)?
+                    table.ports.take_any(range, holder, &mut self.rng, |_| true)?
                 } else {
-                    self.dgrams.ports.take(port, holder)?;
+                    table.ports.take(port, holder)?;
                     port
                 };
-                self.dgrams.udp.entry(port).or_default().push(id);
+                table.socks.entry(port).or_default().push(id);
                 Ok(port)
             }
             Class::Ping => {
@@ -190,7 +191,7 @@ impl Inner {
     pub(crate) fn dgram_peer(&self, id: DgramId) -> Result<SockAddr, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
         // Linux takes the port for the sign of a connection.
-        let peer = sock.peer.filter(|peer| peer.port() != 0 || sock.class != Class::Udp);
+        let peer = sock.peer.filter(|peer| peer.port() != 0 || !sock.class.has_ports());
         let peer = peer.ok_or(Errno::ENOTCONN)?;
         Ok(scoped(peer, sock.options.device()).mapped_to(sock.family))
     }
@@ -198,12 +199,13 @@ impl Inner {
     /// Gives back what leads packets to a socket.
     fn dgram_leave_port(&mut self, id: DgramId, class: Class, family: u16, port: u16) {
         match class {
-            Class::Udp => {
-                self.dgrams.ports.release(port, id.number());
-                if let Some(list) = self.dgrams.udp.get_mut(&port) {
+            Class::Udp | Class::UdpLite => {
+                let table = self.dgrams.udp_mut(class);
+                table.ports.release(port, id.number());
+                if let Some(list) = table.socks.get_mut(&port) {
                     list.retain(|other| *other != id);
                     if list.is_empty() {
-                        self.dgrams.udp.remove(&port);
+                        table.socks.remove(&port);
                     }
                 }
             }

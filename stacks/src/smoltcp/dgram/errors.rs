@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use umvu_abi::{Errno, SockAddr, net::QueuedError};
 
 use super::{
-    super::{icmp::Report, inner::Inner},
+    super::{icmp::Report, inner::Inner, sockopt::Class},
     Dgram, DgramId,
 };
 
@@ -59,12 +59,12 @@ impl Inner {
     /// Tells a UDP socket what became of a datagram of its.
     pub(crate) fn udp_error(
         &mut self,
+        class: Class,
         report: &Report,
-        local: SocketAddr,
-        remote: SocketAddr,
+        [local, remote]: [SocketAddr; 2],
         payload: &[u8],
     ) {
-        let found = self.dgrams.udp.get(&local.port()).and_then(|list| {
+        let found = self.dgrams.udp(class).socks.get(&local.port()).and_then(|list| {
             list.iter().copied().find(|id| {
                 self.dgrams.socks.get(*id).is_some_and(|sock| {
                     sock.bound.is_some_and(|(host, _)| host.covers(local.ip()))

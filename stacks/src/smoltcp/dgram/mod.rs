@@ -13,6 +13,7 @@ pub(crate) mod raw;
 pub(crate) mod send;
 pub(crate) mod socket;
 pub(crate) mod udp;
+pub(crate) mod udplite;
 
 use std::{
     collections::VecDeque,
@@ -130,10 +131,9 @@ pub(crate) struct Dgrams {
     pub(crate) socks: Slab<Dgram>,
     /// The bytes that wait in all of them.
     pub(crate) queued: usize,
-    /// UDP sockets by local port.
-    pub(crate) udp: Map<u16, Vec<DgramId>>,
-    /// The ports of UDP.
-    pub(crate) ports: Ports,
+    /// Who has which port of UDP, of UDP-Lite.
+    udp: UdpPorts,
+    udplite: UdpPorts,
     /// Ping sockets by family (true: IPv6) and identifier.
     pub(crate) pings: Map<(bool, u16), DgramId>,
     /// Raw sockets.
@@ -146,7 +146,26 @@ pub(crate) struct Dgrams {
     pub(crate) groups: Map<(usize, IpAddr), usize>,
 }
 
+/// The ports of UDP or of UDP-Lite.
+#[derive(Debug, Default)]
+pub(crate) struct UdpPorts {
+    /// The sockets of a port.
+    pub(crate) socks: Map<u16, Vec<DgramId>>,
+    /// Who may have it, too.
+    pub(crate) ports: Ports,
+}
+
 impl Dgrams {
+    /// The ports of a class: UDP's, if it is not UDP-Lite.
+    pub(crate) fn udp(&self, class: Class) -> &UdpPorts {
+        if class == Class::UdpLite { &self.udplite } else { &self.udp }
+    }
+
+    /// The same, to change them.
+    pub(crate) fn udp_mut(&mut self, class: Class) -> &mut UdpPorts {
+        if class == Class::UdpLite { &mut self.udplite } else { &mut self.udp }
+    }
+
     /// The rings of all packet sockets.
     pub(crate) fn rings(&self) -> impl Iterator<Item = &Ring> {
         let socks = self.taps.iter().filter_map(|id| self.socks.get(*id));

@@ -2,11 +2,7 @@
 
 use umvu_abi::Errno;
 
-use super::{
-    super::{inner::Inner, sockopt::Class},
-    DgramId,
-    groups::membership,
-};
+use super::{super::inner::Inner, DgramId, groups::membership};
 
 impl Inner {
     /// setsockopt(2).
@@ -38,9 +34,9 @@ impl Inner {
         }
         sock.options.set(level, name, value)?;
         let sharing = sock.options.sharing(false);
-        if sock.class == Class::Udp {
-            let port = sock.port();
-            let _ = self.dgrams.ports.share(port, id.number(), sharing);
+        if sock.class.has_ports() {
+            let (class, port) = (sock.class, sock.port());
+            let _ = self.dgrams.udp_mut(class).ports.share(port, id.number(), sharing);
         }
         Ok(())
     }

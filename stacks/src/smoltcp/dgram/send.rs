@@ -48,7 +48,7 @@ impl Inner {
             return Err(errno);
         }
         match sock.class {
-            Class::Udp => self.udp_send(id, data, to, control)?,
+            Class::Udp | Class::UdpLite => self.udp_send(id, data, to, control)?,
             Class::Ping => self.ping_send(id, data, to, control)?,
             Class::Raw => self.raw_send(id, data, to, control)?,
             Class::Packet => self.packet_send(id, data, to)?,

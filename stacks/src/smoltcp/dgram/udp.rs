@@ -13,8 +13,9 @@ use super::{
         inner::Inner,
         input::Cast,
         link::Outgoing,
-        packet::{Build, HEADROOM, IpHeader, UDP},
+        packet::{Build, HEADROOM, IpHeader, UDP, UDPLITE},
         ports::Host,
+        sockopt::Class,
         tcp::input::Arrival,
     },
     DgramId,
@@ -37,8 +38,9 @@ impl Inner {
         }
         self.check_size(id, &plan, HEADER + data.len())?;
         self.dgram_autobind(id)?;
-        let port = self.dgrams.socks.get(id).map_or(0, super::Dgram::port);
-        plan.build.protocol = UDP;
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let (port, class) = (sock.port(), sock.class);
+        plan.build.protocol = if class == Class::UdpLite { UDPLITE } else { UDP };
         plan.build.id = self.rng.next16();
         let (mut bytes, at) = plan.build.packet(HEADER + data.len());
         let out = &mut bytes[at..];
@@ -50,7 +52,11 @@ impl Inner {
         out[6..8].fill(0);
         out[HEADER..].copy_from_slice(data);
         debug_assert!(at > HEADROOM);
-        self.send_planned(&plan, Outgoing { bytes, segment: None, unsummed: true });
+        if class == Class::UdpLite {
+            self.udplite_cover(id, &mut bytes)?;
+        }
+        let unsummed = class == Class::Udp;
+        self.send_planned(&plan, Outgoing { bytes, segment: None, unsummed });
         Ok(())
     }
 
@@ -66,21 +72,36 @@ impl Inner {
         if !unsummed && length == payload.len() && !arrival.sums() {
             return;
         }
+        let data = &payload[HEADER..length];
+        self.udp_arrived(Class::Udp, arrival, cast, data);
+    }
+
+    /// Gives a datagram that is well-formed to who is to have it.
+    pub(crate) fn udp_arrived(
+        &mut self,
+        class: Class,
+        arrival: &Arrival<'_>,
+        cast: Cast,
+        data: &[u8],
+    ) {
+        let Some(head) = arrival.payload().first_chunk::<4>() else { return };
         let source = SocketAddr::new(arrival.header.source, u16::from_be_bytes([head[0], head[1]]));
         let local =
             SocketAddr::new(arrival.header.destination, u16::from_be_bytes([head[2], head[3]]));
-        let data = &payload[HEADER..length];
         if cast == Cast::Unicast {
-            match self.udp_receiver(source, local, arrival.link) {
+            match self.udp_receiver(class, [source, local], arrival.link) {
                 Some(id) => self.udp_deliver(id, arrival, source, local, data),
                 None => {
-                    self.counts.ip(source.is_ipv6()).no_ports += 1;
+                    if class == Class::Udp {
+                        self.counts.ip(source.is_ipv6()).no_ports += 1;
+                    }
                     self.send_trouble(Trouble::PortUnreachable, arrival.header, arrival.ip);
                 }
             }
             return;
         }
-        let candidates = self.dgrams.udp.get(&local.port()).cloned().unwrap_or_default();
+        let candidates =
+            self.dgrams.udp(class).socks.get(&local.port()).cloned().unwrap_or_default();
         for id in candidates {
             let fits = self.udp_score(id, source, local, arrival.link).is_some();
             if fits && (cast == Cast::Broadcast || self.hears_group(id, local.ip(), arrival.link)) {
@@ -121,11 +142,11 @@ impl Inner {
     /// The socket that a datagram to one address is for: the most specific one.
     pub(crate) fn udp_receiver(
         &self,
-        source: SocketAddr,
-        local: SocketAddr,
+        class: Class,
+        [source, local]: [SocketAddr; 2],
         link: usize,
     ) -> Option<DgramId> {
-        let candidates = self.dgrams.udp.get(&local.port())?;
+        let candidates = self.dgrams.udp(class).socks.get(&local.port())?;
         let best =
             candidates.iter().filter_map(|id| self.udp_score(*id, source, local, link)).max()?;
         let mut equals =
@@ -179,6 +200,9 @@ impl Inner {
     ) {
         let Some(sock) = self.dgrams.socks.get(id) else { return };
         let meta = self.datagram_meta(arrival, sock.family, [source, local]);
+        if !sock.takes_coverage(arrival) {
+            return;
+        }
         let Some(kept) = sock.filtered_udp(arrival, meta.ifindex) else { return };
         let data = &data[..data.len().min(kept)];
         self.counts.ip(source.is_ipv6()).datagrams_in += 1;

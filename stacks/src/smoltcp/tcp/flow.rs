@@ -100,6 +100,8 @@ pub(crate) struct Flow {
     pub(crate) news: bool,
     /// The bridge found the send buffer full and waits for room.
     pub(crate) starved: bool,
+    /// Bytes that may wait to be sent: all the buffer, or what SO_SNDBUF has said since.
+    limit: usize,
     /// Received bytes that the owner has been told of.
     pub(crate) told: usize,
     /// When the timer queue looks at it next.
@@ -196,6 +198,7 @@ impl Flow {
             dirty: false,
             news: false,
             starved: false,
+            limit: tuning.send,
             told: 0,
             scheduled: None,
             error: None,
@@ -240,8 +243,19 @@ impl Flow {
         self.set.get(self.handle)
     }
 
-    /// Applies options; the buffer sizes of a connection never change.
+    /// The most bytes that may wait to be sent.
+    pub(crate) fn send_limit(&self) -> usize {
+        self.limit.min(self.peek().send_capacity())
+    }
+
+    /// How many more bytes may wait to be sent.
+    pub(crate) fn send_room(&self) -> usize {
+        self.send_limit().saturating_sub(self.peek().send_queue())
+    }
+
+    /// Applies options; the buffers of a connection never change, but may be used in part.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
+        self.limit = tuning.send;
         let congestion = self.tuning.congestion != tuning.congestion;
         self.tuning = Tuning { receive: self.tuning.receive, send: self.tuning.send, ..tuning };
         if tuning.max_segment > 0 {

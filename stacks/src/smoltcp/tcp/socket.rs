@@ -153,7 +153,10 @@ impl Inner {
         for _ in 0..2 {
             let mut failure = None;
             let mut offered = 0;
+            let most = flow.send_room();
             let sent = flow.socket().send(|room| {
+                let most = most.min(room.len());
+                let room = &mut room[..most];
                 offered = room.len();
                 if room.is_empty() {
                     return (0, 0);
@@ -178,7 +181,7 @@ impl Inner {
         if idle {
             flow.busy = now;
         }
-        flow.starved |= flow.peek().send_queue() == flow.peek().send_capacity();
+        flow.starved |= flow.send_room() == 0;
         self.tcp.touch(flow_id);
         Ok(total)
     }
@@ -226,7 +229,7 @@ impl Inner {
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {
         let Some((_, flow)) = self.tcp_flow(id) else { return false };
-        let wants = flow.peek().can_send() && !flow.ends;
+        let wants = flow.peek().can_send() && flow.send_room() > 0 && !flow.ends;
         flow.starved |= !wants && flow.peek().may_send() && !flow.ends;
         wants
     }

@@ -180,8 +180,8 @@ impl Inner {
             return;
         };
         let socket = flow.peek();
-        let (queued, room) = (socket.recv_queue(), socket.send_capacity() - socket.send_queue());
-        let enough = room >= socket.send_capacity() / 3;
+        let (queued, room) = (socket.recv_queue(), flow.send_room());
+        let enough = room >= flow.send_limit() / 3;
         let mut tell = std::mem::take(&mut flow.news);
         tell |= queued > flow.told;
         flow.told = queued;
