@@ -7,6 +7,7 @@ pub mod iso;
 pub mod lru;
 pub mod mem;
 pub mod null;
+pub mod read_only;
 pub mod real;
 pub mod squash;
 #[cfg(any(test, fuzzing))]

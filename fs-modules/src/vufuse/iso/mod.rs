@@ -12,7 +12,6 @@ mod volume;
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{
@@ -27,16 +26,11 @@ use self::{
     rock::Rock,
     volume::{Names, SECTOR, Volume, exact},
 };
-use super::{
-    image::{self, Access},
-    lru::Lru,
-};
+use super::read_only::{self, Directories, Name};
 use crate::options::Options;
 
 /// `ISOFS_SUPER_MAGIC`.
 const MAGIC: i64 = 0x9660;
-/// How many names of directories are kept.
-const KEPT: usize = 256 << 10;
 /// How many records one file may have, of 4 GiB each.
 const PARTS: usize = 1024;
 
@@ -45,22 +39,7 @@ pub fn mount(
     request: &MountRequest,
     outside: &Arc<dyn Outside>,
 ) -> Result<Arc<dyn FileSystem>, MountError> {
-    let mut options = Options::of(request);
-    image::reads_only(request, &mut options)?;
-    options.finish()?;
-    let image = image::open(request, outside, Access::Read)?;
-    match Iso::new(image) {
-        Ok(files) => Ok(Arc::new(files)),
-        Err(reason) => Err(MountError::new(Errno::EINVAL, format!("{}: {reason}", request.source))),
-    }
-}
-
-/// A name of a directory.
-#[derive(Debug)]
-struct Name {
-    name: Vec<u8>,
-    node: u64,
-    kind: u32,
+    read_only::mount(request, outside, Options::of(request), Iso::new)
 }
 
 /// The file system.
@@ -68,15 +47,14 @@ struct Name {
 pub struct Iso {
     image: Arc<dyn Backing>,
     volume: Volume,
-    directories: Mutex<Lru<u64, Arc<Vec<Name>>>>,
+    directories: Directories,
 }
 
 impl Iso {
     /// Looks at an image. Errors: what is wrong with it.
     pub fn new(image: Arc<dyn Backing>) -> Result<Self, String> {
         let volume = Volume::find(&*image)?;
-        let directories = Mutex::new(Lru::new(KEPT));
-        let files = Self { image, volume, directories };
+        let files = Self { image, volume, directories: Directories::default() };
         let broken = |_| "broken ISO 9660 image (look with isoinfo -d -i)".to_owned();
         files.directory(Node::ROOT).map_err(broken)?;
         Ok(files)
@@ -141,17 +119,11 @@ impl Iso {
         Ok(parts)
     }
 
-    fn directory(&self, node: Node) -> Result<Arc<Vec<Name>>, Errno> {
-        if let Some(names) = self.directories.lock().get(&node.0) {
-            return Ok(names);
-        }
-        let record = self.record(node)?;
-        if !record.is_directory {
-            return Err(Errno::ENOTDIR);
-        }
-        let names = Arc::new(self.names(&record)?);
-        self.directories.lock().put(node.0, Arc::clone(&names), 1 + names.len());
-        Ok(names)
+    fn directory(&self, node: Node) -> Result<read_only::Names, Errno> {
+        self.directories.names(node.0, || {
+            let record = self.record(node)?;
+            if record.is_directory { self.names(&record) } else { Err(Errno::ENOTDIR) }
+        })
     }
 
     fn names(&self, directory: &Record) -> Result<Vec<Name>, Errno> {
@@ -172,7 +144,6 @@ impl Iso {
                 names.extend(self.name(&record)?);
             }
         }
-        names.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(names)
     }
 
@@ -203,7 +174,7 @@ impl Iso {
         if name.is_empty() || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
             return Err(Errno::EIO);
         }
-        Ok(Some(Name { name, node, kind }))
+        Ok(Some(Name { name: name.into(), node, ino: node, kind }))
     }
 }
 
@@ -227,9 +198,7 @@ impl FileSystem for Iso {
     }
 
     fn lookup(&self, caller: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
-        let names = self.directory(parent)?;
-        let found = names.binary_search_by(|entry| (*entry.name).cmp(name));
-        let node = Node(names[found.map_err(|_| Errno::ENOENT)?].node);
+        let node = read_only::find(&self.directory(parent)?, name)?;
         Ok(Entry::lasting(node, self.getattr(caller, node, None)?))
     }
 
@@ -245,12 +214,7 @@ impl FileSystem for Iso {
     }
 
     fn open(&self, caller: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        match self.getattr(caller, node, None)?.kind() {
-            libc::S_IFREG => Ok(Opened::cached()),
-            libc::S_IFDIR => Err(Errno::EISDIR),
-            // No device is behind it, as on a file system that is mounted `nodev`.
-            _ => Err(Errno::EACCES),
-        }
+        read_only::open(self.getattr(caller, node, None)?.kind())
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -276,9 +240,7 @@ impl FileSystem for Iso {
         _: Handle,
         each: &mut dyn FnMut(DirEntry),
     ) -> Result<(), Errno> {
-        for entry in self.directory(node)?.iter() {
-            each(DirEntry { name: entry.name.clone(), ino: entry.node, kind: entry.kind });
-        }
+        read_only::list(&self.directory(node)?, each);
         Ok(())
     }
 

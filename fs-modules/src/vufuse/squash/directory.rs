@@ -3,26 +3,18 @@
 use umvu_abi::Errno;
 
 use super::{
+    ABOVE,
     inode::{Names, kind},
     store::{Cursor, Store},
 };
+use crate::vufuse::read_only::Name;
 
 /// How many names a directory may have.
 const MANY: usize = 4 << 20;
 /// What the length of a directory counts for `.` and `..`, which are not stored.
 const UNSTORED: u32 = 3;
 
-/// A name.
-#[derive(Debug)]
-pub(super) struct Name {
-    pub(super) name: Box<[u8]>,
-    /// Where its inode is.
-    pub(super) inode: u64,
-    pub(super) ino: u64,
-    pub(super) kind: u32,
-}
-
-/// Reads all names, in the order of the bytes. Errors: `EIO`.
+/// Reads all names. Errors: `EIO`.
 pub(super) fn read(store: &Store, table: u64, names: Names) -> Result<Vec<Name>, Errno> {
     let place = u64::from(names.block) << 16 | u64::from(names.offset);
     let mut from = Cursor::at(store, table, place)?;
@@ -43,13 +35,12 @@ pub(super) fn read(store: &Store, table: u64, names: Names) -> Result<Vec<Name>,
             if length > 255 || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
                 return Err(Errno::EIO);
             }
-            let inode = u64::from(block) << 16 | u64::from(offset);
-            found.push(Name { name: name.into(), inode, ino, kind: kind(number)? });
+            let node = (u64::from(block) << 16 | u64::from(offset)) + ABOVE;
+            found.push(Name { name: name.into(), node, ino, kind: kind(number)? });
         }
         if found.len() > MANY {
             return Err(Errno::EIO);
         }
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }

@@ -33,15 +33,14 @@ use umvu_abi::{
 use self::{
     codec::Codec,
     data::Layout,
-    directory::Name,
     inode::{Body, Inode},
     store::{Cursor, Store},
     superblock::Superblock,
     xattr::Attribute,
 };
 use super::{
-    image::{self, Access},
     lru::Lru,
+    read_only::{self, Directories},
 };
 use crate::options::Options;
 
@@ -49,8 +48,8 @@ use crate::options::Options;
 const MAGIC: i64 = 0x7371_7368;
 /// What nodes that are not the root are more than the reference of their inode.
 const ABOVE: u64 = 2;
-/// How many names of directories, and how many blocks of files, are kept.
-const KEPT: [usize; 2] = [256 << 10, 1 << 20];
+/// How many blocks of files are kept.
+const KEPT: usize = 1 << 20;
 
 /// Mounts an image. Errors: `EINVAL` for what is no such image, those of open(2).
 pub fn mount(
@@ -59,13 +58,7 @@ pub fn mount(
 ) -> Result<Arc<dyn FileSystem>, MountError> {
     let mut options = Options::of(request);
     let base = options.size("offset")?.unwrap_or(0);
-    image::reads_only(request, &mut options)?;
-    options.finish()?;
-    let image = image::open(request, outside, Access::Read)?;
-    match Squash::new(image, base) {
-        Ok(files) => Ok(Arc::new(files)),
-        Err(reason) => Err(MountError::new(Errno::EINVAL, format!("{}: {reason}", request.source))),
-    }
+    read_only::mount(request, outside, options, |image| Squash::new(image, base))
 }
 
 /// The file system.
@@ -74,7 +67,7 @@ pub struct Squash {
     store: Store,
     superblock: Superblock,
     ids: Vec<u32>,
-    directories: Mutex<Lru<u64, Arc<Vec<Name>>>>,
+    directories: Directories,
     layouts: Mutex<Lru<u64, Arc<Layout>>>,
 }
 
@@ -95,8 +88,7 @@ impl Squash {
         let store = Store::new(image, base, superblock.size, block, codec);
         let broken = |_| "broken squashfs image (look with unsquashfs -s)".to_owned();
         let ids = superblock::ids(&store, &superblock).map_err(broken)?;
-        let [names, blocks] = KEPT;
-        let (directories, layouts) = (Mutex::new(Lru::new(names)), Mutex::new(Lru::new(blocks)));
+        let (directories, layouts) = (Directories::default(), Mutex::new(Lru::new(KEPT)));
         let files = Self { store, superblock, ids, directories, layouts };
         let root = files.inode(Node::ROOT).map_err(broken)?;
         if root.attributes.is_directory() { Ok(files) } else { Err(broken(Errno::EIO)) }
@@ -124,16 +116,11 @@ impl Squash {
         Ok((inode, from))
     }
 
-    fn directory(&self, node: Node) -> Result<Arc<Vec<Name>>, Errno> {
-        let key = self.reference(node);
-        if let Some(names) = self.directories.lock().get(&key) {
-            return Ok(names);
-        }
-        let Body::Directory(names) = self.inode(node)?.body else { return Err(Errno::ENOTDIR) };
-        let names = directory::read(&self.store, self.superblock.directory_table, names)?;
-        let names = Arc::new(names);
-        self.directories.lock().put(key, Arc::clone(&names), 1 + names.len());
-        Ok(names)
+    fn directory(&self, node: Node) -> Result<read_only::Names, Errno> {
+        self.directories.names(self.reference(node), || {
+            let Body::Directory(names) = self.inode(node)?.body else { return Err(Errno::ENOTDIR) };
+            directory::read(&self.store, self.superblock.directory_table, names)
+        })
     }
 
     fn layout(&self, node: Node) -> Result<Arc<Layout>, Errno> {
@@ -169,10 +156,7 @@ impl FileSystem for Squash {
     }
 
     fn lookup(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
-        let names = self.directory(parent)?;
-        let found = names.binary_search_by(|entry| (*entry.name).cmp(name));
-        let entry = &names[found.map_err(|_| Errno::ENOENT)?];
-        let node = Node(entry.inode + ABOVE);
+        let node = read_only::find(&self.directory(parent)?, name)?;
         Ok(Entry::lasting(node, self.inode(node)?.attributes))
     }
 
@@ -188,12 +172,7 @@ impl FileSystem for Squash {
     }
 
     fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        match self.inode(node)?.body {
-            Body::File(_) => Ok(Opened::cached()),
-            Body::Directory(_) => Err(Errno::EISDIR),
-            // No device is behind it, as on a file system that is mounted `nodev`.
-            _ => Err(Errno::EACCES),
-        }
+        read_only::open(self.inode(node)?.attributes.kind())
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -207,9 +186,7 @@ impl FileSystem for Squash {
         _: Handle,
         each: &mut dyn FnMut(DirEntry),
     ) -> Result<(), Errno> {
-        for entry in self.directory(node)?.iter() {
-            each(DirEntry { name: entry.name.to_vec(), ino: entry.ino, kind: entry.kind });
-        }
+        read_only::list(&self.directory(node)?, each);
         Ok(())
     }
 
