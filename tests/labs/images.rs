@@ -9,7 +9,7 @@ use crate::{
 /// What every script begins with: a tree `src` of all kinds of files that its user can make; `list` tells
 /// everything about a tree, `like` whether `m` is like another, and lets it go (deep directories are shown at their
 /// places, but genisoimage leaves the one that they were in).
-const BEGIN: &str = r#"
+pub(crate) const BEGIN: &str = r#"
 set -e; cd "$W"; export PATH=$PATH:/sbin:/usr/sbin
 mkdir m src src/d src/many; seq 100000 > src/seq; cp -r /usr/include/linux/can src/
 (cd src/many; seq 100 | xargs touch); ln src/seq src/d/hard; ln -s ../seq src/d/link; mkfifo src/fifo

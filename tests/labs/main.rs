@@ -1,5 +1,6 @@
 //! The longer end-to-end tests: hosts, sessions and terminals with real programs.
 
+mod archives;
 mod autoconf;
 mod cables;
 mod capture;

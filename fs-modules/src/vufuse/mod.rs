@@ -1,6 +1,7 @@
 //! `vufuse`: virtual file systems that are built in. Each has a folder of its own and a line in
 //! [`SUBMODULES`]; those on an image begin with [`image`].
 
+pub mod archive;
 pub mod ext2;
 pub mod image;
 pub mod iso;
@@ -31,6 +32,7 @@ type Mount = fn(&MountRequest, &Arc<dyn Outside>) -> Result<Arc<dyn FileSystem>,
 /// The file-system types, in the order of the messages.
 const SUBMODULES: &[(&str, Mount)] = &[
     ("vufusemem", |request, _| mem::mount(request)),
+    ("vufusearchive", archive::mount),
     ("vufuseext2", ext2::mount),
     ("vufuseiso", iso::mount),
     ("vufusenull", |request, _| null::mount(request)),
