@@ -10,7 +10,7 @@ use umvu_abi::{
 use crate::{
     host::HostNet,
     proc::mac,
-    values::{Counters, Interface, LinkChange, LinkFlags},
+    values::{Counters, Interface, LinkChange, LinkFlags, Tunnel},
 };
 
 /// Makes the tree `/sys/class/net` of a stack.
@@ -64,6 +64,27 @@ const ATTRIBUTES: &[(&str, bool, Maker)] = &[
     ("uevent", true, |link| Ok(format!("INTERFACE={}\nIFINDEX={}", link.name, link.index.0))),
 ];
 
+/// The attributes that tun and tap interfaces have beside these.
+const OF_TUNNELS: &[(&str, bool, Maker)] = &[
+    ("group", false, |link| tunnel(link).map(|tunnel| id(tunnel.group))),
+    ("owner", false, |link| tunnel(link).map(|tunnel| id(tunnel.owner))),
+    ("tun_flags", false, |link| tunnel(link).map(|tunnel| format!("0x{:x}", tunnel.flags()))),
+];
+
+fn tunnel(link: &Interface) -> Result<Tunnel, Errno> {
+    link.layer.tunnel().ok_or(Errno::ENOENT)
+}
+
+fn id(id: Option<u32>) -> String {
+    id.map_or("-1".to_owned(), |id| id.to_string())
+}
+
+/// The attributes of an interface.
+fn attributes(link: &Interface) -> impl Iterator<Item = &'static (&'static str, bool, Maker)> {
+    let tunnels: &[_] = if link.layer.tunnel().is_some() { OF_TUNNELS } else { &[] };
+    ATTRIBUTES.iter().chain(tunnels)
+}
+
 /// Reads one counter.
 type Counter = fn(&Counters) -> u64;
 
@@ -112,8 +133,8 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Entry, Errno> {
     Ok(Entry::Directory(names.map(str::to_owned).collect()))
 }
 
-fn attribute(name: &str) -> Result<(bool, Maker), Errno> {
-    let found = ATTRIBUTES.iter().find(|(held, ..)| *held == name);
+fn attribute(link: &Interface, name: &str) -> Result<(bool, Maker), Errno> {
+    let found = attributes(link).find(|(held, ..)| *held == name);
     found.map(|(_, writable, maker)| (*writable, *maker)).ok_or(Errno::ENOENT)
 }
 
@@ -124,10 +145,10 @@ impl Tree for SysClassNet {
             let links = self.host.interfaces();
             return names(links.iter().map(|link| link.name.as_str()));
         };
-        self.link(name)?;
+        let link = self.link(name)?;
         match rest {
             [] => {
-                let files = ATTRIBUTES.iter().map(|(name, ..)| *name);
+                let files = attributes(&link).map(|(name, ..)| *name);
                 names(files.chain(["queues", "statistics", "subsystem"]))
             }
             ["subsystem"] => Ok(Entry::Link("../../net".to_owned())),
@@ -139,10 +160,10 @@ impl Tree for SysClassNet {
                 if known { Ok(Entry::File { mode: 0o444 }) } else { Err(Errno::ENOENT) }
             }
             [file] => {
-                let (writable, _) = attribute(file)?;
+                let (writable, _) = attribute(&link, file)?;
                 Ok(Entry::File { mode: if writable { 0o644 } else { 0o444 } })
             }
-            [file, ..] if attribute(file).is_ok() => Err(Errno::ENOTDIR),
+            [file, ..] if attribute(&link, file).is_ok() => Err(Errno::ENOTDIR),
             _ => Err(Errno::ENOENT),
         }
     }
@@ -163,7 +184,7 @@ impl Tree for SysClassNet {
                 let shown = link.flags - LinkFlags::RUNNING - LinkFlags::LOWER_UP;
                 format!("0x{:x}", shown.bits())
             }
-            None => attribute(file)?.1(&link)?,
+            None => attribute(&link, file)?.1(&link)?,
         };
         Ok(format!("{text}\n").into_bytes())
     }
@@ -171,7 +192,7 @@ impl Tree for SysClassNet {
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         let (name, file) = path.split_once('/').ok_or(Errno::EISDIR)?;
         let link = self.link(name)?;
-        if !attribute(file)?.0 {
+        if !attribute(&link, file)?.0 {
             return Err(Errno::EACCES);
         }
         let value = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?.trim_end();

@@ -23,3 +23,4 @@ mod programs;
 mod suites;
 mod switches;
 mod terminal;
+mod tunnels;

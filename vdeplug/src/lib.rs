@@ -51,7 +51,7 @@
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
 //! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`,
 //! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
-//! `library/` is libvdeplug, loaded at run time. They share `reconnect/` (a
+//! `library/` is libvdeplug, loaded at run time. `program.rs` is the plug of a tun or tap device. They share `reconnect/` (a
 //! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
 //! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers), `shared/` (shared
 //! memory, where both ends are of this library) and `mac_table.rs`.
@@ -79,6 +79,7 @@ pub mod management;
 mod null;
 mod open;
 mod outlet;
+mod program;
 mod ptp;
 mod reconnect;
 mod seqpacket;
@@ -98,6 +99,7 @@ pub use error::OpenError;
 pub use frame::{Frame, MAX_FRAME, MAX_OFFLOADED, MIN_FRAME, Offload};
 pub use library::plugins as libvdeplug;
 pub use open::open;
+pub use program::{Messages, Program};
 pub use switch::managed::{ManagedSwitch, SwitchSettings};
 pub use transport::{Transport, Waker};
 pub use vnl::{Parameter, Parameters, Resolved, Vnl, VnlError};

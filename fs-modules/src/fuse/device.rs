@@ -17,7 +17,7 @@ use nix::{
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
-    files::{Caller, Device, DeviceKind, GuestFile, Looks},
+    files::{Caller, Data, Device, DeviceKind, GuestFile, Handle, Looks, Opened},
 };
 
 /// What a socket holds: as much as its user may ask for.
@@ -78,7 +78,8 @@ impl Device for FuseDevice {
         (sub == 0).then_some(Looks { kind, mode: 0o666, uid: 0, gid: 0, rdev, size: 0 })
     }
 
-    fn serve(&self, _: &Caller, _: u32, flags: i32) -> Result<Option<OwnedFd>, Errno> {
-        self.channels.make(flags).map(Some)
+    fn serve(&self, _: &Caller, _: u32, flags: i32) -> Result<Option<Opened>, Errno> {
+        let channel = self.channels.make(flags)?;
+        Ok(Some(Opened { handle: Handle(0), data: Data::Host(channel) }))
     }
 }

@@ -252,6 +252,7 @@ impl Device for Disk {
         &self,
         caller: &Caller,
         sub: u32,
+        _: Handle,
         request: u32,
         argument: &mut Vec<u8>,
     ) -> Result<i64, Errno> {

@@ -27,7 +27,18 @@ impl Identity {
         owner: &Caller,
     ) -> Result<Self, MountError> {
         let (uid, gid) = (owner.uid, owner.gid);
-        let mut identity = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 };
+        Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 }.changed(options)
+    }
+
+    /// The same of the device for tun and tap interfaces, which is everybody's.
+    pub(super) fn of_tun(options: &mut Options, owner: &Caller) -> Result<Self, MountError> {
+        let (uid, gid) = (owner.uid, owner.gid);
+        let kind = DeviceKind::Character;
+        Self { kind, mode: 0o666, uid, gid, major: 10, minor: 200 }.changed(options)
+    }
+
+    fn changed(mut self, options: &mut Options) -> Result<Self, MountError> {
+        let identity = &mut self;
         for (name, kind) in [
             ("chrdev", DeviceKind::Character),
             ("char", DeviceKind::Character),
@@ -51,7 +62,7 @@ impl Identity {
             }
         }
         identity.mode &= 0o7777;
-        Ok(identity)
+        Ok(self)
     }
 
     /// How a device or sub-device looks: the minor numbers count on.

@@ -8,6 +8,7 @@ mod ioctl;
 mod null;
 mod ram;
 mod table;
+mod tap;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use self::{
     image::Surroundings,
     null::Null,
     ram::Ram,
+    tap::{Stack, Tap},
 };
 use crate::options::Options;
 
@@ -31,7 +33,7 @@ use crate::options::Options;
 pub struct Vudev;
 
 /// The types, for the messages.
-const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx", "vudevvdi"];
+const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx", "vudevvdi", "vudevtap"];
 
 impl Module for Vudev {
     fn name(&self) -> &'static str {
@@ -56,6 +58,7 @@ impl Module for Vudev {
             "vudevramdisk" => ramdisk(request, outside),
             "vudevpartx" => partitioned(request, outside, |image, _| Ok(image)),
             "vudevvdi" => partitioned(request, outside, image::open),
+            "vudevtap" => tap(request, outside),
             other => {
                 let reason = format!("{other}: no such device (there are: {})", TYPES.join(" "));
                 Err(MountError::new(Errno::ENODEV, reason))
@@ -84,6 +87,23 @@ fn ramdisk(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted
     let read_only = request.flags & libc::MS_RDONLY != 0;
     let disk = Disk::new(Arc::new(ram), identity, read_only, Partitioning::None)?;
     Ok(Mounted::Device(Arc::new(disk)))
+}
+
+/// The device of tun and tap interfaces, in the stack that is the source.
+fn tap(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
+    let mut options = Options::of(request);
+    let identity = Identity::of_tun(&mut options, &outside.caller())?;
+    options.finish()?;
+    let stack = match request.source.as_str() {
+        "none" => Stack::Own(Arc::clone(outside)),
+        source => Stack::Given(outside.stack(source.as_bytes()).map_err(|errno| {
+            let reason = format!(
+                "{source}: no network stack is mounted there (`none` is for that of each process)"
+            );
+            MountError::new(errno, reason)
+        })?),
+    };
+    Ok(Mounted::Device(Arc::new(Tap::new(identity, stack))))
 }
 
 /// A disk with partitions on the source, as `format` reads it.

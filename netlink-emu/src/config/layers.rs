@@ -56,7 +56,7 @@ impl NetConfig {
     fn depth(&self, index: IfIndex) -> usize {
         let Some(link) = self.link(index) else { return 0 };
         match link.layer {
-            Layer::Device => 0,
+            Layer::Device | Layer::Tunnel(_) => 0,
             Layer::Vlan(vlan) => 1 + self.depth(vlan.lower),
             Layer::Bridge(_) => {
                 1 + self.ports_of(index).map(|port| self.depth(port.index)).max().unwrap_or(0)
@@ -69,7 +69,7 @@ impl NetConfig {
         let Some(link) = self.link(index) else { return false };
         index == below
             || match link.layer {
-                Layer::Device => false,
+                Layer::Device | Layer::Tunnel(_) => false,
                 Layer::Vlan(vlan) => self.stands_on(vlan.lower, below),
                 Layer::Bridge(_) => {
                     self.ports_of(index).any(|port| self.stands_on(port.index, below))

@@ -26,6 +26,7 @@ mod route_end;
 mod source;
 mod sysctl;
 mod sysctl_names;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use crate::values::{Address, Change, Interface, Neighbour, Route};
 pub use host::ConfigHost;
 pub use layers::MAX_NESTING;
 pub use lookup::{Flow, Hop, HopKind};
+pub use tunnel::TunnelPlan;
 
 use address::Expiry;
 use derived::Conditions;

@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use bitflags::bitflags;
-use umvu_abi::IfIndex;
+use umvu_abi::{IfIndex, tunnel::TunnelKind};
 
-use super::{Layer, LayerChange};
+use super::{Layer, LayerChange, Tunnel};
 
 bitflags! {
     /// The `IFF_*` flags an administrator sets or that belong to the kind of the interface.
@@ -258,6 +258,23 @@ impl Interface {
             flags: LinkFlags::BROADCAST | LinkFlags::MULTICAST,
             qdisc: "pfifo_fast",
             ..Self::loopback()
+        }
+    }
+
+    /// Makes a tun or tap interface as its driver registers it; `mac` is a tap's.
+    #[must_use]
+    pub fn tunnel(index: IfIndex, name: &str, tunnel: Tunnel, mac: [u8; 6]) -> Self {
+        let ethernet = Self::ethernet(index, name, "tun", mac);
+        let layer = Layer::Tunnel(tunnel);
+        let made = Self { layer, txqlen: 500, mtu_range: (68, 65_521), ..ethernet };
+        match tunnel.kind {
+            TunnelKind::Tap => made,
+            TunnelKind::Tun => Self {
+                kind: InterfaceKind::PointToPoint { kind: "tun".to_owned() },
+                mac: [0; 6],
+                flags: LinkFlags::POINTOPOINT | LinkFlags::NOARP | LinkFlags::MULTICAST,
+                ..made
+            },
         }
     }
 

@@ -1,6 +1,9 @@
-//! Interfaces that stand on others: VLANs and bridges (ip-link(8)).
+//! What interfaces stand on: other ones (VLANs and bridges, ip-link(8)), or a program (tun and tap).
 
-use umvu_abi::IfIndex;
+use umvu_abi::{
+    IfIndex,
+    tunnel::{PacketInfo, TunnelKind},
+};
 
 /// What an interface stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +15,8 @@ pub enum Layer {
     Vlan(Vlan),
     /// Other interfaces, its ports (`type bridge`).
     Bridge(Bridge),
+    /// A program that has opened `/dev/net/tun` (`type tun`).
+    Tunnel(Tunnel),
 }
 
 /// A VLAN of another interface (IEEE 802.1Q).
@@ -23,6 +28,35 @@ pub struct Vlan {
     pub id: u16,
     /// The EtherType of the tag: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
     pub protocol: u16,
+}
+
+/// A tun or tap interface (`drivers/net/tun.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tunnel {
+    /// What passes.
+    pub kind: TunnelKind,
+    /// What is in front of it.
+    pub info: PacketInfo,
+    /// It stays when no program has it open.
+    pub persistent: bool,
+    /// Whose it is.
+    pub owner: Option<u32>,
+    /// Which group's it is.
+    pub group: Option<u32>,
+}
+
+impl Tunnel {
+    /// The flags as `TUNGETIFF` and `tun_flags` in sysfs tell them.
+    #[must_use]
+    pub fn flags(&self) -> u16 {
+        const TUN: u16 = 0x0001;
+        const TAP: u16 = 0x0002;
+        const PERSIST: u16 = 0x0800;
+        const NO_PI: u16 = 0x1000;
+        let kind = if self.kind == TunnelKind::Tun { TUN } else { TAP };
+        let info = if self.info == PacketInfo::Absent { NO_PI } else { 0 };
+        kind | info | if self.persistent { PERSIST } else { 0 }
+    }
 }
 
 /// A bridge (IEEE 802.1D), without spanning tree.
@@ -50,7 +84,7 @@ impl Layer {
     pub fn lower(&self) -> Option<IfIndex> {
         match self {
             Self::Vlan(vlan) => Some(vlan.lower),
-            Self::Device | Self::Bridge(_) => None,
+            Self::Device | Self::Bridge(_) | Self::Tunnel(_) => None,
         }
     }
 
@@ -58,6 +92,12 @@ impl Layer {
     #[must_use]
     pub fn is_bridge(&self) -> bool {
         matches!(self, Self::Bridge(_))
+    }
+
+    /// The program that it stands on, if it is one.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<Tunnel> {
+        if let Self::Tunnel(tunnel) = self { Some(*tunnel) } else { None }
     }
 }
 

@@ -18,7 +18,7 @@ pub use change::Change;
 pub use interface::{
     CarrierChanges, Counters, Interface, InterfaceKind, LinkChange, LinkFlags, NewLink, OperState,
 };
-pub use layer::{Bridge, Layer, LayerChange, Origin, Station, Vlan};
+pub use layer::{Bridge, Layer, LayerChange, Origin, Station, Tunnel, Vlan};
 pub use neighbour::{Neighbour, NeighbourFlags, NeighbourState};
 pub use prefix::Prefix;
 pub use qdisc::{Discipline, Handle, Qdisc, QdiscRequest, QdiscStats};

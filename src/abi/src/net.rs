@@ -10,7 +10,12 @@
 
 use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
 
-use crate::{Errno, SockAddr, module::MountError, tree::Tree};
+use crate::{
+    Errno, SockAddr,
+    module::MountError,
+    tree::Tree,
+    tunnel::{Tunnel, TunnelSpec},
+};
 
 /// What kind of socket a guest asked for: the arguments of socket(2), flags removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +117,14 @@ pub trait NetStack: Send + Sync + fmt::Debug {
     /// (`RTM_NEWLINK`); it is down. May block. Errors: `EOPNOTSUPP`, `EEXIST`, those of the network.
     fn add_interface(&self, _name: &str, _vnl: &str) -> Result<(), MountError> {
         Err(MountError::new(Errno::EOPNOTSUPP, "this stack takes no interface while it runs"))
+    }
+
+    /// Joins a program to a tun or tap interface, which is made when there is none of the name.
+    /// `end` is a `SOCK_SEQPACKET` socket: each message is a packet, the program has the other end.
+    /// Errors: `EOPNOTSUPP`, `EINVAL` for an interface of another kind, `EBUSY` for one that a program
+    /// has, `EEXIST`, `ENFILE` when no number is free.
+    fn attach_tunnel(&self, _spec: &TunnelSpec, _end: OwnedFd) -> Result<Arc<dyn Tunnel>, Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Ends the stack: closes its interfaces and resets its flows. Called once, at umount.

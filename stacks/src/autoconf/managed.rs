@@ -1,6 +1,6 @@
 //! A stack with what keeps it configured.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use netlink_emu::values::LinkChange;
 use umvu_abi::{
@@ -8,6 +8,7 @@ use umvu_abi::{
     module::MountError,
     net::{NetStack, NewSocket, ResolvConf, SocketEvents, SocketSpec},
     tree::Tree,
+    tunnel::{Tunnel, TunnelSpec},
 };
 
 use super::{keeper::Keeper, rtnl::Rtnl};
@@ -78,6 +79,10 @@ impl NetStack for Managed {
             let _ = rtnl.set_link(index, &LinkChange { mac, ..LinkChange::default() });
         }
         Ok(())
+    }
+
+    fn attach_tunnel(&self, spec: &TunnelSpec, end: OwnedFd) -> Result<Arc<dyn Tunnel>, Errno> {
+        self.stack.attach_tunnel(spec, end)
     }
 
     fn stop(&self) {

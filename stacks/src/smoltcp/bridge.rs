@@ -252,7 +252,7 @@ impl Inner {
 /// Makes what is under a new link.
 pub(crate) fn under(inner: &mut Inner, layer: Layer) -> Under {
     match layer {
-        Layer::Device => Under::Wire,
+        Layer::Device | Layer::Tunnel(_) => Under::Wire,
         Layer::Vlan(vlan) => match inner.link_at(vlan.lower.0) {
             Some(lower) => Under::Vlan { lower, id: vlan.id, protocol: vlan.protocol },
             None => Under::Wire,

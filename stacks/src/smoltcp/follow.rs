@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use netlink_emu::values::{Change, Handle, Interface, Layer, Qdisc};
+use netlink_emu::values::{Change, Handle, Interface, InterfaceKind, Layer, Qdisc};
 use umvu_abi::{Errno, IfIndex};
 
 use super::{
@@ -124,7 +124,7 @@ impl Inner {
     /// Tells the neighbours about an address of ours.
     fn announce(&mut self, at: usize, ip: IpAddr) {
         let Some(link) = self.links.get(at) else { return };
-        if link.kind == Kind::Loopback || !link.up {
+        if link.kind != Kind::Ethernet || !link.up {
             return;
         }
         match ip {
@@ -137,12 +137,13 @@ impl Inner {
     pub(crate) fn add_link(
         &mut self,
         index: u32,
+        kind: Kind,
         mac: super::neighbour::Mac,
         mtu: usize,
         transport: Option<Arc<dyn Transport>>,
     ) {
         let (seed, now) = (self.rng.next(), self.now);
-        let link = Link::ethernet(index, mac, mtu, transport, seed, now);
+        let link = Link::wired(index, kind, mac, mtu, transport, seed, now);
         match self.links.iter_mut().find(|link| link.index == 0) {
             Some(free) => *free = link,
             None => self.links.push(link),
@@ -161,7 +162,12 @@ impl Inner {
         }
         let interface = self.net.config.link(index).cloned().ok_or(Errno::ENODEV)?;
         let mtu = usize::try_from(interface.mtu).unwrap_or(1500);
-        self.add_link(index.0, interface.mac, mtu, transport);
+        let kind = match interface.kind {
+            InterfaceKind::Loopback => Kind::Loopback,
+            InterfaceKind::Ethernet { .. } => Kind::Ethernet,
+            InterfaceKind::PointToPoint { .. } => Kind::Tunnel,
+        };
+        self.add_link(index.0, kind, interface.mac, mtu, transport);
         let under = bridge::under(self, interface.layer);
         if let Some(at) = self.link_at(index.0) {
             self.links[at].under = under;

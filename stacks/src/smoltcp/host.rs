@@ -25,6 +25,7 @@ impl ConfigHost for Shared {
     fn with_config<R>(&self, f: impl FnOnce(&mut NetConfig) -> R) -> R {
         self.with(|inner| {
             inner.tell_time();
+            inner.look_for_programs();
             f(&mut inner.net.config)
         })
     }

@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) tcp: Tcp,
     /// Datagram sockets.
     pub(crate) dgrams: Dgrams,
+    /// Interfaces whose program has gone, while they stay.
+    pub(crate) abandoned: Vec<u32>,
     /// What is counted of the protocols.
     pub(crate) counts: Counts,
     /// What the engine just produced; empty between uses, kept for its memory.
@@ -91,6 +93,7 @@ impl Inner {
             reassembly: Reassembly::default(),
             tcp: Tcp::default(),
             dgrams: Dgrams::default(),
+            abandoned: Vec::new(),
             counts: Counts::default(),
             produced: Vec::new(),
             arrived: VecDeque::new(),
@@ -115,13 +118,16 @@ impl Inner {
         self.expire();
     }
 
-    fn drain(&mut self, index: usize) {
+    pub(crate) fn drain(&mut self, index: usize) {
         let Some(link) = self.links.get(index) else { return };
         let Some(transport) = link.transport.clone() else { return };
         let mut arrived = std::mem::take(&mut self.arrived);
         match transport.receive(&mut arrived, BURST) {
             Ok(count) => self.again |= count >= BURST,
-            Err(error) => tracing::debug!(link = index, %error, "cannot receive"),
+            Err(error) => {
+                tracing::debug!(link = index, %error, "cannot receive");
+                self.leave_tunnel(index);
+            }
         }
         for frame in arrived.drain(..) {
             self.frame_input(index, frame);
@@ -134,7 +140,7 @@ impl Inner {
     }
 
     /// Tells the configuration whether a transport has a carrier; returns whether that was news.
-    fn note_carrier(&mut self, index: usize) -> bool {
+    pub(crate) fn note_carrier(&mut self, index: usize) -> bool {
         let Some(link) = self.links.get_mut(index) else { return false };
         let Some(carrier) = link.transport.as_ref().map(|transport| transport.carrier()) else {
             return false;

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Loopback,
     /// Ethernet over a transport.
     Ethernet,
+    /// IP packets to and from a program, without hardware addresses: a tun interface.
+    Tunnel,
 }
 
 /// What a link stands on.
@@ -129,16 +131,17 @@ impl Link {
         Self::new(index, Kind::Loopback, [0; 6], 65_536, None, seed, now)
     }
 
-    /// Makes an Ethernet interface on a transport; without one, frames are lost.
-    pub(crate) fn ethernet(
+    /// Makes an interface on a transport; without one, frames are lost.
+    pub(crate) fn wired(
         index: u32,
+        kind: Kind,
         mac: Mac,
         mtu: usize,
         transport: Option<Arc<dyn Transport>>,
         seed: u64,
         now: Instant,
     ) -> Self {
-        Self::new(index, Kind::Ethernet, mac, mtu, transport, seed, now)
+        Self::new(index, kind, mac, mtu, transport, seed, now)
     }
 
     fn new(

@@ -45,6 +45,7 @@ pub(crate) mod slab;
 pub(crate) mod sockopt;
 pub(crate) mod stack;
 pub(crate) mod tcp;
+pub(crate) mod tunnel;
 pub(crate) mod wire;
 
 #[cfg(any(test, fuzzing))]

@@ -85,6 +85,8 @@ impl Inner {
             packet.unsummed = false;
         }
         let kind = ethertype(&packet.bytes[HEADROOM..]);
+        // A tunnel has nobody to ask.
+        let mac = if link.kind == Kind::Tunnel { Some(Mac::default()) } else { mac };
         if let Some(mac) = mac {
             return link.queue_frame(packet, mac, kind);
         }

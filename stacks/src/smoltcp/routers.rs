@@ -54,7 +54,7 @@ impl Inner {
         let Some(link) = self.links.get_mut(at) else { return };
         link.solicit = None;
         let index = IfIndex(link.index);
-        if link.kind == Kind::Loopback || !self.net.config.accepts_routers(index) {
+        if link.kind != Kind::Ethernet || !self.net.config.accepts_routers(index) {
             return;
         }
         let knob = |name| self.net.config.interface_sysctl(true, index, name).unwrap_or(0);

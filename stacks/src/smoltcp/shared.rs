@@ -97,6 +97,9 @@ impl Shared {
                 self.watches.lock().retain(|(index, _)| *index != link.index.0);
             }
         }
+        for abandoned in inner.abandoned.drain(..) {
+            self.watches.lock().retain(|(index, _)| *index != abandoned);
+        }
         changes.extend(super::host::neighbour_changes(inner));
         self.hub.publish(&changes);
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -12,16 +13,19 @@ use umvu_abi::{
     module::MountError,
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
     tree::Tree,
+    tunnel::{Tunnel, TunnelSpec},
 };
 use umvu_reactor::{Reactor, Source};
 
 use super::{
     clock::Clock,
     dgram::{Dgram, DgramId, packet::PacketBinding, socket::DgramSocket},
+    link::Kind,
     qdisc::Seeds,
     shared::Shared,
     sockopt::{Class, Options},
     tcp::{sock::Sock, socket::TcpSocket},
+    tunnel,
     wire::Transport,
 };
 use crate::{names::Names, options::InterfacePlan};
@@ -78,7 +82,7 @@ impl SmolStack {
             link.vnl = Some(plan.vnl.clone());
             link.carrier = transport.carrier();
             let size = usize::try_from(mtu).unwrap_or(1500);
-            inner.add_link(index.0, plan.mac, size, Some(transport));
+            inner.add_link(index.0, Kind::Ethernet, plan.mac, size, Some(transport));
             let made = inner.net.config.insert_link(link);
             made.map_err(|failure| {
                 MountError::new(failure.errno, format!("{}: {failure}", plan.name))
@@ -130,6 +134,10 @@ impl NetStack for SmolStack {
 
     fn sys_class_net(&self) -> Option<Arc<dyn Tree>> {
         Some(sysfs::sys_class_net(&self.host().ok()?))
+    }
+
+    fn attach_tunnel(&self, spec: &TunnelSpec, end: OwnedFd) -> Result<Arc<dyn Tunnel>, Errno> {
+        tunnel::attach(&self.shared, spec, end)
     }
 
     fn stop(&self) {

@@ -110,7 +110,7 @@ impl Lab {
             };
             shared.with(|inner| {
                 let mac = [2, 0, 0, 0, 0, side + 1];
-                inner.add_link(2, mac, 1500, Some(Arc::new(wire)));
+                inner.add_link(2, super::link::Kind::Ethernet, mac, 1500, Some(Arc::new(wire)));
                 let config = &mut inner.net.config;
                 let link = Interface::ethernet(IfIndex(2), "vde0", "vde", mac);
                 config.insert_link(link).expect("a new link");

@@ -66,7 +66,7 @@ fn ranges_end_with_the_partition() {
     disk.write(1, HANDLE, 0, &[7; 1024]).expect("written");
     let zero = |offset: u64, length: u64| {
         let mut range = [offset.to_ne_bytes(), length.to_ne_bytes()].concat();
-        disk.ioctl(&Caller::root(), 1, BLKZEROOUT, &mut range)
+        disk.ioctl(&Caller::root(), 1, Handle(0), BLKZEROOUT, &mut range)
     };
     assert_eq!(zero(512, 512), Ok(0));
     assert_eq!(zero(512, 16 * SECTOR), Err(Errno::EINVAL));
@@ -81,7 +81,13 @@ fn ranges_end_with_the_partition() {
 fn what_is_read_only_is_not_written() {
     let disk = disk(Partitioning::None);
     let set = |on: u32| {
-        disk.ioctl(&Caller::root(), 0, 0x125d, &mut on.to_ne_bytes().repeat(2)[..8].to_vec())
+        disk.ioctl(
+            &Caller::root(),
+            0,
+            Handle(0),
+            0x125d,
+            &mut on.to_ne_bytes().repeat(2)[..8].to_vec(),
+        )
     };
     assert_eq!(set(1), Ok(0));
     assert_eq!(disk.write(0, HANDLE, 0, &[1]), Err(Errno::EPERM));

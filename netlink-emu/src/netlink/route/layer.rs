@@ -5,13 +5,16 @@ use netlink_packet_route::link::{
     BridgeId, BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData,
     InfoPortKind, InfoVlan, LinkInfo, VlanFlags, VlanProtocol,
 };
-use umvu_abi::IfIndex;
+use umvu_abi::{
+    IfIndex,
+    tunnel::{PacketInfo, TunnelKind},
+};
 
 use crate::{
     host::{Failure, HostNet},
     netlink::attributes::Attributes,
     text,
-    values::{Bridge, Interface, Layer, LayerChange, Vlan},
+    values::{Bridge, Interface, Layer, LayerChange, Tunnel, Vlan},
 };
 
 const VLAN_ID: u16 = 1;
@@ -102,6 +105,7 @@ pub(super) fn change(data: &Attributes<'_>) -> Result<LayerChange, Failure> {
 pub(super) fn data(link: &Interface) -> Option<InfoData> {
     match link.layer {
         Layer::Device => None,
+        Layer::Tunnel(tunnel) => Some(InfoData::Other(tunnel_data(&tunnel))),
         Layer::Vlan(vlan) => Some(InfoData::Vlan(vec![
             InfoVlan::Protocol(VlanProtocol::from(vlan.protocol)),
             InfoVlan::Id(vlan.id),
@@ -128,6 +132,30 @@ pub(super) fn data(link: &Interface) -> Option<InfoData> {
             ]))
         }
     }
+}
+
+/// The attributes `IFLA_TUN_*`.
+fn tunnel_data(tunnel: &Tunnel) -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut put = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        data.extend_from_slice(&length.to_ne_bytes());
+        data.extend_from_slice(&kind.to_ne_bytes());
+        data.extend_from_slice(value);
+        data.resize(data.len().next_multiple_of(4), 0);
+    };
+    for (kind, id) in [(1, tunnel.owner), (2, tunnel.group)] {
+        if let Some(id) = id {
+            put(kind, &id.to_ne_bytes());
+        }
+    }
+    put(3, &[if tunnel.kind == TunnelKind::Tun { 1 } else { 2 }]);
+    put(4, &[u8::from(tunnel.info == PacketInfo::Present)]);
+    // No header of virtio, one queue.
+    put(5, &[0]);
+    put(6, &[u8::from(tunnel.persistent)]);
+    put(7, &[0]);
+    data
 }
 
 /// Encodes what an interface is as a port of a bridge.

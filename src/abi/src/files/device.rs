@@ -1,8 +1,8 @@
 //! The contract of devices.
 
-use std::{fmt, os::fd::OwnedFd};
+use std::fmt;
 
-use super::{Caller, Handle};
+use super::{Caller, Handle, Opened, Takes};
 use crate::Errno;
 
 /// What kind of a special file a device is.
@@ -51,9 +51,10 @@ pub trait Device: Send + Sync + fmt::Debug {
         Ok(Handle(0))
     }
 
-    /// A file of the host that serves an open in place of reads and writes here: what is open then
-    /// is that file, and [`Device::open`] is not called. Errors: as there.
-    fn serve(&self, _caller: &Caller, _sub: u32, _flags: i32) -> Result<Option<OwnedFd>, Errno> {
+    /// What serves an open in place of reads and writes here: then [`Device::open`] is not called,
+    /// and the handle is never released. With [`Data::HostDressed`](super::Data::HostDressed) the
+    /// device's [`ioctl`](Device::ioctl) gets the handle. Errors: as there.
+    fn serve(&self, _caller: &Caller, _sub: u32, _flags: i32) -> Result<Option<Opened>, Errno> {
         Ok(None)
     }
 
@@ -87,13 +88,19 @@ pub trait Device: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Answers ioctl(2). `argument` holds what the request's number says it reads, or up to 16 bytes
+    /// What the argument of a request is.
+    fn takes(&self, _sub: u32, _request: u32) -> Takes {
+        Takes::AsItSays
+    }
+
+    /// Answers ioctl(2). `argument` holds, unless [`Device::takes`] says otherwise, what the request's number says it reads, or up to 16 bytes
     /// at the pointer for the old requests that do not say; what it holds afterwards is written back.
     /// Errors: `ENOTTY`.
     fn ioctl(
         &self,
         _caller: &Caller,
         _sub: u32,
+        _handle: Handle,
         _request: u32,
         _argument: &mut Vec<u8>,
     ) -> Result<i64, Errno> {

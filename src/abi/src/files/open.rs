@@ -30,8 +30,9 @@ pub enum Data {
     Direct,
     /// This file of the host serves; stat(2) by its path tells what fstat(2) tells of it.
     Host(OwnedFd),
-    /// This file of the host serves the data; fstat(2) is answered by
-    /// [`FileSystem::getattr`](super::FileSystem::getattr).
+    /// This file or socket of the host serves the data; fstat(2) is answered by
+    /// [`FileSystem::getattr`](super::FileSystem::getattr), and ioctl(2) by
+    /// [`FileSystem::ioctl`](super::FileSystem::ioctl).
     HostDressed(OwnedFd),
     /// The guest itself opens this path of the host, with its own rights: FIFOs, terminals.
     HostPath(Vec<u8>),

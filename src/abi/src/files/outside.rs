@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Caller, FileSystem, Node};
-use crate::Errno;
+use crate::{Errno, net::NetStack};
 
 /// A place in the tree of files, as a file system.
 #[derive(Debug, Clone)]
@@ -86,6 +86,17 @@ pub trait Outside: Send + Sync + fmt::Debug {
 
     /// Who has called mount(2).
     fn caller(&self) -> Caller;
+
+    /// The network stack that is mounted at an absolute path. Errors: `ENOENT`, `ENOTSUP` for what is
+    /// no stack.
+    fn stack(&self, _path: &[u8]) -> Result<Arc<dyn NetStack>, Errno> {
+        Err(Errno::ENOENT)
+    }
+
+    /// The network stack that a process uses for the internet; None for the kernel's.
+    fn stack_of(&self, _caller: &Caller) -> Option<Arc<dyn NetStack>> {
+        None
+    }
 
     /// An absolute path for what the caller of mount(2) has named relative to where it is.
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;

@@ -47,6 +47,17 @@ pub enum Seek {
     Hole,
 }
 
+/// What the argument of an ioctl(2) request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// What the number of the request says.
+    AsItSays,
+    /// A pointer to so many bytes, whatever the number says.
+    Bytes(usize),
+    /// No pointer: the value itself, in 8 bytes.
+    Value,
+}
+
 /// What the core has to know about a file system as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traits {
@@ -386,7 +397,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         self.access(caller, node, wanted)
     }
 
-    /// ioctl(2). `argument` holds what the number of the request says it reads; what it holds
+    /// What the argument of an ioctl(2) request is.
+    fn takes(&self, _node: Node, _request: u32) -> Takes {
+        Takes::AsItSays
+    }
+
+    /// ioctl(2). `argument` holds, unless [`FileSystem::takes`] says otherwise, what the number of the request says it reads; what it holds
     /// afterwards is written back. Errors: `ENOTTY`.
     fn ioctl(
         &self,

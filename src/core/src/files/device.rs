@@ -6,7 +6,7 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, Data, Device, DeviceKind, Entry, FileSystem, Handle, Looks,
-        Node, Opened, Seek, StatFs, Time, Traits,
+        Node, Opened, Seek, StatFs, Takes, Time, Traits,
     },
 };
 
@@ -103,8 +103,8 @@ impl FileSystem for DeviceFiles {
     }
 
     fn open(&self, caller: &Caller, node: Node, flags: i32) -> Result<Opened, Errno> {
-        if let Some(file) = self.device.serve(caller, Self::sub(node), flags)? {
-            return Ok(Opened { handle: Handle(0), data: Data::Host(file) });
+        if let Some(opened) = self.device.serve(caller, Self::sub(node), flags)? {
+            return Ok(opened);
         }
         let handle = self.device.open(caller, Self::sub(node), flags)?;
         Ok(Opened { handle, data: Data::Direct })
@@ -129,7 +129,7 @@ impl FileSystem for DeviceFiles {
     fn fallocate(
         &self,
         node: Node,
-        _: Handle,
+        handle: Handle,
         mode: i32,
         offset: u64,
         length: u64,
@@ -142,7 +142,7 @@ impl FileSystem for DeviceFiles {
             _ => return Err(Errno::EOPNOTSUPP),
         };
         let mut range = [offset.to_ne_bytes(), length.to_ne_bytes()].concat();
-        let told = self.device.ioctl(&Caller::root(), Self::sub(node), request, &mut range);
+        let told = self.device.ioctl(&Caller::root(), Self::sub(node), handle, request, &mut range);
         match told {
             Ok(_) => Ok(()),
             Err(Errno::ENOTTY) => Err(Errno::EOPNOTSUPP),
@@ -160,15 +160,19 @@ impl FileSystem for DeviceFiles {
         Ok(StatFs { kind: TMPFS_MAGIC, block_size: 4096, name_length: 255, ..StatFs::default() })
     }
 
+    fn takes(&self, node: Node, request: u32) -> Takes {
+        self.device.takes(Self::sub(node), request)
+    }
+
     fn ioctl(
         &self,
         caller: &Caller,
         node: Node,
-        _: Handle,
+        handle: Handle,
         request: u32,
         argument: &mut Vec<u8>,
     ) -> Result<i64, Errno> {
-        self.device.ioctl(caller, Self::sub(node), request, argument)
+        self.device.ioctl(caller, Self::sub(node), handle, request, argument)
     }
 
     fn sync(&self) -> Result<(), Errno> {

@@ -90,8 +90,8 @@ struct Table {
 #[derive(Debug)]
 struct Dressed {
     inode: Arc<Inode>,
-    /// Whether calls about a descriptor of it are the mount's to answer.
-    guarded: bool,
+    /// The handle it was opened with, if calls about a descriptor of it are the mount's to answer.
+    guarded: Option<Handle>,
 }
 
 /// `st_dev`, `st_ino`, and when it was made: numbers are used again.
@@ -108,8 +108,8 @@ pub(crate) struct Held {
     pub(crate) inode: Arc<Inode>,
     /// The handle of a file whose data is direct.
     pub(crate) direct: Option<Handle>,
-    /// What the kernel says about it, when it is a file of the host.
-    pub(crate) native: Option<Attributes>,
+    /// What the kernel says about it, and the handle it was opened with, when it is a file of the host.
+    pub(crate) native: Option<(Attributes, Handle)>,
 }
 
 /// The objects of one hypervisor.
@@ -372,15 +372,16 @@ impl Objects {
     }
 
     /// A file of the host, which looks as told, is this inode's: its mount guards it, or it looks as its
-    /// inode says.
-    pub(crate) fn dress(&self, looks: &Attributes, inode: &Arc<Inode>) {
-        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded: true });
+    /// inode says. It was opened with a handle.
+    pub(crate) fn dress(&self, looks: &Attributes, inode: &Arc<Inode>, handle: Handle) {
+        let guarded = Some(handle);
+        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded });
         self.dressed.store(true, Ordering::Release);
     }
 
     /// A file of the host, which looks as told, is known to guests by the path of this inode.
     pub(crate) fn name(&self, looks: &Attributes, inode: &Arc<Inode>) {
-        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded: false });
+        self.hand_over(looks, Dressed { inode: Arc::clone(inode), guarded: None });
         self.named.store(true, Ordering::Release);
     }
 
@@ -397,11 +398,12 @@ impl Objects {
         drop((before, gone));
     }
 
-    /// The inode of a file of the host, when its mount answers calls about descriptors of it.
-    pub(crate) fn dressed(&self, looks: &Attributes) -> Option<Arc<Inode>> {
+    /// The inode of a file of the host, and the handle it was opened with, when its mount answers
+    /// calls about descriptors of it.
+    pub(crate) fn dressed(&self, looks: &Attributes) -> Option<(Arc<Inode>, Handle)> {
         let table = self.table.lock();
-        let dressed = table.dressed.get(&identity(looks)).filter(|dressed| dressed.guarded);
-        dressed.map(|dressed| Arc::clone(&dressed.inode))
+        let dressed = table.dressed.get(&identity(looks))?;
+        Some((Arc::clone(&dressed.inode), dressed.guarded?))
     }
 
     /// The inode by whose path a file of the host was opened.
@@ -439,7 +441,7 @@ impl Objects {
     pub(crate) fn dressed_by_numbers(&self, numbers: (u64, u64)) -> Option<Arc<Inode>> {
         let table = self.table.lock();
         let is_it = |(identity, dressed): &(&Identity, &Dressed)| {
-            dressed.guarded && (identity.0, identity.1) == numbers
+            dressed.guarded.is_some() && (identity.0, identity.1) == numbers
         };
         table.dressed.iter().find(is_it).map(|(_, dressed)| Arc::clone(&dressed.inode))
     }

@@ -116,11 +116,11 @@ fn held_by(core: &Core, call: &Call, fd: GuestFd) -> Result<Option<Held>, Errno>
         return held.map(Some);
     }
     if core.objects.any_dressed()
-        && link.starts_with(b"/")
+        && (link.starts_with(b"/") || link.starts_with(b"socket:"))
         && let Some(native) = look_at(call, fd)
-        && let Some(inode) = core.objects.dressed(&native)
+        && let Some((inode, handle)) = core.objects.dressed(&native)
     {
-        return Ok(Some(Held { inode, direct: None, native: Some(native) }));
+        return Ok(Some(Held { inode, direct: None, native: Some((native, handle)) }));
     }
     Ok(None)
 }
@@ -148,7 +148,7 @@ fn guarded(core: &Core, call: &Call) -> Result<Option<Held>, Errno> {
     };
     let looks = found.inode.attributes(&Caller::root())?;
     let same = (looks.dev, looks.ino) == (native.dev, native.ino);
-    Ok(same.then(|| Held { inode: found.inode, direct: None, native: Some(native) }))
+    Ok(same.then(|| Held { inode: found.inode, direct: None, native: Some((native, Handle(0))) }))
 }
 
 /// Answers a call about the descriptor in argument 0, unless that is the kernel's.
@@ -193,7 +193,9 @@ fn done(core: &Core, call: &Call, work: impl FnOnce(&Held) -> Result<(), Errno>)
 
 /// A handle to speak to the file system about an open file.
 pub(crate) fn handle_of(held: &Held) -> Handle {
-    held.direct.or_else(|| held.inode.content.lock().handle()).unwrap_or(Handle(0))
+    let native = held.native.as_ref().map(|(_, handle)| *handle);
+    let given = held.direct.or(native);
+    given.or_else(|| held.inode.content.lock().handle()).unwrap_or(Handle(0))
 }
 
 /// Brings a file to where it lasts. Errors: `EIO`, `ENOSPC`.
@@ -238,7 +240,7 @@ pub(super) fn encode(
 ) -> Result<Vec<u8>, Errno> {
     let caller = core.caller(call.tid());
     let mut attributes = held.inode.attributes_by(&caller, held.direct)?;
-    if let Some(native) = held.native.filter(|_| held.inode.is_removed()) {
+    if let Some((native, _)) = held.native.filter(|_| held.inode.is_removed()) {
         // What is written to a file without a name is known to the kernel alone.
         (attributes.size, attributes.blocks) = (native.size, native.blocks);
         (attributes.atime, attributes.mtime) = (native.atime, native.mtime);

@@ -75,7 +75,7 @@ fn dressed(core: &Core, path: &[u8], found: &Metadata) -> Option<Arc<Inode>> {
     if !core.objects.any_dressed() || !components(path).any(is_handed_over) {
         return None;
     }
-    core.objects.dressed(&of_host(found))
+    core.objects.dressed(&of_host(found)).map(|(inode, _)| inode)
 }
 
 /// What a link of procfs tells about a process of the view, where that is not what the host says.
@@ -102,7 +102,8 @@ fn shown_as(core: &Core, path: &[u8], link: &[u8]) -> Option<Vec<u8>> {
     if path.ends_with(b"/exe") {
         return core.objects.name_of_program(link);
     }
-    if !link.starts_with(b"/") || !core.objects.any_named() {
+    let is_socket = link.starts_with(b"socket:");
+    if !(link.starts_with(b"/") || is_socket) || !core.objects.any_named() {
         return None;
     }
     let found = fs::metadata(os_path(path)).ok()?;

@@ -58,7 +58,7 @@ fn shown(objects: &Objects, path: &[u8], numbers: Option<(u64, u64)>) -> Option<
     let inode = match fs::metadata(os_path(path)) {
         Ok(found) => {
             let is_it = numbers.is_none_or(|numbers| numbers == (found.dev(), found.ino()));
-            objects.dressed(&of_host(&found)).filter(|_| is_it)
+            objects.dressed(&of_host(&found)).map(|(inode, _)| inode).filter(|_| is_it)
         }
         Err(_) => numbers.and_then(|numbers| objects.dressed_by_numbers(numbers)),
     };

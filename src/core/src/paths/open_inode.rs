@@ -13,7 +13,7 @@ use nix::{
 };
 use umvu_abi::{
     Errno,
-    files::{Caller, Data, Opened, READ, Seek, WRITE},
+    files::{Caller, Data, Handle, Opened, READ, Seek, WRITE},
 };
 use umvu_tracer::api::{Action, Call, FdReply, Instead, SlowHandler, Watch};
 
@@ -247,11 +247,15 @@ fn serve(
             if !(inode.files.traits.guards || inode.files.writable().is_err()) {
                 return name(core, inode, fd).map(Given::Plain);
             }
-            dress(core, inode, fd).map(Given::Plain)
+            dress(core, inode, fd, Handle(0)).map(Given::Plain)
         }
         Data::HostDressed(fd) => {
-            fs.release(inode.node, opened.handle);
-            let fd = dress(core, inode, fd)?;
+            let is_file = inode.kind()? == libc::S_IFREG;
+            if is_file {
+                fs.release(inode.node, opened.handle);
+            }
+            let handle = if is_file { Handle(0) } else { opened.handle };
+            let fd = dress(core, inode, fd, handle)?;
             Ok(Given::Watched(fd, Watch::Looks))
         }
         Data::HostPath(path) => {
@@ -284,9 +288,9 @@ fn name(core: &Core, inode: &Arc<Inode>, fd: OwnedFd) -> Result<OwnedFd, Errno> 
 }
 
 /// Notes that a file of the host is an inode's.
-fn dress(core: &Core, inode: &Arc<Inode>, fd: OwnedFd) -> Result<OwnedFd, Errno> {
+fn dress(core: &Core, inode: &Arc<Inode>, fd: OwnedFd, handle: Handle) -> Result<OwnedFd, Errno> {
     let file = File::from(fd);
-    core.objects.dress(&attributes::of_host(&file.metadata()?), inode);
+    core.objects.dress(&attributes::of_host(&file.metadata()?), inode, handle);
     Ok(file.into())
 }
 

@@ -13,7 +13,10 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::{Whence, lseek},
 };
-use umvu_abi::{Errno, GuestAddr, files::Handle};
+use umvu_abi::{
+    Errno, GuestAddr,
+    files::{Handle, Takes},
+};
 use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{descriptors, locate::os_path};
@@ -355,10 +358,19 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
     if OF_DESCRIPTORS.contains(&request) {
         return Ok(Action::Forward);
     }
-    let size = usize::try_from(request >> 16 & 0x3fff).unwrap_or(0);
+    let inode = &held.inode;
+    let fs = inode.files.ask()?;
+    let takes = fs.takes(inode.node, request);
+    let size = match takes {
+        Takes::AsItSays => usize::try_from(request >> 16 & 0x3fff).unwrap_or(0),
+        Takes::Bytes(size) => size,
+        Takes::Value => 0,
+    };
     let is_old = size == 0;
     let mut argument = vec![0; if is_old { OLD_ARGUMENT } else { size }];
-    if is_old {
+    if takes == Takes::Value {
+        argument = call.syscall.args[2].to_ne_bytes().to_vec();
+    } else if is_old {
         // The argument may be no pointer at all.
         let _ = call.guest.read_some(call.addr(2), &mut argument);
     } else {
@@ -368,9 +380,7 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
         }
     }
     let before = argument.clone();
-    let inode = &held.inode;
     let caller = core.caller(call.tid());
-    let fs = inode.files.ask()?;
     let handle = descriptors::handle_of(held);
     let value = fs.ioctl(&caller, inode.node, handle, request, &mut argument)?;
     let changed = argument != before || !is_old && request >> 31 != 0;

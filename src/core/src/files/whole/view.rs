@@ -9,6 +9,8 @@ use parking_lot::RwLock;
 use umvu_abi::{
     Errno, Tid,
     files::{Backing, Caller, FileSystem, GuestFile, Node, Outside, Source},
+    net::NetStack,
+    sockaddr,
 };
 
 use super::{Whole, backing, descriptor::Descriptor};
@@ -129,6 +131,20 @@ impl Outside for View {
     fn caller(&self) -> Caller {
         let core = self.moment.core().ok().filter(|_| self.tid.0 != 0);
         core.map_or_else(Caller::root, |core| core.caller(self.tid))
+    }
+
+    fn stack(&self, path: &[u8]) -> Result<Arc<dyn NetStack>, Errno> {
+        let path = self.absolute(path)?;
+        let path = std::str::from_utf8(&path).map_err(|_| Errno::ENOENT)?;
+        let mount = self.moment.core()?.view.mount_at(path).ok_or(Errno::ENOENT)?;
+        if mount.is_stack() { Ok(Arc::clone(mount.stack())) } else { Err(Errno::ENOTSUP) }
+    }
+
+    fn stack_of(&self, caller: &Caller) -> Option<Arc<dyn NetStack>> {
+        let task = self.moment.core().ok()?.tasks.get(Tid(caller.pid.0));
+        let families = [sockaddr::AF_INET, sockaddr::AF_INET6].map(i32::from);
+        let mount = families.into_iter().find_map(|family| task.stack(family))?;
+        Some(Arc::clone(mount.stack()))
     }
 
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {

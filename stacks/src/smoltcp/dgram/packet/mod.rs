@@ -57,10 +57,14 @@ pub(crate) fn link_addr(link: &Link, protocol: u16, mac: Mac, pkttype: u8) -> Li
     LinkAddr {
         protocol,
         ifindex: link.index,
-        // ARPHRD_LOOPBACK, ARPHRD_ETHER.
-        hatype: if link.kind == Kind::Loopback { 772 } else { 1 },
+        // ARPHRD_LOOPBACK, ARPHRD_ETHER, ARPHRD_NONE.
+        hatype: match link.kind {
+            Kind::Loopback => 772,
+            Kind::Ethernet => 1,
+            Kind::Tunnel => 65_534,
+        },
         pkttype,
-        halen: 6,
+        halen: if link.kind == Kind::Tunnel { 0 } else { 6 },
         addr: [a, b, c, d, e, f, 0, 0],
     }
 }

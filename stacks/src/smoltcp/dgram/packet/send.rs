@@ -4,7 +4,13 @@ use umvu_abi::{Errno, SockAddr};
 
 use super::{
     super::{
-        super::{inner::Inner, link::Outgoing, neighbour::Mac, packet::HEADROOM, pool},
+        super::{
+            inner::Inner,
+            link::{Outgoing, ethertype},
+            neighbour::Mac,
+            packet::HEADROOM,
+            pool,
+        },
         DgramId,
     },
     tap::{Sight, Way},
@@ -34,10 +40,18 @@ impl Inner {
             return Err(Errno::ENETDOWN);
         }
         // A tag may come on top of the header.
+        let bare = link.kind == super::Kind::Tunnel;
         let tagged = data.get(12..14) == Some(&[0x81, 0]);
-        let header = if cooked { 0 } else { HEADROOM + if tagged { 4 } else { 0 } };
+        let header = if cooked || bare { 0 } else { HEADROOM + if tagged { 4 } else { 0 } };
         if data.len() > link.mtu + header {
             return Err(Errno::EMSGSIZE);
+        }
+        if bare {
+            let protocol = if cooked { protocol } else { ethertype(data) };
+            let mut bytes = pool::take(HEADROOM + data.len());
+            bytes[HEADROOM..].copy_from_slice(data);
+            self.send_frame(id, at, bytes, Mac::default(), None, protocol);
+            return Ok(());
         }
         if cooked {
             let [a, b, c, d, e, f, ..] = named.ok_or(Errno::EDESTADDRREQ)?.addr;

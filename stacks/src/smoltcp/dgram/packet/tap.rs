@@ -13,7 +13,7 @@ use umvu_abi::{
 
 use super::{
     super::{
-        super::{inner::Inner, output::fill_checksum, packet::HEADROOM},
+        super::{inner::Inner, link::Kind, output::fill_checksum, packet::HEADROOM},
         DgramId,
     },
     ETH_P_ALL, link_addr,
@@ -62,6 +62,8 @@ struct Shown<'a> {
     trusted: bool,
     vlan: Option<(u16, u16)>,
     name: LinkAddr,
+    /// A tunnel: nobody sees a header of the link.
+    bare: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -73,6 +75,7 @@ impl<'a> Shown<'a> {
             trusted: sight.unsummed && sight.way == Way::In,
             vlan: None,
             name: LinkAddr::default(),
+            bare: false,
         };
         let kind = ethertype(frame.get(..HEADROOM)?);
         if sight.way == Way::In
@@ -149,6 +152,7 @@ impl Inner {
         };
         let mut shown = Shown::new(sight)?;
         let source = [head[6], head[7], head[8], head[9], head[10], head[11]];
+        shown.bare = link.kind == Kind::Tunnel;
         shown.name = link_addr(link, protocol(&shown.bytes), source, pkttype);
         Some(shown)
     }
@@ -171,9 +175,9 @@ impl Inner {
         let Some(filter) = &sock.filter else { return usize::MAX };
         let packet = bpf::Packet {
             bytes: &shown.bytes,
-            start: if sock.is_cooked() { HEADROOM } else { 0 },
+            start: if shown.bare || sock.is_cooked() { HEADROOM } else { 0 },
             network: HEADROOM,
-            has_link: true,
+            has_link: !shown.bare,
             protocol: name.protocol,
             pkttype: name.pkttype,
             ifindex: name.ifindex,
@@ -193,7 +197,7 @@ impl Inner {
     fn show(&mut self, id: DgramId, shown: &Shown<'_>, kept: usize) {
         let (time, now) = (self.wall_time(), self.now);
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
-        let cooked = sock.is_cooked();
+        let cooked = shown.bare || sock.is_cooked();
         let data = if cooked { &shown.bytes[HEADROOM..] } else { &shown.bytes[..] };
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let data = &data[..data.len().min(kept)];
