@@ -50,6 +50,13 @@ fn modules_are_loaded_listed_and_unloaded() {
 }
 
 #[test]
+fn a_call_right_after_the_one_that_arms_the_view_is_answered() {
+    let many =
+        format!("for n in $(seq 100); do {} sh -c 'vu_insmod vunet vudev' || exit; done", umvu());
+    assert_eq!(run(Place::Native, &many).err, "");
+}
+
+#[test]
 fn a_mount_without_its_module_names_the_module() {
     let done = run(
         Place::Transparent,

@@ -143,6 +143,8 @@ pub struct Tracer {
     early: HashSet<Pid>,
     armed_at: Option<Instant>,
     interrupted: bool,
+    /// Tasks that could not be armed.
+    unreachable: HashSet<Tid>,
     listeners: HashMap<usize, Arc<Listener>>,
     /// The pure ptrace backend, when it is in use.
     stops: Option<Stops>,
@@ -192,6 +194,7 @@ impl Tracer {
             early: HashSet::new(),
             armed_at: None,
             interrupted: false,
+            unreachable: HashSet::new(),
             listeners: HashMap::new(),
             stops,
         };
@@ -515,8 +518,16 @@ impl Tracer {
         } else if let Ok(place) = self.backend.stopping.binary_search(&number) {
             self.look_at(tid, place, &mut registers);
         } else if number < 0 {
-            let result = self.answer(Tid(tid.as_raw()), Syscall { number, args: registers.args() });
-            registers.skip(result);
+            let id = Tid(tid.as_raw());
+            match self.answer(id, Syscall { number, args: registers.args() }) {
+                Some(result) => registers.skip(result),
+                // The view was armed in this instant and the guest stops for it next: its listener
+                // can wait for an answer.
+                None if self.control.is_armed() && !self.unreachable.contains(&id) => {
+                    registers = registers.again();
+                }
+                None => registers.skip(Errno::ENOSYS.to_return()),
+            }
         }
         let _ = registers.write(tid);
         self.resume(tid, 0);
@@ -551,14 +562,17 @@ impl Tracer {
         catch_unwind(handle).unwrap_or_else(|_| Action::error(Errno::EIO))
     }
 
-    fn answer(&self, tid: Tid, syscall: Syscall) -> i64 {
-        let Some(guest) = self.backend.tasks.guest(tid) else { return Errno::ESRCH.to_return() };
+    /// What a call returns; None when that cannot be told on the spot.
+    fn answer(&self, tid: Tid, syscall: Syscall) -> Option<i64> {
+        let Some(guest) = self.backend.tasks.guest(tid) else {
+            return Some(Errno::ESRCH.to_return());
+        };
         match self.handle_call(&guest, syscall) {
             Action::Return(reply) => {
                 let result = guest.write_all(&reply.writes).and(reply.result);
-                result.unwrap_or_else(Errno::to_return)
+                Some(result.unwrap_or_else(Errno::to_return))
             }
-            _ => Errno::ENOSYS.to_return(),
+            _ => None,
         }
     }
 
@@ -588,6 +602,7 @@ impl Tracer {
             Ok(reach) => reach,
             Err(error) => {
                 tracing::warn!("task {tid}: cannot be armed: {error}");
+                self.unreachable.insert(Tid(tid.as_raw()));
                 return;
             }
         };
