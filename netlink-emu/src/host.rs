@@ -30,6 +30,10 @@ impl Failure {
 
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Self {
+        // Nothing but the shape of an attribute gives this number.
+        if errno == Errno::ERANGE {
+            return crate::text::POLICY;
+        }
         Self { errno, message: Cow::Borrowed("") }
     }
 }

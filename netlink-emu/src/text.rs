@@ -59,6 +59,23 @@ failures! {
     ROUTE_HOST_MULTIPATH = EINVAL, "Route with host scope can not have multiple nexthops";
     ROUTE_HOST_GATEWAY = EINVAL, "Route with host scope can not have a gateway";
     ROUTE_TABLE_MISSING = ESRCH, "FIB table does not exist";
+    POLICY = ERANGE, "Attribute failed policy validation";
+    DUMP_LINK_HEADER = EINVAL, "Invalid header for link dump";
+    DUMP_LINK_VALUES = EINVAL, "Invalid values in header for link dump request";
+    DUMP_LINK_INDEX = EINVAL, "Filter by device index not supported for link dumps";
+    DUMP_ADDRESS_HEADER_V4 = EINVAL, "ipv4: Invalid header for address dump request";
+    DUMP_ADDRESS_HEADER_V6 = EINVAL, "ipv6: Invalid header for address dump request";
+    DUMP_ADDRESS_VALUES_V4 = EINVAL, "ipv4: Invalid values in header for address dump request";
+    DUMP_ADDRESS_VALUES_V6 = EINVAL, "ipv6: Invalid values in header for address dump request";
+    DUMP_ADDRESS_ATTRIBUTE_V4 = EINVAL, "ipv4: Unsupported attribute in dump request";
+    DUMP_ADDRESS_ATTRIBUTE_V6 = EINVAL, "ipv6: Unsupported attribute in dump request";
+    DUMP_ROUTE_HEADER = EINVAL, "Invalid header for FIB dump request";
+    DUMP_ROUTE_VALUES = EINVAL, "Invalid values in header for FIB dump request";
+    DUMP_ROUTE_FLAGS = EINVAL, "Invalid flags for FIB dump request";
+    DUMP_NEIGHBOUR_HEADER = EINVAL, "Invalid header for neighbor dump request";
+    DUMP_NEIGHBOUR_VALUES = EINVAL, "Invalid values in header for neighbor dump request";
+    DUMP_RULE_HEADER = EINVAL, "Invalid header for fib rule dump request";
+    DUMP_RULE_VALUES = EINVAL, "Invalid values in header for fib rule dump request";
     DUMP_TABLE_MISSING_V4 = ENOENT, "ipv4: FIB table does not exist";
     DUMP_TABLE_MISSING_V6 = ENOENT, "ipv6: FIB table does not exist";
 

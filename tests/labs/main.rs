@@ -20,6 +20,7 @@ mod lost;
 mod network;
 mod plugins;
 mod programs;
+mod rtnetlink;
 mod suites;
 mod switches;
 mod terminal;

@@ -45,23 +45,23 @@ impl<'a> Attributes<'a> {
         self.bytes(kind).map(Self::parse)
     }
 
-    /// A number of 4 bytes. Errors: `EINVAL` when it is shorter.
+    /// A number of 4 bytes. Errors: `ERANGE` when it is shorter.
     pub(crate) fn u32(&self, kind: u16) -> Result<Option<u32>, Errno> {
         let Some(bytes) = self.bytes(kind) else { return Ok(None) };
-        let bytes = bytes.get(..4).and_then(|b| b.try_into().ok()).ok_or(Errno::EINVAL)?;
+        let bytes = bytes.get(..4).and_then(|b| b.try_into().ok()).ok_or(Errno::ERANGE)?;
         Ok(Some(u32::from_ne_bytes(bytes)))
     }
 
-    /// A number of 2 bytes. Errors: `EINVAL` when it is shorter.
+    /// A number of 2 bytes. Errors: `ERANGE` when it is shorter.
     pub(crate) fn u16(&self, kind: u16) -> Result<Option<u16>, Errno> {
         let Some(bytes) = self.bytes(kind) else { return Ok(None) };
-        let bytes = bytes.get(..2).and_then(|b| b.try_into().ok()).ok_or(Errno::EINVAL)?;
+        let bytes = bytes.get(..2).and_then(|b| b.try_into().ok()).ok_or(Errno::ERANGE)?;
         Ok(Some(u16::from_ne_bytes(bytes)))
     }
 
-    /// A number of 1 byte. Errors: `EINVAL` when it is empty.
+    /// A number of 1 byte. Errors: `ERANGE` when it is empty.
     pub(crate) fn u8(&self, kind: u16) -> Result<Option<u8>, Errno> {
-        self.bytes(kind).map(|bytes| bytes.first().copied().ok_or(Errno::EINVAL)).transpose()
+        self.bytes(kind).map(|bytes| bytes.first().copied().ok_or(Errno::ERANGE)).transpose()
     }
 
     /// A text, with or without its end byte. Errors: `EINVAL` when it is not UTF-8.
@@ -91,7 +91,7 @@ pub(crate) fn ip(bytes: &[u8]) -> Result<IpAddr, Errno> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return Ok(Ipv4Addr::from(bytes).into());
     }
-    let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| Errno::EINVAL)?;
+    let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| Errno::ERANGE)?;
     Ok(Ipv6Addr::from(bytes).into())
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let attributes = Attributes::parse(&bytes);
         assert_eq!(attributes.u8(1), Ok(Some(7)));
         assert_eq!(attributes.u32(2), Ok(Some(1)));
-        assert_eq!(attributes.u32(1), Err(Errno::EINVAL));
+        assert_eq!(attributes.u32(1), Err(Errno::ERANGE));
         assert_eq!(attributes.bytes(3), None);
         assert_eq!(attributes.iter().count(), 2);
         assert_eq!(Attributes::parse(&[0; 64]).iter().count(), 0);
@@ -124,6 +124,6 @@ mod tests {
     fn addresses_are_known_by_their_length() {
         assert_eq!(ip(&[10, 0, 0, 1]), Ok(IpAddr::from([10, 0, 0, 1])));
         assert!(ip(&[0; 16]).is_ok_and(|ip| ip.is_ipv6()));
-        assert_eq!(ip(&[0; 5]), Err(Errno::EINVAL));
+        assert_eq!(ip(&[0; 5]), Err(Errno::ERANGE));
     }
 }

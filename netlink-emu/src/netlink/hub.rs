@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::Errno;
 
-use super::{message, route::notify, slow::Seat, socket::NetlinkSocket};
+use super::{cause, route::notify, slow::Seat, socket::NetlinkSocket};
 use crate::values::Change;
 
 /// Distributes the changes of one stack to the sockets that listen.
@@ -60,14 +60,12 @@ impl NetlinkHub {
             .into_iter()
             .filter(|socket| socket.protocol() == libc::NETLINK_ROUTE && socket.listens())
             .collect();
-        if listeners.is_empty() {
+        if listeners.is_empty() && !cause::echoes() {
             return;
         }
         for change in changes {
             let Some((group, body)) = notify::encode(change) else { continue };
-            let header = message::Header { kind: body.kind, flags: 0, sequence: 0, port: 0 };
-            let mut data = Vec::new();
-            message::write(&mut data, header, &body.payload);
+            let data = cause::notice(body.kind, notify::flags(change), &body.payload);
             for socket in &listeners {
                 socket.deliver(group, &data);
             }

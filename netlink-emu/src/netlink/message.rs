@@ -137,6 +137,8 @@ pub(crate) struct Dump {
     pub(crate) bodies: Box<dyn Iterator<Item = Body> + Send>,
     /// The header of every message but for its type.
     pub(crate) header: Header,
+    /// The flags of the end.
+    pub(crate) end: u16,
     /// A message that did not fit into the last part.
     pub(crate) held: Option<Body>,
 }
@@ -160,7 +162,8 @@ impl Dump {
         if out.len() + HEADER + 4 > PART && !out.is_empty() {
             return (out, false);
         }
-        write(&mut out, Header { kind: NLMSG_DONE, ..self.header }, &0i32.to_ne_bytes());
+        let end = Header { kind: NLMSG_DONE, flags: self.end, ..self.header };
+        write(&mut out, end, &0i32.to_ne_bytes());
         (out, true)
     }
 }
@@ -226,7 +229,7 @@ mod tests {
         let body = Body { kind: 16, payload: vec![0; 1000] };
         let header = Header { kind: 0, flags: 2, sequence: 1, port: 1 };
         let bodies = Box::new(std::iter::repeat_n(body, 7));
-        let mut dump = Dump { bodies, header, held: None };
+        let mut dump = Dump { bodies, header, end: 2, held: None };
         let mut counts = Vec::new();
         loop {
             let (part, last) = dump.next_part();

@@ -11,6 +11,7 @@
 //! in the kernel, so that a guest cannot make the stack hold more than one snapshot per socket.
 
 pub(crate) mod attributes;
+mod cause;
 mod diag;
 mod generic;
 mod hub;
@@ -55,8 +56,27 @@ enum Answer {
         /// The messages.
         bodies: Box<dyn Iterator<Item = Body> + Send>,
         /// `NLM_F_DUMP_FILTERED`.
-        filtered: bool,
+        filtered: Filtered,
     },
+}
+
+/// Which messages of a dump say that something was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filtered {
+    No,
+    /// All but the one that ends it.
+    Entries,
+    All,
+}
+
+impl Filtered {
+    fn entries_if(some: bool) -> Self {
+        if some { Self::Entries } else { Self::No }
+    }
+
+    fn all_if(some: bool) -> Self {
+        if some { Self::All } else { Self::No }
+    }
 }
 
 impl Answer {
@@ -64,7 +84,7 @@ impl Answer {
     where
         I: Iterator<Item = Body> + Send + 'static,
     {
-        Self::Dump { bodies: Box::new(bodies), filtered: false }
+        Self::Dump { bodies: Box::new(bodies), filtered: Filtered::No }
     }
 
     fn nothing() -> Self {

@@ -15,7 +15,7 @@ use umvu_abi::{
 };
 
 use super::{
-    Answer, Service,
+    Answer, Filtered, Service, cause,
     hub::NetlinkHub,
     message::{self, DUMP_FILTERED, Dump, Header, Request},
     options::{Effect, Options},
@@ -213,11 +213,15 @@ impl NetlinkSocket {
             return;
         }
         let reply = Header { kind: 0, flags: 0, sequence: header.sequence, port };
-        let failure = match self.service.handle(self.host.as_ref(), &request) {
+        let handle = || self.service.handle(self.host.as_ref(), &request);
+        let (result, echoed) = cause::during(&request, port, handle);
+        echoed.into_iter().for_each(|message| self.push(message));
+        let failure = match result {
             Ok(Answer::Dump { bodies, filtered }) => {
-                let filtered = if filtered { DUMP_FILTERED } else { 0 };
-                let flags = multi() | filtered;
-                let dump = Dump { bodies, header: Header { flags, ..reply }, held: None };
+                let flags = if filtered == Filtered::No { 0 } else { DUMP_FILTERED };
+                let header = Header { flags: multi() | flags, ..reply };
+                let end = if filtered == Filtered::All { header.flags } else { multi() };
+                let dump = Dump { bodies, header, end, held: None };
                 if self.state.lock().queue.start(dump) {
                     return;
                 }
@@ -237,7 +241,10 @@ impl NetlinkSocket {
         if let Some(failure) =
             failure.as_ref().filter(|f| request.is_dump() && !message::is_early(f.errno))
         {
-            let header = Header { flags: multi(), ..reply };
+            // What a filter names is not there.
+            let filtered = matches!(failure.errno, Errno::ENODEV | Errno::ENOENT);
+            let filtered = if filtered { DUMP_FILTERED } else { 0 };
+            let header = Header { flags: multi() | filtered, ..reply };
             self.push(message::failed_dump(header, failure, style));
         } else if failure.is_some() || wants_ack {
             self.push(message::acknowledge(&request, port, failure.as_ref(), style));
@@ -306,12 +313,18 @@ impl Socket for NetlinkSocket {
         Ok(())
     }
 
-    fn option(&self, level: i32, name: i32, _given: &[u8]) -> Result<Vec<u8>, Errno> {
+    fn option(&self, level: i32, name: i32, given: &[u8]) -> Result<Vec<u8>, Errno> {
         if (level, name) == (libc::SOL_NETLINK, libc::NETLINK_LIST_MEMBERSHIPS) {
             let groups = self.state.lock().groups >> 1;
-            return Ok(groups.to_ne_bytes().to_vec());
+            // None was ever joined.
+            let any = groups != 0;
+            return Ok(groups.to_ne_bytes().into_iter().filter(|_| any).collect());
         }
-        self.state.lock().options.get(level, name, self.protocol)
+        let value = self.state.lock().options.get(level, name, self.protocol)?;
+        if level == libc::SOL_NETLINK && given.len() < size_of::<i32>() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(value)
     }
 
     fn take_error(&self) -> Option<Errno> {

@@ -235,6 +235,17 @@ pub(crate) fn neighbour_changes(inner: &mut Inner) -> Vec<Change> {
         changes.extend(
             changed.into_iter().filter_map(|ip| neighbour(inner, at, ip)).map(Change::Neighbour),
         );
+        let removed = std::mem::take(&mut inner.links[at].neighbours.removed);
+        let index = IfIndex(inner.links[at].index);
+        for ip in removed {
+            // As Linux tells it: first that it has failed.
+            let gone = Neighbour {
+                state: NeighbourState::Failed,
+                mac: None,
+                ..Neighbour::permanent(index, ip, [0; 6])
+            };
+            changes.extend([Change::Neighbour(gone.clone()), Change::NeighbourRemoved(gone)]);
+        }
     }
     changes
 }

@@ -88,6 +88,8 @@ pub(crate) struct Neighbours {
     pub(crate) due: Option<Instant>,
     /// Addresses whose entry changed since the last look, for `ip neigh` and `ip monitor`.
     pub(crate) changed: Vec<IpAddr>,
+    /// Addresses whose entry was removed by request since the last look.
+    pub(crate) removed: Vec<IpAddr>,
 }
 
 impl Neighbours {
@@ -197,6 +199,7 @@ impl Neighbours {
         };
         self.table.insert(ip, Neighbour { mac, state, due, tries: 0, pending: Vec::new() });
         self.generation = self.generation.wrapping_add(1);
+        self.changed.push(ip);
         if let Some(due) = due {
             self.schedule(due);
         }
@@ -204,7 +207,9 @@ impl Neighbours {
 
     /// Forgets an entry.
     pub(crate) fn forget(&mut self, ip: IpAddr) {
-        self.table.remove(&ip);
+        if self.table.remove(&ip).is_some() {
+            self.removed.push(ip);
+        }
         self.generation = self.generation.wrapping_add(1);
     }
 

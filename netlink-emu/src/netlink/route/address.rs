@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use umvu_abi::{Errno, IfIndex};
 
-use super::{address_encode::encode, family};
+use super::{address_encode::encode, family, strict};
 use crate::{
     host::{Failure, HostNet},
     netlink::{
-        Answer,
+        Answer, Filtered,
         attributes::{Attributes, field},
         message::Request,
     },
@@ -25,6 +25,7 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let family = family(request.payload).unwrap_or(None);
     let index = u32::from_ne_bytes(field(request.payload, 4));
     if request.is_dump() {
+        strict::addresses(request, family)?;
         let filtered = request.strict && index != 0;
         if filtered && !host.interfaces().iter().any(|link| link.index.0 == index) {
             return Err(Errno::ENODEV.into());
@@ -37,7 +38,7 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         // All of one family, then all of the other.
         addresses.sort_by_key(|address| address.ip().is_ipv6());
         let bodies = addresses.into_iter().map(|address| encode(libc::RTM_NEWADDR, &address));
-        return Ok(Answer::Dump { bodies: Box::new(bodies), filtered });
+        return Ok(Answer::Dump { bodies: Box::new(bodies), filtered: Filtered::all_if(filtered) });
     }
     if family != Some(true) {
         return Err(Errno::EOPNOTSUPP.into());
@@ -72,6 +73,15 @@ pub(super) fn del(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         address.label = None;
     }
     let given = attributes.ip(libc::IFA_ADDRESS)?;
+    if given.is_none()
+        && let Some(held) = host
+            .addresses()
+            .into_iter()
+            .find(|held| (held.interface, held.ip()) == (address.interface, address.ip()))
+    {
+        // The prefix belongs to what is not given.
+        address.prefix = held.prefix;
+    }
     address.peer = given.filter(|_| attributes.bytes(libc::IFA_LOCAL).is_some());
     host.del_address(&address)?;
     Ok(Answer::Done)

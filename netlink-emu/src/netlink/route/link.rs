@@ -7,11 +7,12 @@ use umvu_abi::{Errno, IfIndex};
 use super::{
     layer,
     link_encode::{Detail, VDE_VNL, encode, encode_port},
+    strict,
 };
 use crate::{
     host::{Failure, HostNet},
     netlink::{
-        Answer,
+        Answer, Filtered,
         attributes::{Attributes, field},
         message::Request,
     },
@@ -34,7 +35,8 @@ struct Header {
 fn header(payload: &[u8]) -> Header {
     let index = u32::from_ne_bytes(field(payload, 4));
     Header {
-        index: (index != 0).then_some(IfIndex(index)),
+        // A signed number.
+        index: (1..=i32::MAX.unsigned_abs()).contains(&index).then_some(IfIndex(index)),
         flags: u32::from_ne_bytes(field(payload, 8)),
         change: u32::from_ne_bytes(field(payload, 12)),
     }
@@ -44,10 +46,11 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let attributes = Attributes::after(request.payload, FIXED);
     let skip_stats = attributes.u32(libc::IFLA_EXT_MASK)?.unwrap_or(0) & SKIP_STATS != 0;
     if request.is_dump() {
+        strict::links(request)?;
         if request.payload.first().copied().map(i32::from) == Some(libc::AF_BRIDGE) {
             let links = host.interfaces().into_iter().filter(|link| link.master.is_some());
             let bodies = links.map(|link| encode_port(&link));
-            return Ok(Answer::Dump { bodies: Box::new(bodies), filtered: false });
+            return Ok(Answer::Dump { bodies: Box::new(bodies), filtered: Filtered::No });
         }
         let master = attributes.u32(libc::IFLA_MASTER)?.filter(|master| *master != 0);
         let kind = match attributes.nested(libc::IFLA_LINKINFO) {
@@ -67,7 +70,10 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
             .collect();
         let bodies =
             links.into_iter().map(|(link, detail)| encode(libc::RTM_NEWLINK, &link, detail));
-        return Ok(Answer::Dump { bodies: Box::new(bodies), filtered });
+        return Ok(Answer::Dump {
+            bodies: Box::new(bodies),
+            filtered: Filtered::entries_if(filtered),
+        });
     }
     let head = header(request.payload);
     let link = find(host, head.index, &attributes)?.ok_or(Errno::ENODEV)?;
@@ -79,6 +85,15 @@ fn detail(host: &dyn HostNet, link: &Interface, skip_stats: bool) -> Detail {
     let name = format!("ipv6.conf.{}.addr_gen_mode", link.name.replace('.', "/"));
     let addr_gen_mode = host.sysctl(&name).and_then(|mode| mode.parse().ok()).unwrap_or(0);
     Detail { skip_stats, addr_gen_mode }
+}
+
+/// `IFLA_IFNAME`. Errors: `ERANGE` when it is too long.
+fn given_name<'a>(attributes: &Attributes<'a>) -> Result<Option<&'a str>, Errno> {
+    let name = attributes.text(libc::IFLA_IFNAME)?;
+    if name.is_some_and(|name| name.len() >= libc::IFNAMSIZ) {
+        return Err(Errno::ERANGE);
+    }
+    Ok(name)
 }
 
 /// The interface of a request, by index or name. Errors: `EINVAL` when it names none, `ENODEV` for
@@ -93,7 +108,7 @@ fn find(
         let link = links.into_iter().find(|link| link.index == index);
         return Ok(Some(link.ok_or(Errno::ENODEV)?));
     }
-    let name = match attributes.text(libc::IFLA_IFNAME)? {
+    let name = match given_name(attributes)? {
         Some(name) => Some(name),
         None => attributes.text(libc::IFLA_ALT_IFNAME)?,
     };
@@ -224,7 +239,7 @@ fn properties(head: &Header, attributes: &Attributes<'_>) -> Result<LinkChange, 
     Ok(LinkChange {
         flags_mask: LinkFlags::from_bits_retain(mask),
         flags: LinkFlags::from_bits_retain(head.flags),
-        name: attributes.text(libc::IFLA_IFNAME)?.filter(|n| !n.is_empty()).map(str::to_owned),
+        name: given_name(attributes)?.filter(|n| !n.is_empty()).map(str::to_owned),
         mtu: attributes.u32(libc::IFLA_MTU)?,
         mac: attributes.mac(libc::IFLA_ADDRESS)?,
         broadcast: attributes.mac(libc::IFLA_BROADCAST)?,

@@ -18,6 +18,7 @@ mod route;
 mod route_encode;
 mod rule;
 mod station;
+mod strict;
 mod tc;
 
 use netlink_packet_core::Emitable;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use umvu_abi::{Errno, IfIndex};
 
-use super::{family, neighbour_encode::encode};
+use super::{family, neighbour_encode::encode, strict};
 use crate::{
     host::{Failure, HostNet},
     netlink::{
-        Answer,
+        Answer, Filtered,
         attributes::{Attributes, field},
         message::Request,
     },
@@ -32,6 +32,7 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         return Ok(Answer::Messages(vec![body]));
     }
     let Ok(family) = family(request.payload) else { return Ok(Answer::nothing()) };
+    strict::neighbours(request)?;
     let master = attributes.u32(libc::NDA_MASTER)?.is_some_and(|master| master != 0);
     if proxies || master {
         return Ok(Answer::nothing());
@@ -44,7 +45,7 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
     let mut neighbours: Vec<Neighbour> = neighbours.collect();
     neighbours.sort_by_key(|held| held.ip.is_ipv6());
     let bodies = neighbours.into_iter().map(|held| encode(libc::RTM_NEWNEIGH, &held));
-    Ok(Answer::Dump { bodies: Box::new(bodies), filtered: index != 0 })
+    Ok(Answer::Dump { bodies: Box::new(bodies), filtered: Filtered::entries_if(index != 0) })
 }
 
 pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {

@@ -8,6 +8,16 @@ const NEWNDUSEROPT: u16 = 68;
 const ND_USEROPT: u32 = 20;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 
+/// The flags of the message about a change: what has become of a route.
+pub(in crate::netlink) fn flags(change: &Change) -> u16 {
+    let flags = match change {
+        Change::Route(_) => libc::NLM_F_CREATE | libc::NLM_F_EXCL,
+        Change::RouteReplaced(_) => libc::NLM_F_CREATE | libc::NLM_F_REPLACE,
+        _ => 0,
+    };
+    u16::try_from(flags).unwrap_or_default()
+}
+
 /// Encodes an option as `struct nduseroptmsg` and what follows it.
 fn router_option(interface: umvu_abi::IfIndex, option: &[u8]) -> Option<Body> {
     let family = u8::try_from(libc::AF_INET6).ok()?;

@@ -7,11 +7,12 @@ use umvu_abi::{Errno, IfIndex};
 use super::{
     byte, family,
     route_encode::{Dark, encode, encode_answer},
+    strict,
 };
 use crate::{
     host::{Failure, HostNet},
     netlink::{
-        Answer,
+        Answer, Filtered,
         attributes::{self, Attributes, field},
         message::Request,
     },
@@ -41,6 +42,7 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
 fn dump(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
     let attributes = Attributes::after(request.payload, FIXED);
     let Ok(family) = family(request.payload) else { return Ok(Answer::nothing()) };
+    strict::routes(request)?;
     let flags = u32::from_ne_bytes(field(request.payload, 8));
     if flags & libc::RTM_F_CLONED != 0 {
         return Ok(Answer::nothing());
@@ -76,7 +78,7 @@ fn dump(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
         })
         .map(move |route| encode(libc::RTM_NEWROUTE, &route, &dark));
     let filtered = wanted != 0 || protocol != 0 || kind != 0 || oif.is_some();
-    Ok(Answer::Dump { bodies: Box::new(bodies), filtered })
+    Ok(Answer::Dump { bodies: Box::new(bodies), filtered: Filtered::all_if(filtered) })
 }
 
 fn dark(host: &dyn HostNet) -> Dark {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Nla as _};
 use netlink_packet_route::{
     AddressFamily,
     route::{
@@ -118,6 +118,10 @@ fn metrics(metrics: &Metrics) -> Option<A> {
     (!list.is_empty()).then_some(A::Metrics(list))
 }
 
+/// The order of `RTA_*` attributes in answers: table, destination, source, and so on.
+const ANSWER_V4: [u16; 9] = [15, 1, 2, 4, 7, 5, 8, 16, 25];
+const ANSWER_V6: [u16; 9] = [15, 1, 2, 3, 7, 8, 6, 5, 4];
+
 /// Encodes the answer to `ip route get`.
 pub(super) fn encode_answer(answer: &RouteAnswer) -> Body {
     let route = &answer.route;
@@ -153,5 +157,9 @@ pub(super) fn encode_answer(answer: &RouteAnswer) -> Body {
     if route.destination.length > 0 && route.destination.ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         message.attributes.push(A::Destination(RouteAddress::from(route.destination.ip)));
     }
+    let order = if route.is_ipv4() { &ANSWER_V4 } else { &ANSWER_V6 };
+    message.attributes.sort_by_key(|attribute| {
+        order.iter().position(|kind| *kind == attribute.kind()).unwrap_or(order.len())
+    });
     body(libc::RTM_NEWROUTE, &message)
 }

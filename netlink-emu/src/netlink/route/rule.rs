@@ -3,24 +3,22 @@
 use netlink_packet_route::{
     AddressFamily,
     route::RouteProtocol,
-    rule::{RuleAction, RuleAttribute as A, RuleFlags, RuleMessage},
+    rule::{RuleAction, RuleAttribute as A, RuleMessage},
 };
 use umvu_abi::Errno;
 
-use super::{body, family};
+use super::{body, family, strict};
 use crate::{
     host::{Failure, HostNet},
     netlink::{Answer, Body, message::Request},
     values::Rule,
 };
 
-/// `FIB_RULE_PERMANENT`.
-const PERMANENT: u32 = 1;
-
 pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
     if !request.is_dump() {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    strict::rules(request)?;
     let families = match family(request.payload) {
         Ok(None) => vec![false, true],
         Ok(Some(ipv6)) => vec![ipv6],
@@ -38,9 +36,6 @@ fn encode(ipv6: bool, rule: &Rule) -> Body {
     message.header.family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.table = u8::try_from(rule.table).unwrap_or(252);
     message.header.action = RuleAction::ToTable;
-    if rule.priority == 0 {
-        message.header.flags = RuleFlags::from_bits_retain(PERMANENT);
-    }
     message.attributes = vec![
         A::Table(rule.table),
         A::SuppressPrefixLen(u32::MAX),

@@ -13,7 +13,7 @@ use super::body;
 use crate::{
     host::{Failure, HostNet},
     netlink::{
-        Answer, Body,
+        Answer, Body, Filtered,
         attributes::{Attributes, field},
         message::Request,
     },
@@ -51,7 +51,10 @@ pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         (port == 0 || held.port.0 == port) && (bridge == 0 || held.bridge.0 == bridge)
     });
     let bodies = stations.map(|held| encode(libc::RTM_NEWNEIGH, &held));
-    Ok(Answer::Dump { bodies: Box::new(bodies), filtered: port != 0 || bridge != 0 })
+    Ok(Answer::Dump {
+        bodies: Box::new(bodies),
+        filtered: Filtered::entries_if(port != 0 || bridge != 0),
+    })
 }
 
 pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {

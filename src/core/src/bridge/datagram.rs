@@ -385,7 +385,7 @@ impl Datagrams {
     }
 
     /// Guest to stack: what it sent without naming a destination. Returns how many.
-    fn take_from_guest(&self, one: &Virtual, hub: &Hub) -> usize {
+    pub(super) fn take_from_guest(&self, one: &Virtual, hub: &Hub) -> usize {
         let mut buffer = hub.scratch.lock();
         buffer.resize(DATAGRAM_LIMIT, 0);
         for count in 0..BATCH {

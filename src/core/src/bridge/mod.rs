@@ -262,6 +262,16 @@ impl Sockets {
         Ok(Self { hub, _sweeper: sweeper })
     }
 
+    /// Takes what a netlink socket has sent and the reactor has not seen yet: the first request
+    /// binds it.
+    pub(crate) fn settle_requests(&self, one: &Virtual) {
+        if let Kind::Datagram(datagram) = &one.kind
+            && one.spec.domain == libc::AF_NETLINK
+        {
+            datagram.take_from_guest(one, &self.hub);
+        }
+    }
+
     /// Makes a socket of a stack; returns the descriptor for the guest. Errors: the stack's.
     pub(crate) fn create(
         &self,

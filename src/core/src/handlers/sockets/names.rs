@@ -35,6 +35,7 @@ pub(super) fn bind(core: &Core, call: &Call) -> Action {
 
 pub(super) fn getsockname(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
+        core.sockets.settle_requests(one);
         let addr = one.socket().local()?;
         let writes =
             guest::sockaddr_writes(call.guest.as_ref(), &addr, call.addr(1), call.addr(2))?;
