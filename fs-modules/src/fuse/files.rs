@@ -139,6 +139,7 @@ impl FileSystem for FuseFiles {
     fn traits(&self) -> Traits {
         Traits {
             guards: false,
+            folds_case: false,
             may_wait: true,
             checks_access: self.given.permissions == Permissions::ByProgram,
             read_only: false,

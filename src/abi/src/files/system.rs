@@ -70,6 +70,8 @@ pub struct Traits {
     /// Guests get files of the host ([`Data::Host`](super::Data::Host)) whose looks are not to be
     /// changed by a descriptor: fchmod(2), fchown(2), fsetxattr(2) are calls of this file system.
     pub guards: bool,
+    /// Names that differ in case only are one: rename(2) of a file to its own name writes it anew.
+    pub folds_case: bool,
 }
 
 /// What a caller may be granted beyond what mode bits and owners say.

@@ -161,7 +161,8 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
         access::check(moved, caller, WRITE)?;
     }
     if let Some(replaced) = &to.inode {
-        if replaced.is(moved) && !exchange {
+        let is_same = replaced.is(moved) && !exchange;
+        if is_same && (!files.traits.folds_case || from.name == to.name) {
             return Ok(());
         }
         match (is_directory, replaced.is_directory()?) {
@@ -177,8 +178,8 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
     files.forget_name(&to.parent, &to.name);
     match &to.inode {
         Some(other) if exchange => files.remember_name(&from.parent, &from.name, other),
-        Some(replaced) => replaced.removed(),
-        None => {}
+        Some(replaced) if !replaced.is(moved) => replaced.removed(),
+        _ => {}
     }
     // Entered again by the next lookup, with its validity; its place is known already.
     moved.stands(&to.parent, &to.name);
