@@ -20,6 +20,12 @@ impl Options {
         Self { fstype: request.fstype.clone(), words: words.map(str::to_owned).collect() }
     }
 
+    /// Of a mount without options.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn none(fstype: &str) -> Self {
+        Self { fstype: fstype.to_owned(), words: Vec::new() }
+    }
+
     /// Takes a word out; tells whether it was there.
     pub fn flag(&mut self, name: &str) -> bool {
         let before = self.words.len();

@@ -7,6 +7,7 @@ mod capture;
 mod distributed;
 mod examples;
 mod ext2;
+mod fat;
 mod fuse;
 #[path = "../e2e/harness.rs"]
 mod harness;

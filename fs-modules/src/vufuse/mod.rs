@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod ext2;
+pub mod fat;
 pub mod image;
 pub mod iso;
 pub mod lru;
@@ -34,6 +35,7 @@ const SUBMODULES: &[(&str, Mount)] = &[
     ("vufusemem", |request, _| mem::mount(request)),
     ("vufusearchive", archive::mount),
     ("vufuseext2", ext2::mount),
+    ("vufusefatfs", fat::mount),
     ("vufuseiso", iso::mount),
     ("vufusenull", |request, _| null::mount(request)),
     ("vufusereal", real::mount),
