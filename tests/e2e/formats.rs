@@ -80,6 +80,25 @@ status
 kernel
 ";
 
+#[test]
+fn who_writes_is_told_what_is_wrong() {
+    let script = r#"
+        echo ':bad' > $B/register; echo $?
+        echo ':one:E::zz::/bin/cat:' > $B/register; echo $?
+        echo ':one:E::zz::/bin/cat:' > $B/register; echo $?
+        echo 7 > $B/status; echo $?; echo 7 | tee $B/one >/dev/null; echo $?
+        echo -1 > $B/one; echo $?; ls $B
+        python3 -c 'f = open("'$B'/register", "w"); f.write(":y:"); f.close()' 2>&1 | tail -n 1"#;
+    for place in INSIDE {
+        let done = run(place, &format!("{MOUNT}\n{script}"));
+        let wanted = "1\n0\n1\n1\n1\n0\nregister\nstatus\nOSError: [Errno 22] Invalid argument\n";
+        assert_eq!(done.out, wanted, "{place:?} {}", done.err);
+        for told in ["Invalid argument", "File exists"] {
+            assert!(done.err.contains(told), "{place:?} {}", done.err);
+        }
+    }
+}
+
 /// The line by which Debian's qemu-user-binfmt registers it.
 const ARM64: &str = r":qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:OCPF";
 

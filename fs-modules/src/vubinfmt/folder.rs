@@ -105,6 +105,10 @@ impl Tree for Folder {
         }
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         if path == "register" {
             return self.register(data);

@@ -26,6 +26,12 @@ pub trait Tree: Send + Sync + std::fmt::Debug {
     /// Produces the content of a file. Errors: `ENOENT`, `EISDIR`, `EACCES`.
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno>;
 
+    /// Whether who writes is told of errors at once. Each write(2) of the process is then a call that is
+    /// answered, and of those that it starts, so it is for files that few write to.
+    fn tells_errors(&self) -> bool {
+        false
+    }
+
     /// Takes what a guest wrote to a file, as one write(2). Errors: `EACCES` by default, `EINVAL`.
     fn write(&self, _path: &str, _data: &[u8]) -> Result<(), Errno> {
         Err(Errno::EACCES)

@@ -4,7 +4,9 @@
 //! Writing: the writing end of a packet-mode pipe, so that each write(2) arrives as one piece. The
 //! pieces are delivered to the tree before the next path call of any guest is answered and when a
 //! task is born or ends ([`Writers::settle`]), so whoever reads after a write sees its effect. The
-//! guest's write(2) itself always succeeds: an error of the tree cannot reach it and is logged.
+//! guest's write(2) itself always succeeds: an error of the tree cannot reach it and is logged, unless
+//! the tree wants it told ([`Tree::tells_errors`](umvu_abi::tree::Tree::tells_errors)). Then the process
+//! is watched, and its write(2) is answered as the tree does ([`Writers::find`]).
 
 use std::{
     ffi::OsStr,
@@ -12,7 +14,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -168,6 +170,20 @@ impl Writers {
         Ok(())
     }
 
+    /// The file that is open for writing by the pipe with an inode number.
+    pub(super) fn find(&self, number: impl FnOnce() -> Option<u64>) -> Option<TreeEntry> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let number = number()?;
+        let open = self.open.lock();
+        let is_it = |writer: &&Writer| match &writer.channel {
+            Channel::Pipe(pipe) => pipe.metadata().is_ok_and(|found| found.ino() == number),
+            Channel::Watched(..) => false,
+        };
+        open.iter().find(is_it).map(|writer| writer.entry.clone())
+    }
+
     /// Delivers what guests have written since; whether there may have been something. Cheap when no
     /// file is open for writing.
     pub(super) fn settle(&self) -> bool {
@@ -258,6 +274,17 @@ mod tests {
         writers.settle();
         assert_eq!(tree.knob.lock().len(), 3);
         assert_eq!(writers.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_pipe() {
+        let (_tree, entry) = knob();
+        let writers = Writers::default();
+        assert!(writers.find(|| panic!("nobody has to be asked")).is_none());
+        let file = File::from(writers.write_only(&entry).expect("a pipe"));
+        let number = file.metadata().expect("open").ino();
+        assert_eq!(writers.find(|| Some(number)).map(|found| found.path), Some(entry.path));
+        assert!(writers.find(|| Some(number + 1)).is_none());
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn held_by(core: &Core, call: &Call, fd: GuestFd) -> Result<Option<Held>, Errno>
 }
 
 /// What the kernel says about a descriptor of the guest.
-fn look_at(call: &Call, fd: GuestFd) -> Option<Attributes> {
+pub(super) fn look_at(call: &Call, fd: GuestFd) -> Option<Attributes> {
     let found = std::fs::metadata(format!("/proc/{}/fd/{}", call.tid(), fd.0)).ok()?;
     Some(files::attributes::of_host(&found))
 }

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 use nix::fcntl::OFlag;
 use umvu_abi::{Errno, tree::Entry};
-use umvu_tracer::api::{Action, Call, FdReply, SlowHandler, Trap};
+use umvu_tracer::api::{Action, Call, FdReply, SlowHandler, Trap, Watch};
 
 use super::{
     attributes::{self, Caller, Ids},
@@ -105,7 +105,15 @@ fn open(core: &Core, call: &Call, at: At, how: How) -> Action {
         Ok(Target::Virtual(Place::Vacant(vacant))) if how.has(OFlag::O_CREAT) => {
             return open_inode::create(core, call, &vacant, how);
         }
-        Ok(Target::Virtual(place)) => open_place(core, call, &place, how),
+        Ok(Target::Virtual(place)) => {
+            let fd = open_place(core, call, &place, how);
+            return match &place {
+                Place::Entry(entry) if how.writes() && entry.tree.tells_errors() => {
+                    give(fd, how).watched(Watch::Data)
+                }
+                _ => give(fd, how),
+            };
+        }
         Ok(Target::Elsewhere(path)) => return open_elsewhere(core, call, path, how),
         Err(errno) => Err(errno),
     };

@@ -132,6 +132,7 @@ fn transfer(
 ) -> Action {
     let (held, handle) = match direct(core, call, 0) {
         Ok(Some(direct)) => direct,
+        Ok(None) if way == Way::Write => return to_generated(core, call, memory),
         Ok(None) => return Action::Forward,
         Err(errno) => return errno.into(),
     };
@@ -232,6 +233,23 @@ fn read(
     Ok(got)
 }
 
+/// Writes to a generated file whose tree tells errors; any other is the kernel's.
+fn to_generated(
+    core: &Core,
+    call: &Call,
+    memory: impl FnOnce(&Call) -> Result<Vec<(GuestAddr, usize)>, Errno>,
+) -> Action {
+    let number = || Some(descriptors::look_at(call, call.fd(0))?.ino);
+    let found = core.paths.writers.find(number).filter(|entry| entry.tree.tells_errors());
+    let Some(entry) = found else { return Action::Forward };
+    let written = memory(call).and_then(|memory| {
+        let data = gather(call, &memory)?;
+        entry.tree.write(&entry.inner, &data)?;
+        Ok(i64::try_from(data.len()).unwrap_or(0))
+    });
+    written.into()
+}
+
 fn write(
     call: &Call,
     inode: &Inode,
@@ -239,6 +257,12 @@ fn write(
     at: u64,
     memory: &[(GuestAddr, usize)],
 ) -> Result<usize, Errno> {
+    let data = gather(call, memory)?;
+    inode.files.ask()?.write(inode.node, handle, at, &data)
+}
+
+/// What a guest writes, up to the most that one call moves. Errors: `EFAULT`.
+fn gather(call: &Call, memory: &[(GuestAddr, usize)]) -> Result<Vec<u8>, Errno> {
     let mut data = Vec::new();
     for (from, length) in memory {
         let start = data.len();
@@ -248,7 +272,7 @@ fn write(
             call.guest.read(*from, &mut data[start..])?;
         }
     }
-    inode.files.ask()?.write(inode.node, handle, at, &data)
+    Ok(data)
 }
 
 /// ftruncate(2). Errors: `EINVAL` for a device.
