@@ -27,6 +27,9 @@ const BLKPBSZGET: u32 = 0x127b;
 const BLKDISCARDZEROES: u32 = 0x127c;
 const BLKROTATIONAL: u32 = 0x127e;
 const BLKZEROOUT: u32 = 0x127f;
+const BLKSECDISCARD: u32 = 0x127d;
+const BLKGETZONESZ: u32 = 0x8004_1284;
+const BLKGETNRZONES: u32 = 0x8004_1285;
 const BLKBSZGET: u32 = 0x8008_1270;
 const BLKBSZSET: u32 = 0x4008_1271;
 const BLKGETSIZE64: u32 = 0x8008_1272;
@@ -77,6 +80,9 @@ pub(super) fn tell(request: u32, extent: Extent, read_only: bool) -> Result<Vec<
     let sectors = extent.size / SECTOR;
     let sector = u32::try_from(SECTOR).unwrap_or(512);
     Ok(match request {
+        // Linux has it for disks that can, and no zones for those without.
+        BLKSECDISCARD => return Err(Errno::EOPNOTSUPP),
+        BLKGETZONESZ | BLKGETNRZONES => 0_u32.to_ne_bytes().to_vec(),
         BLKROGET => u32::from(read_only).to_ne_bytes().to_vec(),
         BLKGETSIZE => sectors.to_ne_bytes().to_vec(),
         BLKGETSIZE64 => extent.size.to_ne_bytes().to_vec(),
@@ -118,6 +124,7 @@ mod tests {
         assert_eq!(told(BLKROGET), 1_u32.to_ne_bytes());
         assert_eq!(told(BLKSECTGET).len(), 2);
         assert_eq!(told(HDIO_GETGEO), [&[255, 63, 130, 0, 0, 0, 0, 0, 0, 8][..], &[0; 6]].concat());
+        assert_eq!(tell(BLKSECDISCARD, EXTENT, false), Err(Errno::EOPNOTSUPP));
         assert_eq!(tell(0x5331, EXTENT, false), Err(Errno::ENOTTY));
     }
 
