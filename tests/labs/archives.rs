@@ -7,9 +7,12 @@ use crate::{
     images::BEGIN,
 };
 
+/// Of the files that are all alike a few do: each archive is read as a whole.
+const FEWER: &str = "rm src/many/??\n";
+
 #[track_caller]
 fn says(script: &str, wanted: &str) {
-    says_alone(&format!("{BEGIN}{script}"), wanted);
+    says_alone(&format!("{BEGIN}{FEWER}{script}"), wanted);
 }
 
 /// Names that are long, or not of UTF-8, and times with a fraction or before the epoch.
@@ -91,7 +94,7 @@ fn zip_and_7z() {
         "same\n".repeat(11)
     );
     for place in INSIDE {
-        let done = run_as(&[], place, &format!("{BEGIN}{script}"));
+        let done = run_as(&[], place, &format!("{BEGIN}{FEWER}{script}"));
         let said = done.out.replace(&format!("{}/", work(&done.out)), "");
         assert_eq!(said, wanted, "{place:?}: {}", done.err);
     }

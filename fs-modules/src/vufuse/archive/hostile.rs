@@ -65,7 +65,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig::with_cases(120))]
         #[test]
         fn a_damaged_archive_is_survived(
             damage in damaged(),
