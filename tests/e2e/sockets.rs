@@ -65,7 +65,18 @@ fn waits_are_interrupted_and_restarted_as_on_linux() {
 
 #[test]
 fn protocols_are_counted_as_on_linux() {
-    let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/counters.py");
+    same_with_lo_alone("counters.py");
+}
+
+#[test]
+fn interfaces_and_scopes_of_groups_are_checked_as_on_linux() {
+    same_with_lo_alone("groups.py");
+}
+
+/// Runs a script on plain Linux and on a stack with nothing but `lo` up.
+#[track_caller]
+fn same_with_lo_alone(script: &str) {
+    let script = format!("python3 {}/tests/guests/{script}", env!("CARGO_MANIFEST_DIR"));
     let native =
         succeed(Place::Native, &format!("unshare -rn sh -c 'ip link set lo up; {script}'"));
     for place in INSIDE {

@@ -70,11 +70,18 @@ pub(crate) fn connect_target(
     Ok(SocketAddr::new(ip, port))
 }
 
+/// Whether an address says too little without an interface: link-local ones, and groups of an
+/// interface or a link (ff01::/16, ff02::/16).
+fn is_near(ip: Ipv6Addr) -> bool {
+    let group = ip.is_multicast() && matches!(ip.octets()[1] & 15, 1 | 2);
+    ip.is_unicast_link_local() || group
+}
+
 /// Names an address as a guest sees it: a link-local one says by which interface it is reached
 /// (ipv6(7), `sin6_scope_id`).
 pub(crate) fn scoped(addr: SocketAddr, ifindex: u32) -> SockAddr {
     match addr {
-        SocketAddr::V6(addr) if addr.ip().is_unicast_link_local() => {
+        SocketAddr::V6(addr) if is_near(*addr.ip()) => {
             SocketAddr::V6(SocketAddrV6::new(*addr.ip(), addr.port(), 0, ifindex)).into()
         }
         _ => addr.into(),
@@ -85,7 +92,7 @@ pub(crate) fn scoped(addr: SocketAddr, ifindex: u32) -> SockAddr {
 /// Errors: `EINVAL` when neither the address nor the socket (`device`, 0 for none) says which.
 pub(crate) fn scope_of(addr: &SockAddr, device: u32) -> Result<Option<u32>, Errno> {
     let SockAddr::Inet6(addr) = addr else { return Ok(None) };
-    if !addr.ip().is_unicast_link_local() {
+    if !is_near(*addr.ip()) {
         return Ok(None);
     }
     match (addr.scope_id(), device) {

@@ -143,7 +143,11 @@ impl Inner {
         }
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
-        if let Some(scope) = scope_of(addr, sock.options.device())? {
+        let mut device = sock.options.device();
+        if device == 0 && remote.ip().is_multicast() && remote.is_ipv6() {
+            device = sock.group_device(true);
+        }
+        if let Some(scope) = scope_of(addr, device)? {
             sock.options.set_device(scope);
         }
         let (device, broadcasts) =

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use umvu_abi::{Errno, SockAddr};
 
-use super::{super::inner::Inner, Dgram, DgramId};
+use super::{super::inner::Inner, DgramId};
 
 /// `MCAST_JOIN_GROUP` and `MCAST_LEAVE_GROUP` of RFC 3678.
 const JOIN: i32 = 42;
@@ -107,24 +107,6 @@ impl Inner {
             sock.options.flag(libc::SOL_IPV6, 29)
         };
         all || sock.groups.contains(&(group, link))
-    }
-
-    /// The interface that IP_MULTICAST_IF or IPV6_MULTICAST_IF names, 0 for none.
-    pub(crate) fn group_device(&self, sock: &Dgram, v6: bool) -> u32 {
-        if v6 {
-            let index = sock.options.int(libc::SOL_IPV6, libc::IPV6_MULTICAST_IF);
-            return u32::try_from(index).unwrap_or(0);
-        }
-        let value = sock.options.get(libc::SOL_IP, libc::IP_MULTICAST_IF).unwrap_or_default();
-        let index =
-            value.get(8..).and_then(<[u8]>::first_chunk).map(|word| u32::from_ne_bytes(*word));
-        if let Some(index) = index.filter(|index| *index != 0) {
-            return index;
-        }
-        let at = if value.len() >= 8 { 4 } else { 0 };
-        let by = value.get(at..).and_then(<[u8]>::first_chunk::<4>).map(|ip| Ipv4Addr::from(*ip));
-        let link = by.filter(|ip| !ip.is_unspecified()).and_then(|ip| self.link_of(ip.into()));
-        link.and_then(|link| self.links.get(link)).map_or(0, |link| link.index)
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod bind;
 mod device;
 pub(crate) mod errors;
 pub(crate) mod filter;
+mod group_device;
 pub(crate) mod groups;
 pub(crate) mod options;
 pub(crate) mod packet;
@@ -69,6 +70,8 @@ pub(crate) struct Dgram {
     pub(crate) errors: VecDeque<QueuedError>,
     /// The groups it has joined, and on which link.
     pub(crate) groups: Vec<(IpAddr, usize)>,
+    /// The interface of IP_MULTICAST_IF, 0 for none.
+    group_device: u32,
     /// Which directions shutdown(2) closed.
     pub(crate) shut_read: bool,
     pub(crate) shut_write: bool,
@@ -107,6 +110,7 @@ impl Dgram {
             error: None,
             errors: VecDeque::new(),
             groups: Vec::new(),
+            group_device: 0,
             shut_read: false,
             shut_write: false,
             drops: 0,

@@ -16,6 +16,9 @@ impl Inner {
         if let Some(wish) = membership(level, name, value) {
             return self.change_membership(id, wish?);
         }
+        if let Some(done) = self.set_group_device(id, level, name, value) {
+            return done;
+        }
         let own = match level {
             libc::SOL_SOCKET => self.filter_option(id, name, value),
             libc::SOL_PACKET => self.packet_set_option(id, name, value),
@@ -68,6 +71,10 @@ impl Inner {
                 let hop = self.route(peer.ip(), None, 0).map_err(|_| Errno::ENOTCONN)?;
                 let mtu = self.links.get(hop.link).map_or(1500, |link| link.mtu);
                 Ok(i32::try_from(mtu).unwrap_or(i32::MAX).to_ne_bytes().to_vec())
+            }
+            (libc::SOL_IP, libc::IP_MULTICAST_IF) => {
+                let by = sock.options.get(level, name)?;
+                Ok(if by.is_empty() { vec![0; 4] } else { by })
             }
             _ => sock.options.get(level, name),
         }

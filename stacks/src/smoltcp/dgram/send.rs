@@ -88,7 +88,7 @@ impl Inner {
             control.ifindex,
             scope,
             options.device(),
-            if group { self.group_device(sock, v6) } else { 0 },
+            if group { sock.group_device(v6) } else { 0 },
         ]
         .into_iter()
         .find(|device| *device != 0)

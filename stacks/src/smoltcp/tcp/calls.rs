@@ -79,6 +79,9 @@ impl Inner {
             _ => return Err(Errno::EISCONN),
         }
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
+        if remote.ip().is_multicast() {
+            return Err(Errno::ENETUNREACH);
+        }
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
         let scope = scope_of(addr, sock.options.device())?;
         let device = scope.unwrap_or(sock.options.device());
