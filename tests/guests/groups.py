@@ -1,5 +1,6 @@
-"""Which interfaces and scopes sockets take for groups, one line for each; lo is up, alone."""
+"""Which interfaces and scopes sockets take for groups and frames; lo is up, alone."""
 
+import ctypes
 import errno
 import socket
 import struct
@@ -49,3 +50,10 @@ for group in ("ff02::1", "ff01::1", "ff05::1"):
     sock = udp()
     print(group, attempt(sock.bind, (group, 0, 0, LO)), sock.getsockname()[3] == LO)
 print("tcp", attempt(socket.socket(AF_INET6).connect, ("ff02::1", 9)))
+
+# sendto(2) of a packet socket does not look at the family of its address.
+libc = ctypes.CDLL(None, use_errno=True)
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+frame = bytes(12) + b"\x88\xb5" + bytes(50)
+to = struct.pack("=HHiHBB8s", 0, 0, LO, 0, 0, 6, bytes(8))
+print("packet", libc.sendto(sock.fileno(), frame, len(frame), 0, to, len(to)))

@@ -39,6 +39,13 @@ pub(crate) fn read_sockaddr(
     let mut bytes = [0; SOCKADDR_LIMIT];
     guest.read(at, &mut bytes[..length])?;
     let bytes = &mut bytes[..length];
+    if spec.domain == libc::AF_PACKET
+        && purpose == Purpose::Send
+        && let Some(family) = bytes.first_chunk_mut()
+    {
+        // Linux does not look at it here, and programs leave it out.
+        *family = umvu_abi::sockaddr::AF_PACKET.to_ne_bytes();
+    }
     check_internet(bytes, spec, purpose)?;
     SockAddr::decode(bytes)
 }
