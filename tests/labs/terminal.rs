@@ -48,7 +48,9 @@ impl Session {
         });
         let keys = child.stdin.take().expect("piped");
         let mut session = Self { child, keys, screen, place };
-        session.press("stty rows 24 cols 80\n");
+        // Without `noflsh` the kernel throws away what is on its way to the screen after the signal of
+        // a key: the prompt of a shell that is quick.
+        session.press("stty rows 24 cols 80 noflsh\n");
         session.name_prompt();
         session
     }
