@@ -1,5 +1,6 @@
 //! For tests: walks through a file system as far as is sensible, and damages images.
 
+use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{Backing, Caller, DirEntry, FileSystem, Handle, Node},
@@ -23,6 +24,39 @@ impl Backing for Bytes {
 
     fn size(&self) -> Result<u64, Errno> {
         Ok(self.0.len() as u64)
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// An image in memory that can be changed, and is not written outside of.
+#[derive(Debug)]
+pub struct Memory(pub Mutex<Vec<u8>>);
+
+impl Backing for Memory {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let bytes = self.0.lock();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let length = buffer.len().min(bytes.len() - at);
+        buffer[..length].copy_from_slice(&bytes[at..at + length]);
+        Ok(length)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        let mut bytes = self.0.lock();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        assert!(
+            at <= bytes.len() && data.len() <= bytes.len() - at,
+            "written outside of the image"
+        );
+        bytes[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(self.0.lock().len() as u64)
     }
 
     fn flush(&self) -> Result<(), Errno> {

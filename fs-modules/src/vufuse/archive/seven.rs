@@ -8,7 +8,7 @@ use umvu_abi::files::{Attributes, Time};
 use super::{
     content::Content,
     input::{Input, Place},
-    tree::{Body, Inode, Target, Tree},
+    tree::{Inode, Tree},
 };
 
 /// How much memory a decoder may ask for, in KiB.
@@ -55,17 +55,8 @@ impl Seven {
             if entry.is_anti_item {
                 continue;
             }
-            let mut attributes = attributes(entry, tree);
-            let body = match attributes.kind() {
-                libc::S_IFDIR => Body::Directory(Default::default()),
-                libc::S_IFLNK => Body::Link(Target::Stored(content)),
-                libc::S_IFREG => Body::File(content),
-                _ => Body::Special,
-            };
-            if matches!(body, Body::Directory(_) | Body::Special) {
-                attributes.size = 0;
-            }
-            tree.add(entry.name.as_bytes(), Inode { attributes, body, xattrs: Vec::new() })?;
+            let attributes = attributes(entry, tree);
+            tree.add(entry.name.as_bytes(), Inode::stored(attributes, content))?;
         }
         Ok(())
     }

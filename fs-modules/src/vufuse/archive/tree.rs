@@ -43,6 +43,22 @@ pub(super) struct Inode {
     pub(super) xattrs: Xattrs,
 }
 
+impl Inode {
+    /// A member whose content is data, or the target of a link.
+    pub(super) fn stored(mut attributes: Attributes, content: Content) -> Self {
+        let body = match attributes.kind() {
+            libc::S_IFDIR => Body::Directory(Default::default()),
+            libc::S_IFLNK => Body::Link(Target::Stored(content)),
+            libc::S_IFREG => Body::File(content),
+            _ => Body::Special,
+        };
+        if matches!(body, Body::Directory(_) | Body::Special) {
+            attributes.size = 0;
+        }
+        Self { attributes, body, xattrs: Vec::new() }
+    }
+}
+
 /// What members have that their archive does not say about them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults {

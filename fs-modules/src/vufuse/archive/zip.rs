@@ -17,7 +17,7 @@ use zip::{
 use super::{
     content::Content,
     input::{Input, Place},
-    tree::{Body, Inode, Target, Tree},
+    tree::{Inode, Tree},
 };
 
 /// The number of the field with user and group of a file, of Info-ZIP.
@@ -61,16 +61,7 @@ impl Zip {
                 self.stored.extend(start.map(|start| (index, start)));
             }
             let content = Content::whole(Some(index), 0, size);
-            let mut attributes = attributes(&entry, tree);
-            let body = match attributes.kind() {
-                libc::S_IFDIR => Body::Directory(Default::default()),
-                libc::S_IFLNK => Body::Link(Target::Stored(content)),
-                libc::S_IFREG => Body::File(content),
-                _ => Body::Special,
-            };
-            if matches!(body, Body::Directory(_) | Body::Special) {
-                attributes.size = 0;
-            }
+            let attributes = attributes(&entry, tree);
             let name = match entry.name_raw() {
                 // As programs of MS-DOS have written it.
                 raw if std::str::from_utf8(raw).is_err() => match entry.name() {
@@ -79,7 +70,7 @@ impl Zip {
                 },
                 raw => raw.to_vec(),
             };
-            tree.add(&name, Inode { attributes, body, xattrs: Vec::new() })?;
+            tree.add(&name, Inode::stored(attributes, content))?;
         }
         Ok(())
     }

@@ -15,44 +15,12 @@ use super::{
     library::{Library, library},
     mount::open,
 };
+use crate::vufuse::walk::Memory;
 
 /// How many files are looked at, how deep, and how much of each is read.
 const NODES: usize = 400;
 const DEPTH: usize = 12;
 const BYTES: usize = 1 << 20;
-
-/// An image in memory, which must not be written outside of.
-#[derive(Debug)]
-pub(super) struct Memory(pub(super) Mutex<Vec<u8>>);
-
-impl Backing for Memory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let bytes = self.0.lock();
-        let at = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let length = buffer.len().min(bytes.len() - at);
-        buffer[..length].copy_from_slice(&bytes[at..at + length]);
-        Ok(length)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        let mut bytes = self.0.lock();
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        assert!(
-            at <= bytes.len() && data.len() <= bytes.len() - at,
-            "written outside of the image"
-        );
-        bytes[at..at + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn size(&self) -> Result<u64, Errno> {
-        Ok(self.0.lock().len() as u64)
-    }
-
-    fn flush(&self) -> Result<(), Errno> {
-        Ok(())
-    }
-}
 
 /// Mounts an image to read and to write, looks at all of it and changes it. Does nothing without
 /// libext2fs.

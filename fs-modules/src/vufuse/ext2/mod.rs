@@ -14,6 +14,7 @@ mod data;
 mod errors;
 mod filsys;
 
+#[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod inode;
 mod journal;

@@ -12,13 +12,11 @@ use umvu_abi::{
 use super::{
     Ext,
     cache::Mode,
-    hostile::{
-        Memory,
-        tests::{images, judge},
-    },
+    hostile::tests::{images, judge},
     library::library,
     mount::open,
 };
+use crate::vufuse::walk::Memory;
 
 #[derive(Debug, Clone)]
 enum Step {

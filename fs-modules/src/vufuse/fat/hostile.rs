@@ -3,48 +3,19 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use umvu_abi::{
-    Errno,
-    files::{Backing, Caller, FileSystem, Handle, Node},
-};
+use umvu_abi::files::{Backing, Caller, FileSystem, Handle, Node};
 
 use super::{Fat, looks::Looks};
 use crate::{
     options::Options,
-    vufuse::{image::Access, walk::walk},
+    vufuse::{
+        image::Access,
+        walk::{Memory, walk},
+    },
 };
 
-/// An image in memory that can be changed, but does not grow.
-#[derive(Debug)]
-pub(super) struct Image(pub(super) Mutex<Vec<u8>>);
-
-impl Backing for Image {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let bytes = self.0.lock();
-        let at = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let count = buffer.len().min(bytes.len() - at);
-        buffer[..count].copy_from_slice(&bytes[at..at + count]);
-        Ok(count)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        let mut bytes = self.0.lock();
-        let at = usize::try_from(offset).expect("a place in the image");
-        bytes[at..at + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn size(&self) -> Result<u64, Errno> {
-        Ok(self.0.lock().len() as u64)
-    }
-
-    fn flush(&self) -> Result<(), Errno> {
-        Ok(())
-    }
-}
-
 /// Mounts an image as nobody in particular.
-pub(super) fn mounted(image: &Arc<Image>, access: Access) -> Option<Fat> {
+pub(super) fn mounted(image: &Arc<Memory>, access: Access) -> Option<Fat> {
     let mut options = Options::none("vufusefatfs");
     let looks = Looks::of(&mut options, &Caller::root()).ok()?;
     Fat::open(Arc::clone(image) as Arc<dyn Backing>, access, looks, 0).ok()
@@ -52,7 +23,7 @@ pub(super) fn mounted(image: &Arc<Image>, access: Access) -> Option<Fat> {
 
 /// Mounts an image, looks at all that is in it and changes something, within bounds.
 pub fn image(bytes: &[u8]) {
-    let image = Arc::new(Image(Mutex::new(bytes.to_vec())));
+    let image = Arc::new(Memory(Mutex::new(bytes.to_vec())));
     if let Some(files) = mounted(&image, Access::Read) {
         walk(&files);
     }
@@ -94,7 +65,7 @@ mod tests {
     fn an_image_is_walked_through() {
         for kind in KINDS {
             let Some(bytes) = image_by(kind) else { return };
-            let image = Arc::new(Image(Mutex::new(bytes)));
+            let image = Arc::new(Memory(Mutex::new(bytes)));
             let files = mounted(&image, Access::Read).expect("an image");
             assert!(walk(&files) > 40, "{kind}");
         }

@@ -8,11 +8,8 @@ use umvu_abi::{
     files::{Caller, Changes, Entry, FileSystem, Handle, Node},
 };
 
-use super::{
-    Fat,
-    hostile::{Image, mounted},
-};
-use crate::vufuse::image::Access;
+use super::{Fat, hostile::mounted};
+use crate::vufuse::{image::Access, walk::Memory};
 
 /// How images are made and checked.
 const KINDS: &[(&str, &str)] = &[
@@ -162,7 +159,7 @@ fn random_changes_are_kept_and_fsck_finds_nothing() {
             continue;
         }
         assert!(made.status.success(), "{make}: {made:?}");
-        let image = Arc::new(Image(Mutex::new(fs::read(&path).expect("an image"))));
+        let image = Arc::new(Memory(Mutex::new(fs::read(&path).expect("an image"))));
         let files = mounted(&image, Access::Write).expect("a file system");
         for name in &DIRECTORIES[1..] {
             let made = files.mkdir(&Caller::root(), Node::ROOT, name.as_bytes(), 0o755);

@@ -93,9 +93,9 @@ pub trait Device: Send + Sync + fmt::Debug {
         Takes::AsItSays
     }
 
-    /// Answers ioctl(2). `argument` holds, unless [`Device::takes`] says otherwise, what the request's number says it reads, or up to 16 bytes
-    /// at the pointer for the old requests that do not say; what it holds afterwards is written back.
-    /// Errors: `ENOTTY`.
+    /// Answers ioctl(2). `argument` holds, unless [`Device::takes`] says otherwise, what the request's
+    /// number says it reads, or up to 16 bytes at the pointer for the old requests that do not say;
+    /// what it holds afterwards is written back. Errors: `ENOTTY`.
     fn ioctl(
         &self,
         _caller: &Caller,

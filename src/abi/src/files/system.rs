@@ -404,8 +404,8 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Takes::AsItSays
     }
 
-    /// ioctl(2). `argument` holds, unless [`FileSystem::takes`] says otherwise, what the number of the request says it reads; what it holds
-    /// afterwards is written back. Errors: `ENOTTY`.
+    /// ioctl(2). `argument` holds, unless [`FileSystem::takes`] says otherwise, what the number of the
+    /// request says it reads; what it holds afterwards is written back. Errors: `ENOTTY`.
     fn ioctl(
         &self,
         _caller: &Caller,
