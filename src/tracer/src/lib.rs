@@ -25,6 +25,7 @@ mod options;
 mod registers;
 mod remote;
 mod replay;
+mod respite;
 mod shortcut;
 mod signals;
 mod stops;

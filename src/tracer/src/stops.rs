@@ -35,6 +35,7 @@ use crate::{
     registers::{ERESTARTSYS, Registers},
     remote::{self, Remote},
     replay::{Found, Replays, Standing},
+    respite::Respites,
     sys,
 };
 
@@ -42,6 +43,8 @@ use crate::{
 enum Inside {
     /// A call that the kernel performs.
     Native,
+    /// The end of a handler.
+    Returning,
     /// A call that was skipped: its result.
     Answered(i64),
     /// A call that was skipped: it returns a descriptor.
@@ -147,6 +150,7 @@ pub(crate) struct Stops {
     /// Parked calls whose guests are gone for good keep their record until their answer.
     kept: HashMap<Tid, Arc<Parked>>,
     ready: Arc<Ready>,
+    pub(crate) respites: Respites,
     /// Whether a call of another ABI was reported.
     warned: bool,
 }
@@ -172,6 +176,7 @@ impl Stops {
             replays: Replays::default(),
             kept: HashMap::new(),
             ready: Arc::new(Ready { queue: Mutex::default(), tracer }),
+            respites: Respites::default(),
             warned: false,
         }
     }
@@ -183,6 +188,7 @@ impl Stops {
             parked.gone.store(true, Ordering::SeqCst);
         }
         self.replays.forget(Tid(tid.as_raw()));
+        self.respites.forget(tid);
         if let Some(parked) = self.kept.remove(&Tid(tid.as_raw())) {
             parked.gone.store(true, Ordering::SeqCst);
         }
@@ -254,6 +260,10 @@ impl Stops {
         if births::is_birth(syscall.number) {
             births::show(&mut registers, guest);
             registers.write(tid)?;
+        }
+        if syscall.number == libc::SYS_rt_sigreturn {
+            self.inside.insert(tid, Inside::Returning);
+            return Ok(());
         }
         let row = self.rows.get(&syscall.number).filter(|_| armed);
         let remade = match self.inside.remove(&tid) {
@@ -352,6 +362,10 @@ impl Stops {
     ) -> io::Result<()> {
         let inside = match self.inside.remove(&tid) {
             None | Some(Inside::Native) => return Ok(()),
+            Some(Inside::Returning) => {
+                self.respites.handled(tid);
+                return Ok(());
+            }
             Some(Inside::Replaced(mut before)) => {
                 before.set_result(registers.result());
                 return before.write(tid);
@@ -402,6 +416,7 @@ impl Stops {
                 registers.write(tid)
             }
             Inside::Native
+            | Inside::Returning
             | Inside::Renewing(..)
             | Inside::Performing(..)
             | Inside::Waiting(..)

@@ -7,6 +7,7 @@ use std::{
     ffi::CString,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use nix::{sys::signal::SigSet, unistd::Pid};
@@ -338,6 +339,36 @@ fn ptrace_signal(request: libc::c_uint, tid: Pid, signal: i32) {
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: these requests take a number where others take a pointer.
     let _ = unsafe { libc::ptrace(request, tid.as_raw(), null, i64::from(signal)) };
+}
+
+/// The signals that a stopped guest blocks, bit n - 1 for signal n. Errors: `ESRCH`.
+pub(crate) fn signal_mask(tid: Pid) -> io::Result<u64> {
+    let mut mask = 0_u64;
+    let size = size_of::<u64>();
+    // SAFETY: the kernel writes `size` bytes to `mask`.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGMASK, tid.as_raw(), size, &raw mut mask) })?;
+    Ok(mask)
+}
+
+/// Sets the signals that a stopped guest blocks. Errors: `ESRCH`.
+pub(crate) fn set_signal_mask(tid: Pid, mask: u64) -> io::Result<()> {
+    let size = size_of::<u64>();
+    // SAFETY: the kernel reads `size` bytes from `mask`.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETSIGMASK, tid.as_raw(), size, &raw const mask) })?;
+    Ok(())
+}
+
+/// sigtimedwait(2); None waits for ever. Errors: `EAGAIN` when the time is over, `EINTR`.
+pub(crate) fn await_signal(set: &SigSet, patience: Option<Duration>) -> io::Result<i32> {
+    let time = patience.map(|patience| libc::timespec {
+        tv_sec: patience.as_secs().cast_signed(),
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the set is valid, no information is asked for, and the time is null or lives on.
+    let signal = unsafe { libc::sigtimedwait(set.as_ref(), std::ptr::null_mut(), time) };
+    check(libc::c_long::from(signal))?;
+    Ok(signal)
 }
 
 /// Lets a stopped guest run to its next system call.

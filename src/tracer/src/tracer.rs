@@ -219,6 +219,9 @@ impl Tracer {
             }
             if let Some(stops) = &mut self.stops {
                 stops.deliver();
+                for tid in stops.respites.over() {
+                    let _ = ptrace::interrupt(tid);
+                }
             }
             match sys::wait(-1, libc::WNOHANG) {
                 Ok(Wait::Nothing) => self.wait_for_signal(),
@@ -254,7 +257,9 @@ impl Tracer {
     }
 
     fn wait_for_signal(&mut self) {
-        if let Ok(Signal::SIGTERM | Signal::SIGHUP) = signals::awaited().wait() {
+        let patience = self.stops.as_ref().and_then(|stops| stops.respites.next());
+        let signal = sys::await_signal(&signals::awaited(), patience);
+        if signal.is_ok_and(|signal| [libc::SIGTERM, libc::SIGHUP].contains(&signal)) {
             self.kill_all();
         }
     }
@@ -268,6 +273,15 @@ impl Tracer {
     }
 
     fn handle(&mut self, status: Wait) {
+        if let Some(stops) = &mut self.stops
+            && let Wait::Event(tid, ..) | Wait::Signal(tid, _) = status
+        {
+            match status {
+                // The thread that was spared is gone, its number now another's.
+                Wait::Event(_, _, libc::PTRACE_EVENT_EXEC) => stops.respites.forget(tid),
+                _ => stops.respites.stopped(tid),
+            }
+        }
         match status {
             Wait::Exited(tid, code) => self.ended(tid, u8::try_from(code).unwrap_or(1)),
             Wait::Killed(tid, signal) => {

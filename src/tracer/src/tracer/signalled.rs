@@ -22,6 +22,9 @@ impl Tracer {
     pub(super) fn signalled(&mut self, tid: Pid, signal: i32) {
         self.backend.errands.forget(Tid(tid.as_raw()));
         self.take_back_wait(tid);
+        if let Some(stops) = &mut self.stops {
+            stops.respites.signalled(tid);
+        }
         if matches!(signal, libc::SIGSEGV | libc::SIGBUS) && self.goes_on_after(tid) {
             return self.resume(tid, 0);
         }
