@@ -181,10 +181,11 @@ impl<W: World> Resolver<'_, W> {
             }
             let is_last = waiting.is_empty();
             let above = trail.top().clone();
-            let (step, spot) = self.step(&above, &trail.here, &name)?;
+            let links_here = if is_last && !directory { last } else { Last::Follow };
+            let (step, spot) = self.step(&above, &trail.here, &name, links_here)?;
             trail.push(spot);
             match step {
-                Step::Link(target) if !is_last || directory || last == Last::Follow => {
+                Step::Link(target) => {
                     links += 1;
                     if links > LINKS_LIMIT || waiting.len() > COMPONENTS_LIMIT {
                         return Err(Errno::ELOOP);
@@ -202,7 +203,7 @@ impl<W: World> Resolver<'_, W> {
                     }
                     waiting.extend(components(&target).rev().map(<[u8]>::to_vec));
                 }
-                Step::Jump(to) if !is_last || directory || last == Last::Follow => {
+                Step::Jump(to) => {
                     links += 1;
                     if links > LINKS_LIMIT {
                         return Err(Errno::ELOOP);
@@ -247,7 +248,7 @@ impl<W: World> Resolver<'_, W> {
             push(&mut trail.here, name);
             let mut spot = self.root_of(&trail.here, trail.top());
             let left = match spot {
-                Spot::Other => self.left(&trail.here)?,
+                Spot::Other => self.left(&trail.here, Last::Follow)?,
                 Spot::Inode(_) => None,
             };
             if let Some((_, left)) = left {
@@ -282,25 +283,33 @@ impl<W: World> Resolver<'_, W> {
         concerned && !self.world.exists(path)
     }
 
-    fn step(&self, above: &Spot, path: &[u8], name: &[u8]) -> Result<(Step, Spot), Errno> {
+    /// What the component `name` is, which makes the path `path`. A link that is kept is not read,
+    /// which would show in its time of last access: it is a leaf, the kernel's whatever it is.
+    fn step(
+        &self,
+        above: &Spot,
+        path: &[u8],
+        name: &[u8],
+        links: Last,
+    ) -> Result<(Step, Spot), Errno> {
         if let Spot::Inode(root) = self.root_of(path, above) {
             let step = if root.is_directory()? { Step::Onward } else { Step::Leaf };
             return Ok((step, Spot::Inode(root)));
         }
-        if let Some(left) = self.left(path)? {
+        if let Some(left) = self.left(path, links)? {
             return Ok(left);
         }
         if let Some(device) = self.sub_device(path) {
             return Ok((Step::Leaf, Spot::Inode(device)));
         }
         match above {
-            Spot::Inode(directory) => self.step_inside(directory, path, name),
-            Spot::Other => self.step_outside(path).map(|step| (step, Spot::Other)),
+            Spot::Inode(directory) => self.step_inside(directory, path, name, links),
+            Spot::Other => self.step_outside(path, links).map(|step| (step, Spot::Other)),
         }
     }
 
     /// What stands at a path at which a mount leaves what was there.
-    fn left(&self, path: &[u8]) -> Result<Option<(Step, Spot)>, Errno> {
+    fn left(&self, path: &[u8], links: Last) -> Result<Option<(Step, Spot)>, Errno> {
         let Some(earlier) = self.territory.exception(path) else { return Ok(None) };
         let before = match earlier {
             Some(territory) => Resolver { territory, ..*self }.find(path, Last::Keep)?,
@@ -309,10 +318,10 @@ impl<W: World> Resolver<'_, W> {
         match before {
             Place::Inode(found) => {
                 let caller = self.world.credentials(self.caller);
-                let step = step_onto(&found.inode, &caller)?;
+                let step = step_onto(&found.inode, &caller, links)?;
                 Ok(Some((step, Spot::Inode(found.inode))))
             }
-            _ => self.step_outside(path).map(|step| Some((step, Spot::Other))),
+            _ => self.step_outside(path, links).map(|step| Some((step, Spot::Other))),
         }
     }
 
@@ -329,6 +338,7 @@ impl<W: World> Resolver<'_, W> {
         directory: &Arc<Inode>,
         path: &[u8],
         name: &[u8],
+        links: Last,
     ) -> Result<(Step, Spot), Errno> {
         let caller = self.world.credentials(self.caller);
         access::search(directory, &caller)?;
@@ -336,7 +346,7 @@ impl<W: World> Resolver<'_, W> {
             return Err(Errno::ENAMETOOLONG);
         }
         match directory.files.lookup(&caller, directory, name) {
-            Ok(inode) => Ok((step_onto(&inode, &caller)?, Spot::Inode(inode))),
+            Ok(inode) => Ok((step_onto(&inode, &caller, links)?, Spot::Inode(inode))),
             Err(Errno::ENOENT) if self.territory.children(path).is_some() => {
                 Ok((Step::Onward, Spot::Other))
             }
@@ -348,13 +358,14 @@ impl<W: World> Resolver<'_, W> {
         }
     }
 
-    fn step_outside(&self, path: &[u8]) -> Result<Step, Errno> {
+    fn step_outside(&self, path: &[u8], links: Last) -> Result<Step, Errno> {
         if self.territory.is_private(path) {
             return Err(Errno::EACCES);
         }
         if let Some(located) = self.locate(path) {
             return match located.tree.entry(&located.inner) {
                 Ok(Entry::Directory(_)) => Ok(Step::Onward),
+                Ok(Entry::Link(_)) if links == Last::Keep => Ok(Step::Leaf),
                 Ok(Entry::File { .. }) => Ok(Step::Leaf),
                 Ok(Entry::Link(target)) => Ok(Step::Link(target.into_bytes())),
                 Err(Errno::ENOENT) => Ok(Step::Absent),
@@ -363,6 +374,9 @@ impl<W: World> Resolver<'_, W> {
         }
         if self.territory.node(path).is_some() {
             return Ok(Step::Leaf);
+        }
+        if links == Last::Keep {
+            return Ok(Step::Onward);
         }
         if let Some(target) = self.link_of_procfs(path) {
             return Ok(Step::Link(target.into_bytes()));
@@ -416,8 +430,9 @@ impl<W: World> Resolver<'_, W> {
 }
 
 /// What an inode is on the way of a path.
-fn step_onto(inode: &Arc<Inode>, caller: &Caller) -> Result<Step, Errno> {
+fn step_onto(inode: &Arc<Inode>, caller: &Caller, links: Last) -> Result<Step, Errno> {
     Ok(match inode.kind()? {
+        libc::S_IFLNK if links == Last::Keep => Step::Leaf,
         libc::S_IFLNK => Step::Link(inode.files.ask()?.readlink(caller, inode.node)?),
         libc::S_IFDIR => Step::Onward,
         _ => Step::Leaf,
