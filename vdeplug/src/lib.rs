@@ -72,6 +72,7 @@ pub mod hostile;
 mod hostnet;
 pub mod impair;
 mod intake;
+pub mod ip;
 mod library;
 pub mod mac_table;
 mod macvtap;

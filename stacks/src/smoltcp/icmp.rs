@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::{time::Duration, wire::checksum};
 use umvu_abi::Errno;
+pub(crate) use vdeplug::ip::icmp::{Trouble, fill_icmp_checksum};
+use vdeplug::ip::icmp::{may_be_told_of, quoted_header};
 
 use super::{
     inner::Inner,
@@ -15,48 +17,6 @@ use super::{
     sockopt::Class,
     tcp::{input::Arrival, key::FlowKey},
 };
-
-/// An error as both families know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// No route to the destination.
-    NetUnreachable,
-    /// Its neighbour does not answer.
-    HostUnreachable,
-    /// Nobody takes the protocol.
-    ProtocolUnreachable,
-    /// Nobody listens on the port.
-    PortUnreachable,
-    /// The packet must not be cut up and is longer than this.
-    TooBig(u32),
-    /// It travelled too far.
-    TimeExceeded,
-}
-
-impl Trouble {
-    fn v4(self) -> (u8, u8, u32) {
-        match self {
-            Self::NetUnreachable => (3, 0, 0),
-            Self::HostUnreachable => (3, 1, 0),
-            Self::ProtocolUnreachable => (3, 2, 0),
-            Self::PortUnreachable => (3, 3, 0),
-            Self::TooBig(mtu) => (3, 4, mtu),
-            Self::TimeExceeded => (11, 0, 0),
-        }
-    }
-
-    fn v6(self) -> (u8, u8, u32) {
-        match self {
-            Self::NetUnreachable => (1, 0, 0),
-            Self::HostUnreachable => (1, 3, 0),
-            // The offset of the next-header field.
-            Self::ProtocolUnreachable => (4, 1, 6),
-            Self::PortUnreachable => (1, 4, 0),
-            Self::TooBig(mtu) => (2, 0, mtu),
-            Self::TimeExceeded => (3, 0, 0),
-        }
-    }
-}
 
 /// What an ICMP error says, as `ip(7)` IP_RECVERR tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,13 +135,7 @@ impl Inner {
     /// Tells the sender of a packet what is wrong with it, unless that would do harm (RFC 1122,
     /// 3.2.2; RFC 4443, 2.4).
     pub(crate) fn send_trouble(&mut self, trouble: Trouble, header: &IpHeader, ip: &[u8]) {
-        let silent = header.destination.is_multicast()
-            || header.source.is_multicast()
-            || header.source.is_unspecified()
-            || header.fragment.is_some_and(|fragment| fragment.offset != 0)
-            || is_icmp_error(header, ip)
-            || !self.may_complain();
-        if silent {
+        if !may_be_told_of(header, ip) || !self.may_complain() {
             return;
         }
         let source = if self.is_local(header.destination) {
@@ -190,15 +144,8 @@ impl Inner {
             self.route(header.source, None, 0).ok().map(|hop| hop.source)
         };
         let Some(source) = source else { return };
-        let v6 = source.is_ipv6();
-        let (kind, code, info) = if v6 { trouble.v6() } else { trouble.v4() };
-        let most = if v6 { 1280 - 48 } else { 548 };
-        let quoted = &ip[..header.total.min(ip.len()).min(most)];
-        self.send_icmp(source, header.source, (0xc0, 0), |out| {
-            out.extend_from_slice(&[kind, code, 0, 0]);
-            out.extend_from_slice(&info.to_be_bytes());
-            out.extend_from_slice(quoted);
-        });
+        let body = trouble.message(header, ip);
+        self.send_icmp(source, header.source, (0xc0, 0), |out| *out = body);
     }
 
     /// Bounds the rate of ICMP errors: a thousand a second.
@@ -268,37 +215,4 @@ impl Inner {
             _ => {}
         }
     }
-}
-
-/// Reads the header of a quoted packet, of which only the beginning may be there.
-fn quoted_header(quoted: &[u8]) -> Option<IpHeader> {
-    let mut copy = quoted.to_vec();
-    match copy.first()? >> 4 {
-        4 if copy.len() >= 20 => {
-            let length = u16::try_from(copy.len()).ok()?;
-            copy[2..4].copy_from_slice(&length.to_be_bytes());
-        }
-        6 if copy.len() >= 40 => {
-            let length = u16::try_from(copy.len() - 40).ok()?;
-            copy[4..6].copy_from_slice(&length.to_be_bytes());
-        }
-        _ => return None,
-    }
-    IpHeader::parse(&copy)
-}
-
-fn is_icmp_error(header: &IpHeader, ip: &[u8]) -> bool {
-    let Some(kind) = ip.get(header.payload) else { return false };
-    match header.protocol {
-        ICMP => !matches!(kind, 0 | 8 | 13..=18),
-        ICMPV6 => *kind < 128,
-        _ => false,
-    }
-}
-
-/// Fills in the checksum of an ICMP (IPv4) message.
-pub(crate) fn fill_icmp_checksum(body: &mut [u8]) {
-    body[2..4].fill(0);
-    let sum = !checksum::data(body);
-    body[2..4].copy_from_slice(&sum.to_be_bytes());
 }

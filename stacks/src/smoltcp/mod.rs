@@ -12,12 +12,9 @@ pub(crate) mod arp;
 pub(crate) mod bridge;
 pub(crate) mod clock;
 mod counts;
-pub(crate) mod device;
 pub(crate) mod dgram;
 pub(crate) mod follow;
 pub(crate) mod forward;
-pub(crate) mod fragment;
-pub(crate) mod hash;
 pub(crate) mod host;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
@@ -31,11 +28,8 @@ pub(crate) mod neighbour;
 pub(crate) mod net;
 pub(crate) mod opttable;
 pub(crate) mod output;
-pub(crate) mod packet;
-pub(crate) mod pool;
 pub(crate) mod ports;
 pub(crate) mod qdisc;
-pub(crate) mod reassembly;
 pub(crate) mod rng;
 pub(crate) mod routers;
 pub(crate) mod rows;
@@ -47,6 +41,8 @@ pub(crate) mod stack;
 pub(crate) mod tcp;
 pub(crate) mod tunnel;
 pub(crate) mod wire;
+
+pub(crate) use vdeplug::ip::{device, fragment, hash, packet, pool, reassembly};
 
 #[cfg(any(test, fuzzing))]
 mod testing;

@@ -13,7 +13,7 @@ pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod memory;
-pub(crate) mod segment;
+pub(crate) use vdeplug::ip::segment;
 pub(crate) mod sock;
 pub(crate) mod socket;
 pub(crate) mod state;

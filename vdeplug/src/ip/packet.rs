@@ -10,51 +10,55 @@ use smoltcp::wire::{IpProtocol, checksum};
 use super::pool;
 
 /// Where the IP header starts in a buffer.
-pub(crate) const HEADROOM: usize = 14;
-/// Protocol numbers (protocols(5)).
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const ICMPV6: u8 = 58;
-pub(crate) const UDPLITE: u8 = 136;
+pub const HEADROOM: usize = 14;
+/// Protocol number of ICMP, as the others of protocols(5).
+pub const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// Protocol number of UDP-Lite.
+pub const UDPLITE: u8 = 136;
 
 /// The place of a fragment in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fragment {
+pub struct Fragment {
     /// The identification shared by all fragments of the packet.
-    pub(crate) id: u32,
+    pub id: u32,
     /// The offset of this one's payload, in bytes.
-    pub(crate) offset: usize,
+    pub offset: usize,
     /// Whether more follow.
-    pub(crate) more: bool,
+    pub more: bool,
 }
 
 /// What the stack needs from an IP header, of either version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IpHeader {
+pub struct IpHeader {
     /// Who sent the packet.
-    pub(crate) source: IpAddr,
+    pub source: IpAddr,
     /// Where it goes.
-    pub(crate) destination: IpAddr,
+    pub destination: IpAddr,
     /// The protocol of the payload, extension headers skipped.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// Where the payload starts, counted from the IP header.
-    pub(crate) payload: usize,
+    pub payload: usize,
     /// The length of the packet.
-    pub(crate) total: usize,
+    pub total: usize,
     /// TTL or hop limit.
-    pub(crate) ttl: u8,
+    pub ttl: u8,
     /// TOS or traffic class.
-    pub(crate) tos: u8,
+    pub tos: u8,
     /// Set when the packet is a fragment.
-    pub(crate) fragment: Option<Fragment>,
+    pub fragment: Option<Fragment>,
     /// Whether the sender forbids fragmentation on the way.
-    pub(crate) dont_fragment: bool,
+    pub dont_fragment: bool,
 }
 
 impl IpHeader {
     /// Reads the header of the packet at the start of `ip`; None when it is malformed.
-    pub(crate) fn parse(ip: &[u8]) -> Option<Self> {
+    pub fn parse(ip: &[u8]) -> Option<Self> {
         match ip.first()? >> 4 {
             4 => Self::parse_v4(ip),
             6 => Self::parse_v6(ip),
@@ -151,25 +155,25 @@ impl IpHeader {
 
 /// What to write into the header of a packet made here.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Build {
+pub struct Build {
     /// The source address, of the same family as `destination`.
-    pub(crate) source: IpAddr,
+    pub source: IpAddr,
     /// Where the packet goes.
-    pub(crate) destination: IpAddr,
+    pub destination: IpAddr,
     /// The protocol of the payload.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// TTL or hop limit.
-    pub(crate) ttl: u8,
+    pub ttl: u8,
     /// TOS or traffic class.
-    pub(crate) tos: u8,
+    pub tos: u8,
     /// The identification (IPv4).
-    pub(crate) id: u16,
+    pub id: u16,
 }
 
 impl Build {
     /// Makes a packet with room for `length` bytes of payload; returns the buffer and where the
     /// payload starts. The IPv4 header checksum is filled in; the don't-fragment bit is not set.
-    pub(crate) fn packet(&self, length: usize) -> (Vec<u8>, usize) {
+    pub fn packet(&self, length: usize) -> (Vec<u8>, usize) {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 self.packet_v4(source, destination, length)
@@ -221,7 +225,7 @@ fn as_v6(ip: IpAddr) -> Ipv6Addr {
 }
 
 /// Computes the checksum of an IPv4 header anew. `ip` starts with a valid header.
-pub(crate) fn fill_header_checksum(ip: &mut [u8]) {
+pub fn fill_header_checksum(ip: &mut [u8]) {
     let header = usize::from(ip[0] & 15) * 4;
     ip[10..12].fill(0);
     let sum = !checksum::data(&ip[..header]);
@@ -229,13 +233,13 @@ pub(crate) fn fill_header_checksum(ip: &mut [u8]) {
 }
 
 /// Whether the checksum of an IPv4 header is right. `ip` starts with a header that was parsed.
-pub(crate) fn header_checksum_holds(ip: &[u8]) -> bool {
+pub fn header_checksum_holds(ip: &[u8]) -> bool {
     let header = usize::from(ip[0] & 15) * 4;
     checksum::data(&ip[..header]) == 0xffff
 }
 
 /// The sum over pseudo header and payload, not complemented: 0xffff over a right packet.
-pub(crate) fn payload_sum(source: IpAddr, destination: IpAddr, protocol: u8, data: &[u8]) -> u16 {
+pub fn payload_sum(source: IpAddr, destination: IpAddr, protocol: u8, data: &[u8]) -> u16 {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let pseudo = checksum::pseudo_header(
         &source.into(),
@@ -247,7 +251,7 @@ pub(crate) fn payload_sum(source: IpAddr, destination: IpAddr, protocol: u8, dat
 }
 
 /// The same where only the first `covered` bytes of `data` are summed (RFC 3828).
-pub(crate) fn partial_sum(header: &IpHeader, data: &[u8], covered: usize) -> u16 {
+pub fn partial_sum(header: &IpHeader, data: &[u8], covered: usize) -> u16 {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let pseudo = checksum::pseudo_header(
         &header.source.into(),
@@ -259,7 +263,7 @@ pub(crate) fn partial_sum(header: &IpHeader, data: &[u8], covered: usize) -> u16
 }
 
 /// Where the checksum lies in the payload of a protocol that has one over the pseudo header.
-pub(crate) fn checksum_place(protocol: u8) -> Option<usize> {
+pub fn checksum_place(protocol: u8) -> Option<usize> {
     match protocol {
         TCP => Some(16),
         UDP => Some(6),
@@ -269,7 +273,7 @@ pub(crate) fn checksum_place(protocol: u8) -> Option<usize> {
 }
 
 /// Fills in the checksum of a TCP, UDP or ICMPv6 payload.
-pub(crate) fn fill_payload_checksum(header: &IpHeader, payload: &mut [u8]) {
+pub fn fill_payload_checksum(header: &IpHeader, payload: &mut [u8]) {
     let Some(place) = checksum_place(header.protocol) else { return };
     if payload.len() < place + 2 {
         return;

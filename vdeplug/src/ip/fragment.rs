@@ -7,7 +7,7 @@ use super::{
 
 /// Cuts the packet in `bytes` (IP behind the header room) into pieces of at most `mtu` bytes. None
 /// when it forbids that (IPv4) or is not one of ours to cut.
-pub(crate) fn fragments(bytes: &[u8], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
+pub fn fragments(bytes: &[u8], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
     let ip = &bytes[HEADROOM..];
     match ip.first()? >> 4 {
         4 => fragments_v4(ip, mtu),

@@ -31,13 +31,13 @@ struct Partial {
 
 /// The packets that are not whole yet.
 #[derive(Debug, Default)]
-pub(crate) struct Reassembly {
+pub struct Reassembly {
     partial: Map<Key, Partial>,
 }
 
 impl Reassembly {
     /// Takes a fragment; returns the packet, behind header room, once it is whole.
-    pub(crate) fn add(&mut self, header: &IpHeader, ip: &[u8], now: Instant) -> Option<Vec<u8>> {
+    pub fn add(&mut self, header: &IpHeader, ip: &[u8], now: Instant) -> Option<Vec<u8>> {
         let fragment = header.fragment?;
         let payload = &ip[header.payload..header.total];
         let end = fragment.offset + payload.len();
@@ -81,14 +81,14 @@ impl Reassembly {
     }
 
     /// Forgets what waited too long.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         if !self.partial.is_empty() {
             self.partial.retain(|_, partial| partial.until > now);
         }
     }
 
     /// When the next packet is given up.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.partial.values().map(|partial| partial.until).min()
     }
 }
@@ -147,7 +147,7 @@ fn plain_head(header: &IpHeader, ip: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smoltcp::{
+    use crate::ip::{
         fragment::fragments,
         packet::{Build, UDP},
     };

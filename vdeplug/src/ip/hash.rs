@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Makes [`Fold`] hashers that share one random seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Seeded(u64);
+pub struct Seeded(u64);
 
 impl Default for Seeded {
     fn default() -> Self {
@@ -22,7 +22,7 @@ impl BuildHasher for Seeded {
 
 /// Folds each word by a 128-bit multiplication.
 #[derive(Debug)]
-pub(crate) struct Fold {
+pub struct Fold {
     state: u64,
     seed: u64,
 }
@@ -79,4 +79,4 @@ impl Hasher for Fold {
 }
 
 /// A hash map with that hasher.
-pub(crate) type Map<K, V> = std::collections::HashMap<K, V, Seeded>;
+pub type Map<K, V> = std::collections::HashMap<K, V, Seeded>;

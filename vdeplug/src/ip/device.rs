@@ -16,11 +16,11 @@ use smoltcp::{
 use super::{packet::HEADROOM, pool};
 
 /// The longest IP packet: its length field has 16 bits.
-pub(crate) const LONGEST: usize = 65_535;
+pub const LONGEST: usize = 65_535;
 
 /// What the engine of a link may produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Segmentation {
+pub enum Segmentation {
     /// Segments that fit the MTU.
     Here,
     /// TCP over IPv4 may hand over segments of up to 64 KiB, cut up by whoever receives them.
@@ -29,15 +29,15 @@ pub(crate) enum Segmentation {
 
 /// A packet that the engine produced: IP at [`HEADROOM`].
 #[derive(Debug)]
-pub(crate) struct Produced {
+pub struct Produced {
     /// The buffer.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// The payload of each segment to cut it into.
-    pub(crate) segment: Option<NonZeroU16>,
+    pub segment: Option<NonZeroU16>,
 }
 
 /// Makes the capabilities and the engine of a link.
-pub(crate) fn engine(
+pub fn engine(
     mtu: usize,
     segmentation: Segmentation,
     seed: u64,
@@ -61,13 +61,13 @@ pub(crate) fn engine(
 
 /// The device: at most one packet in, any number out.
 #[derive(Debug)]
-pub(crate) struct Port<'a> {
+pub struct Port<'a> {
     /// The capabilities of the link.
-    pub(crate) caps: &'a DeviceCapabilities,
+    pub caps: &'a DeviceCapabilities,
     /// The packet to take in, without any header room.
-    pub(crate) incoming: Option<&'a [u8]>,
+    pub incoming: Option<&'a [u8]>,
     /// Where produced packets go.
-    pub(crate) produced: &'a mut Vec<Produced>,
+    pub produced: &'a mut Vec<Produced>,
 }
 
 impl Device for Port<'_> {
@@ -96,7 +96,7 @@ impl Device for Port<'_> {
 
 /// A packet on its way into the engine.
 #[derive(Debug)]
-pub(crate) struct Incoming<'a>(&'a [u8]);
+pub struct Incoming<'a>(&'a [u8]);
 
 impl RxToken for Incoming<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -106,7 +106,7 @@ impl RxToken for Incoming<'_> {
 
 /// A place for a packet out of the engine.
 #[derive(Debug)]
-pub(crate) struct Outgoing<'a> {
+pub struct Outgoing<'a> {
     produced: &'a mut Vec<Produced>,
     segment: Option<NonZeroU16>,
 }

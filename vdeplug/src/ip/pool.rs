@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// Gives a buffer of exactly `length` bytes with any contents.
-pub(crate) fn take(length: usize) -> Vec<u8> {
+pub fn take(length: usize) -> Vec<u8> {
     let (class, found) = POOL.with_borrow_mut(|pool| {
         if length <= SMALL {
             (SMALL, pool.small.pop())
@@ -41,7 +41,7 @@ pub(crate) fn take(length: usize) -> Vec<u8> {
 }
 
 /// Takes back a buffer that is no longer needed.
-pub(crate) fn give(buffer: Vec<u8>) {
+pub fn give(buffer: Vec<u8>) {
     POOL.with_borrow_mut(|pool| {
         let capacity = buffer.capacity();
         if (SMALL..=2 * SMALL).contains(&capacity) && pool.small.len() < KEPT_SMALL {

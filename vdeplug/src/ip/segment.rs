@@ -1,36 +1,40 @@
 //! TCP segments that the stack reads and writes itself: resets, answers from TIME-WAIT (RFC 9293).
 
-use super::super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum};
+use super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum};
 
-/// Header flags.
-pub(crate) const FIN: u8 = 1;
-pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
-pub(crate) const PSH: u8 = 8;
-pub(crate) const ACK: u8 = 16;
+/// Header flag: no more data follows.
+pub const FIN: u8 = 1;
+/// The sequence numbers begin.
+pub const SYN: u8 = 2;
+/// The connection is refused or broken.
+pub const RST: u8 = 4;
+/// The receiver is to have it at once.
+pub const PSH: u8 = 8;
+/// The acknowledgement number counts.
+pub const ACK: u8 = 16;
 
 /// What the stack looks at in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Sender's port.
-    pub(crate) source: u16,
+    pub source: u16,
     /// Receiver's port.
-    pub(crate) destination: u16,
+    pub destination: u16,
     /// Sequence number.
-    pub(crate) sequence: u32,
+    pub sequence: u32,
     /// Acknowledgement number.
-    pub(crate) acknowledges: u32,
+    pub acknowledges: u32,
     /// The flags byte.
-    pub(crate) flags: u8,
+    pub flags: u8,
     /// The window, not scaled.
-    pub(crate) window: u16,
+    pub window: u16,
     /// Bytes of data.
-    pub(crate) length: usize,
+    pub length: usize,
 }
 
 impl Segment {
     /// Reads a segment; None when it is malformed.
-    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+    pub fn parse(payload: &[u8]) -> Option<Self> {
         let head: &[u8; 20] = payload.first_chunk()?;
         let offset = usize::from(head[12] >> 4) * 4;
         if offset < 20 || offset > payload.len() {
@@ -48,12 +52,12 @@ impl Segment {
     }
 
     /// Whether all the flags of `mask` in `value` are set and the others of `mask` are not.
-    pub(crate) fn is(&self, mask: u8, value: u8) -> bool {
+    pub fn is(&self, mask: u8, value: u8) -> bool {
         self.flags & mask == value
     }
 
     /// The sequence number after this segment.
-    pub(crate) fn end(&self) -> u32 {
+    pub fn end(&self) -> u32 {
         let controls = u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0);
         self.sequence
             .wrapping_add(u32::try_from(self.length).unwrap_or(u32::MAX))
@@ -61,7 +65,7 @@ impl Segment {
     }
 
     /// The reset that answers this segment (RFC 9293, 3.5.2); None for a reset.
-    pub(crate) fn reset(&self) -> Option<Self> {
+    pub fn reset(&self) -> Option<Self> {
         if self.flags & RST != 0 {
             return None;
         }
@@ -78,7 +82,7 @@ impl Segment {
     }
 
     /// Makes the packet that carries this segment (without data) as an answer to `header`.
-    pub(crate) fn answer(&self, header: &IpHeader, id: u16) -> Vec<u8> {
+    pub fn answer(&self, header: &IpHeader, id: u16) -> Vec<u8> {
         let build = Build {
             source: header.destination,
             destination: header.source,
@@ -104,7 +108,7 @@ impl Segment {
 }
 
 /// The maximum segment size that a SYN tells.
-pub(crate) fn mss(payload: &[u8]) -> Option<u16> {
+pub fn mss(payload: &[u8]) -> Option<u16> {
     let offset = usize::from(payload.get(12)? >> 4) * 4;
     let mut options = payload.get(20..offset)?;
     loop {
