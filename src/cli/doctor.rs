@@ -12,6 +12,7 @@ use std::{
 
 use nix::sys::{
     resource::{Resource, getrlimit},
+    socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
     utsname::uname,
 };
 
@@ -42,7 +43,7 @@ type Check = fn() -> Finding;
 
 /// Prints a line for each thing; the exit status is 1 when umvu does not work on this host.
 pub(super) fn run() -> u8 {
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("kernel", kernel),
         ("ptrace", ptrace),
         ("seccomp", || trial(&["-N", "-m", "vunet"], "needed unless umvu -S is used")),
@@ -50,6 +51,7 @@ pub(super) fn run() -> u8 {
         ("namespaces", namespaces),
         ("/dev/net/tun", tun),
         ("multicast", multicast),
+        ("ping sockets", ping_sockets),
         ("libvdeplug", library),
         ("its plugins", plugins),
         ("limits", limits),
@@ -173,13 +175,28 @@ fn multicast() -> Finding {
     }
 }
 
+fn ping_sockets() -> Finding {
+    match socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::Icmp,
+    ) {
+        Ok(_) => Good("may be opened: pings leave slirp://".to_owned()),
+        Err(error) => Missing(
+            format!("{}, needed by pings through slirp://", error.desc()),
+            "as root: sysctl net.ipv4.ping_group_range='0 2147483647'",
+        ),
+    }
+}
+
 fn library() -> Finding {
     if vdeplug::libvdeplug::is_installed() {
         Good("can be loaded: it joins networks that umvu has no transport for".to_owned())
     } else {
         Missing(
-            "not installed, needed by slirp://, pcap:// and schemes of others".to_owned(),
-            "as root: apt-get install libvdeplug2 libvdeplug-slirp",
+            "not installed, needed by pcap:// and schemes of others".to_owned(),
+            "as root: apt-get install libvdeplug2 libvdeplug-pcap",
         )
     }
 }
@@ -192,10 +209,10 @@ fn plugins() -> Finding {
         [] => "none".to_owned(),
         schemes => schemes.join(" "),
     };
-    // vlan:// and agno:// are umvu's own.
-    if absent.iter().any(|scheme| ["slirp", "pcap"].contains(scheme)) {
+    // slirp://, vlan:// and agno:// are umvu's own.
+    if absent.contains(&"pcap") {
         let text = format!("installed: {}; not installed: {}", list(&here), list(&absent));
-        Missing(text, "as root: apt-get install libvdeplug-NAME, for example libvdeplug-slirp")
+        Missing(text, "as root: apt-get install libvdeplug-NAME, for example libvdeplug-pcap")
     } else {
         Good(format!("installed: {}; not installed: {}", list(&here), list(&absent)))
     }

@@ -22,6 +22,7 @@ mod network;
 mod plugins;
 mod programs;
 mod rtnetlink;
+mod slirp;
 mod suites;
 mod switches;
 mod terminal;

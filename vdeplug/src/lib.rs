@@ -17,12 +17,13 @@
 //! | `seqpacket://fd`, `seqpacket://path` | a cable that is a socket, inherited or called |
 //! | `macvtap://name` | a macvtap interface of the kernel |
 //! | `null://` | nothing |
+//! | `slirp://` | the network of this host, through the sockets of this user |
 //! | `vlan://4{...}` | a VLAN of the network in braces |
 //! | `agno://{...}` | an encrypted network inside the one in braces |
 //! | `wirefilter://[loss=5/delay=100]{...}` | the network in braces behind a bad link |
 //! | `strict://{...}` | the network in braces, whose loss is final |
 //! | `libvdeplug://{...}` | whatever it is, joined by the C library |
-//! | any other, as `slirp://`, `pcap://eth0` | joined by a plugin of the C library, if that is installed |
+//! | any other, as `pcap://eth0` | joined by a plugin of the C library, if that is installed |
 //!
 //! A plug whose connection is lost has no carrier, and connects again by itself (`reconnect/`).
 //!
@@ -50,7 +51,7 @@
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
 //! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`,
-//! `macvtap.rs`, `null.rs`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
+//! `macvtap.rs`, `null.rs`, `slirp/`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
 //! `library/` is libvdeplug, loaded at run time. `program.rs` is the plug of a tun or tap device. They share `reconnect/` (a
 //! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
 //! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers), `shared/` (shared
@@ -85,8 +86,10 @@ mod ptp;
 mod reconnect;
 mod seqpacket;
 mod shared;
+mod slirp;
 mod switch;
 mod tap;
+mod timer;
 mod transport;
 mod udp;
 mod vde;

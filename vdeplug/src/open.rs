@@ -7,7 +7,7 @@ use nix::unistd::{User, geteuid};
 use crate::{
     agno, cmd,
     error::OpenError,
-    library, macvtap, null, ptp, seqpacket, switch, tap,
+    library, macvtap, null, ptp, seqpacket, slirp, switch, tap,
     transport::Transport,
     udp, vde, vlan,
     vnl::{self, Vnl},
@@ -20,7 +20,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 19] = [
+const TRANSPORTS: [(&str, Open); 20] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -35,6 +35,7 @@ const TRANSPORTS: [(&str, Open); 19] = [
     ("cmd", cmd::open),
     ("seqpacket", seqpacket::open),
     ("null", null::open),
+    ("slirp", slirp::open),
     ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
     ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
     ("wirefilter", |vnl, about| wirefilter::open(vnl, |inner| open_parsed(inner, about))),
@@ -145,8 +146,8 @@ mod tests {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
                         bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
-                        seqpacket:// null:// vlan:// agno:// wirefilter:// strict:// libvdeplug://; by plugins of \
-                        libvdeplug: slirp:// pcap:// vdesl://)";
+                        seqpacket:// null:// slirp:// vlan:// agno:// wirefilter:// strict:// libvdeplug://; by plugins of \
+                        libvdeplug: pcap:// vdesl://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

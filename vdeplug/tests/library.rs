@@ -6,53 +6,21 @@ use std::{
     collections::VecDeque,
     fs,
     io::{Read, Write},
-    net::TcpListener,
     os::unix::fs::symlink,
     process::Command,
     sync::Arc,
 };
 
 use common::{
-    STATION, arp_answer, arp_question, beside, directory, exchange_pings, frame,
-    in_private_network, open, path_text, receive, receive_until, send, send_until, vde_switch,
-    wait_for,
+    beside, directory, exchange_pings, frame, in_private_network, open, path_text, receive,
+    receive_until, send, vde_switch, wait_for,
 };
 
-/// Addresses of slirp's default network.
-const OWN: [u8; 4] = [10, 0, 2, 15];
-const ROUTER: [u8; 4] = [10, 0, 2, 2];
-
 #[test]
-fn slirp_answers_for_its_router() {
-    let plug = open("slirp://");
+fn slirp_of_the_library_answers_for_its_router() {
+    let plug = open("libvdeplug://slirp://");
     assert!(plug.carrier() && plug.poll_fd().is_some());
-    exchange_pings(&plug, OWN, ROUTER);
-}
-
-#[test]
-fn slirp_reaches_a_listener_of_this_host() {
-    if !in_private_network("slirp_reaches_a_listener_of_this_host", "true") {
-        return;
-    }
-    let listener = TcpListener::bind("127.0.0.1:7777").expect("a listener");
-    let plug = open("slirp://");
-    let question = arp_question(OWN, ROUTER);
-    let router = send_until(&plug, &plug, &question, |bytes| arp_answer(bytes, ROUTER));
-    let mut syn = Vec::new();
-    etherparse::PacketBuilder::ethernet2(STATION, router)
-        .ipv4(OWN, ROUTER, 64)
-        .tcp(4000, 7777, 100, 8192)
-        .syn()
-        .write(&mut syn, &[])
-        .expect("a packet");
-    send(&plug, &syn);
-    listener.accept().expect("slirp connects in our name");
-    // A second SYN of the same connection is answered alike.
-    send_until(&plug, &plug, &syn, |bytes| {
-        let tcp = bytes.get(34..48)?;
-        let is_ours = tcp[..4] == [0x1e, 0x61, 0x0f, 0xa0];
-        (bytes[23] == 6 && is_ours && tcp[13] == 0x12).then_some(())
-    });
+    exchange_pings(&plug, [10, 0, 2, 15], [10, 0, 2, 2]);
 }
 
 #[test]
@@ -133,8 +101,8 @@ fn errors_of_the_library_are_one_line() {
         );
     }
     assert!(error("libvdeplug://{nosuch://x}").starts_with("nosuch://: no such transport"));
-    assert!(error("nosuch://{null://}").contains("by plugins of libvdeplug: slirp:// pcap://"));
-    assert!(error("slirp:///nosuch=1").starts_with("slirp:///nosuch=1: "));
+    assert!(error("nosuch://{null://}").contains("by plugins of libvdeplug: pcap://"));
+    assert!(error("libvdeplug://slirp:///nosuch=1").starts_with("slirp:///nosuch=1: "));
     let absent = error("libvdeplug://{vde:///nonexistent/sw}");
     assert_eq!(
         absent,
@@ -208,7 +176,7 @@ fn options_reach_the_plugin() {
     if !in_private_network("options_reach_the_plugin", "true") {
         return;
     }
-    let _plug = open("slirp:///tcpfwd=127.0.0.1:8080:10.0.2.15:80/hostname='a b'");
+    let _plug = open("libvdeplug://slirp:///tcpfwd=127.0.0.1:8080:10.0.2.15:80/hostname='a b'");
     let mut stream = std::net::TcpStream::connect("127.0.0.1:8080").expect("slirp listens");
     stream.set_nonblocking(true).expect("a socket");
     let _ = stream.write(b"x");

@@ -16,7 +16,7 @@ mod words;
 
 use std::{
     collections::VecDeque,
-    env,
+    env, io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -32,11 +32,8 @@ use nix::{
 };
 use parking_lot::Mutex;
 
-use self::{
-    process::{Process, Started},
-    sink::Sink,
-    stream::Decoder,
-};
+pub(crate) use self::process::{Process, Started};
+use self::{sink::Sink, stream::Decoder};
 use crate::{
     batch,
     error::OpenError,
@@ -100,6 +97,16 @@ impl Dial for Program {
     fn pace(&self) -> Pace {
         COMMAND
     }
+}
+
+/// Runs a command line for somebody else; it gets no shell.
+///
+/// # Errors
+/// `EINVAL` for an open quote, `ENOENT` for no program, and those of fork(2) and execve(2).
+pub(crate) fn start(command: &str) -> io::Result<Started> {
+    let words = words::split(command).map_err(|_| Errno::EINVAL)?;
+    let path = words.first().and_then(|program| find(program)).ok_or(Errno::ENOENT)?;
+    process::start(&path, &words)
 }
 
 /// Finds a program as a shell does.

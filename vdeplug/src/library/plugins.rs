@@ -15,7 +15,7 @@ pub const LIBRARY_PACKAGE: &str = "libvdeplug2";
 
 /// The schemes whose plugins are in Debian packages of their own, with what they are.
 pub const PLUGINS: [(&str, &str); 5] = [
-    ("slirp", "the Internet, through the sockets of this user"),
+    ("slirp", "the Internet, native here too"),
     ("pcap", "an interface of the kernel"),
     ("vdesl", "a serial line"),
     ("vlan", "802.1Q, native here too"),
@@ -143,9 +143,9 @@ mod tests {
 
     #[test]
     fn errors_name_the_package() {
-        let error = missing("slirp:///v4", "slirp", "vde://");
-        let expected = "slirp:///v4: libvdeplug_slirp.so is not installed (apt-get install \
-                        libvdeplug-slirp)";
+        let error = missing("pcap://eth0", "pcap", "vde://");
+        let expected = "pcap://eth0: libvdeplug_pcap.so is not installed (apt-get install \
+                        libvdeplug-pcap)";
         assert_eq!((error.to_string().as_str(), error.errno()), (expected, libc::ENOENT));
         let error = missing("odd://x", "odd", "vde:// vlan:// agno://");
         let expected = "odd://: no such transport (there are: vde:// vlan:// agno://; by plugins \

@@ -8,7 +8,6 @@
 //! waker is that of the network inside.
 
 mod options;
-mod timer;
 
 use std::{
     collections::VecDeque,
@@ -22,12 +21,13 @@ use std::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use parking_lot::Mutex;
 
-use self::{options::Options, timer::Timer};
+use self::options::Options;
 use crate::{
     batch,
     error::OpenError,
     frame::Frame,
     impair::{Channel, Random},
+    timer::Timer,
     transport::{Drops, Transport, Waker},
     vnl::Vnl,
 };

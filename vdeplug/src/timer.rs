@@ -12,19 +12,19 @@ use nix::sys::{
 
 /// A timer and the time that it is set to.
 #[derive(Debug)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     descriptor: TimerFd,
     set: Option<Duration>,
 }
 
 impl Timer {
-    pub(super) fn new() -> nix::Result<Self> {
+    pub(crate) fn new() -> nix::Result<Self> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         Ok(Self { descriptor: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, set: None })
     }
 
     /// Has it ring at `due`, or never.
-    pub(super) fn set(&mut self, due: Option<Duration>, now: Duration) {
+    pub(crate) fn set(&mut self, due: Option<Duration>, now: Duration) {
         // One that has rung is set again even to the same time: it rings no more by itself.
         if self.set == due && self.set.is_none_or(|set| set > now) {
             return;
