@@ -6,6 +6,7 @@ use std::{fs, process::Command};
 use crate::harness::{INSIDE, Place, scratch, succeed};
 
 const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
+const DEEP: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/deep.py");
 const PROCFS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/procfs.py");
 
 /// What a program says in a directory of a tmpfs.
@@ -94,6 +95,18 @@ fn procfs_tells_of_files_of_the_host_behind_a_mount() {
     let bind = "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M".to_owned();
     for mount in [bind, "vu_insmod unreal; D=/unreal$R".to_owned(), patched("cow", "a")] {
         compare_with(&native, &program, &mount);
+    }
+}
+
+#[test]
+fn directories_are_deeper_than_a_path_is_long() {
+    let native = native(DEEP);
+    assert!(native.contains("program 0\nrmtree None"), "{native}");
+    let bind = "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M";
+    let memory = "vu_insmod vufuse && vumount -t vufusemem none $M; D=$M";
+    let unreal = "vu_insmod unreal; D=/unreal/unreal$R";
+    for mount in [bind, memory, unreal, &patched("cow", "a")] {
+        compare_with(&native, DEEP, mount);
     }
 }
 

@@ -11,6 +11,7 @@ use umvu_tracer::api::{Action, Call, Instead, Reply};
 
 use super::{
     descriptors,
+    lexical::PATH_MAX,
     locate::{self, answer, os_path},
     open::stand_in,
     resolve::{Last, Place},
@@ -110,6 +111,10 @@ fn getcwd(core: &Core, call: &Call) -> Action {
         Err(errno) => return errno.into(),
     };
     path.push(0);
+    // The C library then finds it by itself.
+    if path.len() > PATH_MAX {
+        return Errno::ENAMETOOLONG.into();
+    }
     let room = usize::try_from(call.syscall.args[1]).unwrap_or(usize::MAX);
     if path.len() > room {
         return Errno::ERANGE.into();

@@ -18,7 +18,7 @@ use umvu_abi::{
     files::{self, SetTime},
 };
 
-use super::{layout::Attributes, locate::os_path, resolve::Last};
+use super::{layout::Attributes, locate::os_path, reach::reach, resolve::Last};
 use crate::files::attributes;
 
 fn flags(last: Last) -> AtFlags {
@@ -36,9 +36,12 @@ pub(crate) fn stat(path: &[u8], last: Last) -> Result<Attributes, Errno> {
 
 /// As [`stat`], in the terms of file systems.
 pub(crate) fn look(path: &[u8], last: Last) -> Result<files::Attributes, Errno> {
-    let path = os_path(path);
-    let found =
-        if last == Last::Follow { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
+    let path = reach(path)?;
+    let found = if last == Last::Follow {
+        fs::metadata(path.path())?
+    } else {
+        fs::symlink_metadata(path.path())?
+    };
     Ok(attributes::of_host(&found))
 }
 
@@ -46,7 +49,7 @@ pub(crate) fn look(path: &[u8], last: Last) -> Result<files::Attributes, Errno> 
 pub(crate) fn open(tid: Tid, path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd, Errno> {
     let mode = if flags.contains(OFlag::O_CREAT) { mode & !umask(tid) } else { 0 };
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    nix_open(os_path(path), flags, Mode::from_bits_truncate(mode)).map_err(failed)
+    nix_open(reach(path)?.path(), flags, Mode::from_bits_truncate(mode)).map_err(failed)
 }
 
 /// open(2) of something that exists, a stand-in.
@@ -57,7 +60,8 @@ pub(crate) fn open_existing(path: &Path, flags: OFlag) -> Result<OwnedFd, Errno>
 /// open(2) with the mode as given, whatever our own mask is.
 pub(crate) fn open_plain(path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = nix_open(os_path(path), flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    let fd =
+        nix_open(reach(path)?.path(), flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
     let wanted = Mode::from_bits_truncate(mode);
     if flags.contains(OFlag::O_CREAT) && mode & OUR_MASK != 0 {
         nix::sys::stat::fchmod(&fd, wanted).map_err(failed)?;
@@ -80,14 +84,14 @@ fn umask(tid: Tid) -> u32 {
 /// faccessat2(2) with the ids of the hypervisor, which are the guest's but for set-id programs.
 pub(crate) fn access(path: &[u8], mode: i32, last: Last) -> Result<(), Errno> {
     let mode = AccessFlags::from_bits_truncate(mode);
-    faccessat(AT_FDCWD, os_path(path), mode, flags(last)).map_err(failed)
+    faccessat(AT_FDCWD, reach(path)?.path(), mode, flags(last)).map_err(failed)
 }
 
 /// faccessat2(2) with the ids that count for files at the moment.
 pub(crate) fn access_as_effective(path: &[u8], mode: i32) -> Result<(), Errno> {
     let mode = AccessFlags::from_bits_truncate(mode);
     let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EACCESS;
-    faccessat(AT_FDCWD, os_path(path), mode, flags).map_err(failed)
+    faccessat(AT_FDCWD, reach(path)?.path(), mode, flags).map_err(failed)
 }
 
 /// Whether a path leads through symbolic links, by one openat2(2).
@@ -103,13 +107,13 @@ pub(crate) fn has_links(path: &[u8], last: Last) -> bool {
 
 /// readlink(2).
 pub(crate) fn read_link(path: &[u8]) -> Result<Vec<u8>, Errno> {
-    Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
+    Ok(fs::read_link(reach(path)?.path())?.into_os_string().into_encoded_bytes())
 }
 
 /// chmod(2).
 pub(crate) fn chmod(path: &[u8], mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_bits_truncate(mode);
-    fchmodat(AT_FDCWD, os_path(path), mode, FchmodatFlags::FollowSymlink).map_err(failed)
+    fchmodat(AT_FDCWD, reach(path)?.path(), mode, FchmodatFlags::FollowSymlink).map_err(failed)
 }
 
 /// chown(2) or lchown(2); None leaves an id as it is.
@@ -120,7 +124,7 @@ pub(crate) fn chown(
     last: Last,
 ) -> Result<(), Errno> {
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    fchownat(AT_FDCWD, os_path(path), uid, gid, flags(last)).map_err(failed)
+    fchownat(AT_FDCWD, reach(path)?.path(), uid, gid, flags(last)).map_err(failed)
 }
 
 /// utimensat(2).
@@ -134,40 +138,40 @@ pub(crate) fn set_times(path: &[u8], times: [Option<SetTime>; 2], last: Last) ->
         Last::Follow => UtimensatFlags::FollowSymlink,
         Last::Keep => UtimensatFlags::NoFollowSymlink,
     };
-    utimensat(AT_FDCWD, os_path(path), &atime, &mtime, how).map_err(failed)
+    utimensat(AT_FDCWD, reach(path)?.path(), &atime, &mtime, how).map_err(failed)
 }
 
 /// truncate(2).
 pub(crate) fn truncate(path: &[u8], length: i64) -> Result<(), Errno> {
-    nix::unistd::truncate(os_path(path), length).map_err(failed)
+    nix::unistd::truncate(reach(path)?.path(), length).map_err(failed)
 }
 
 /// unlink(2).
 pub(crate) fn unlink(path: &[u8]) -> Result<(), Errno> {
-    Ok(fs::remove_file(os_path(path))?)
+    Ok(fs::remove_file(reach(path)?.path())?)
 }
 
 /// rmdir(2).
 pub(crate) fn rmdir(path: &[u8]) -> Result<(), Errno> {
-    Ok(fs::remove_dir(os_path(path))?)
+    Ok(fs::remove_dir(reach(path)?.path())?)
 }
 
 /// mkdir(2).
 pub(crate) fn mkdir(tid: Tid, path: &[u8], mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_bits_truncate(mode & !umask(tid));
-    nix::unistd::mkdir(os_path(path), mode).map_err(failed)
+    nix::unistd::mkdir(reach(path)?.path(), mode).map_err(failed)
 }
 
 /// mknod(2).
 pub(crate) fn mknod(tid: Tid, path: &[u8], mode: u32, device: u64) -> Result<(), Errno> {
     let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
     let mode = Mode::from_bits_truncate(mode & !libc::S_IFMT & !umask(tid));
-    nix_mknod(os_path(path), kind, mode, device).map_err(failed)
+    nix_mknod(reach(path)?.path(), kind, mode, device).map_err(failed)
 }
 
 /// mkdir(2) with the mode as given, whatever our own mask is.
 pub(crate) fn mkdir_plain(path: &[u8], mode: u32) -> Result<(), Errno> {
-    nix::unistd::mkdir(os_path(path), Mode::from_bits_truncate(mode)).map_err(failed)?;
+    nix::unistd::mkdir(reach(path)?.path(), Mode::from_bits_truncate(mode)).map_err(failed)?;
     if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode) }
 }
 
@@ -175,30 +179,31 @@ pub(crate) fn mkdir_plain(path: &[u8], mode: u32) -> Result<(), Errno> {
 pub(crate) fn mknod_plain(path: &[u8], mode: u32, device: u64) -> Result<(), Errno> {
     let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
     let bits = Mode::from_bits_truncate(mode & !libc::S_IFMT);
-    nix_mknod(os_path(path), kind, bits, device).map_err(failed)?;
+    nix_mknod(reach(path)?.path(), kind, bits, device).map_err(failed)?;
     if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode & 0o7777) }
 }
 
 /// symlink(2).
 pub(crate) fn symlink(target: &[u8], path: &[u8]) -> Result<(), Errno> {
-    Ok(std::os::unix::fs::symlink(os_path(target), os_path(path))?)
+    Ok(std::os::unix::fs::symlink(os_path(target), reach(path)?.path())?)
 }
 
 /// link(2).
 pub(crate) fn link(from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    Ok(fs::hard_link(os_path(from), os_path(to))?)
+    Ok(fs::hard_link(reach(from)?.path(), reach(to)?.path())?)
 }
 
 /// renameat2(2) with its flags.
 pub(crate) fn rename_with(from: &[u8], to: &[u8], flags: u32) -> Result<(), Errno> {
     let flags = rustix::fs::RenameFlags::from_bits_retain(flags);
     let at = rustix::fs::CWD;
-    rustix::fs::renameat_with(at, os_path(from), at, os_path(to), flags).map_err(refused)
+    rustix::fs::renameat_with(at, reach(from)?.path(), at, reach(to)?.path(), flags)
+        .map_err(refused)
 }
 
 /// rename(2).
 pub(crate) fn rename(from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    Ok(fs::rename(os_path(from), os_path(to))?)
+    Ok(fs::rename(reach(from)?.path(), reach(to)?.path())?)
 }
 
 fn refused(errno: rustix::io::Errno) -> Errno {
@@ -212,7 +217,7 @@ const XATTR_MAX: usize = 65_536;
 pub(crate) fn get_xattr(path: &[u8], name: &[u8], last: Last) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0; XATTR_MAX];
     let get = if last == Last::Follow { rustix::fs::getxattr } else { rustix::fs::lgetxattr };
-    let length = get(os_path(path), name, &mut value[..]).map_err(refused)?;
+    let length = get(reach(path)?.path(), name, &mut value[..]).map_err(refused)?;
     value.truncate(length);
     Ok(value)
 }
@@ -227,14 +232,14 @@ pub(crate) fn set_xattr(
 ) -> Result<(), Errno> {
     let flags = rustix::fs::XattrFlags::from_bits_retain(flags.cast_unsigned());
     let set = if last == Last::Follow { rustix::fs::setxattr } else { rustix::fs::lsetxattr };
-    set(os_path(path), name, value, flags).map_err(refused)
+    set(reach(path)?.path(), name, value, flags).map_err(refused)
 }
 
 /// listxattr(2) or llistxattr(2): each name ends with a NUL.
 pub(crate) fn list_xattr(path: &[u8], last: Last) -> Result<Vec<u8>, Errno> {
     let mut names = vec![0; XATTR_MAX];
     let list = if last == Last::Follow { rustix::fs::listxattr } else { rustix::fs::llistxattr };
-    let length = list(os_path(path), &mut names[..]).map_err(refused)?;
+    let length = list(reach(path)?.path(), &mut names[..]).map_err(refused)?;
     names.truncate(length);
     Ok(names)
 }
@@ -243,5 +248,5 @@ pub(crate) fn list_xattr(path: &[u8], last: Last) -> Result<Vec<u8>, Errno> {
 pub(crate) fn remove_xattr(path: &[u8], name: &[u8], last: Last) -> Result<(), Errno> {
     let remove =
         if last == Last::Follow { rustix::fs::removexattr } else { rustix::fs::lremovexattr };
-    remove(os_path(path), name).map_err(refused)
+    remove(reach(path)?.path(), name).map_err(refused)
 }

@@ -10,7 +10,7 @@ use umvu_abi::{Errno, tree::Entry};
 use super::{
     directories::{Kind, Listing},
     lexical::join,
-    locate::os_path,
+    reach::reach,
     resolve::{Place, TreeEntry},
     territory::Territory,
 };
@@ -77,7 +77,7 @@ fn kind_of(mount: &Mount) -> Kind {
 
 fn real(path: &[u8]) -> Result<Listing, Errno> {
     let mut listing = Listing::new();
-    for entry in fs::read_dir(os_path(path))? {
+    for entry in fs::read_dir(reach(path)?.path())? {
         let entry = entry?;
         let Ok(found) = entry.file_type() else { continue };
         let kind = if found.is_dir() {

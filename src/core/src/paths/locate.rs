@@ -13,6 +13,7 @@ use super::{
     host,
     lexical::{PATH_MAX, climbs, join},
     magic,
+    reach::reach,
     resolve::{Last, Magic, Place, Resolver, World},
     territory::Territory,
     threads::Root,
@@ -303,7 +304,7 @@ struct Live<'a>(&'a Core);
 
 impl World for Live<'_> {
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        Ok(fs::read_link(os_path(path))?.into_os_string().into_encoded_bytes())
+        host::read_link(path)
     }
 
     fn credentials(&self, tid: Tid) -> umvu_abi::files::Caller {
@@ -311,7 +312,7 @@ impl World for Live<'_> {
     }
 
     fn exists(&self, path: &[u8]) -> bool {
-        fs::symlink_metadata(os_path(path)).is_ok()
+        reach(path).is_ok_and(|path| fs::symlink_metadata(path.path()).is_ok())
     }
 
     fn network_of(&self, tid: Tid) -> Option<Arc<Mount>> {

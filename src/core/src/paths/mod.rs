@@ -44,6 +44,7 @@ pub(crate) mod owners;
 mod patience;
 mod procfs;
 mod promises;
+pub(crate) mod reach;
 pub(crate) mod resolve;
 mod root;
 mod stat;

@@ -16,7 +16,7 @@ use umvu_abi::{
 use crate::{
     Core,
     files::{Inode, access, claims, mounted::Footing},
-    paths::locate::os_path,
+    paths::reach::reach,
 };
 
 /// A file of the host, or the kept content of a virtual one.
@@ -153,7 +153,7 @@ impl Drop for Direct {
 
 /// A file or block device of the host. Errors: those of open(2), `EISDIR`.
 pub(super) fn of_host(path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, Errno> {
-    let file = OpenOptions::new().read(true).write(writable).open(os_path(path))?;
+    let file = OpenOptions::new().read(true).write(writable).open(reach(path)?.path())?;
     if file.metadata()?.is_dir() {
         return Err(Errno::EISDIR);
     }

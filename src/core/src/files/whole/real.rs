@@ -18,7 +18,7 @@ use umvu_abi::{
 
 use crate::{
     files::{attributes as convert, names::Make},
-    paths::{host, locate::os_path, resolve::Last},
+    paths::{host, reach::reach, resolve::Last},
 };
 
 /// Does something with the rights of the caller. Where the hypervisor is not root, all callers have its
@@ -68,7 +68,7 @@ fn set_groups(groups: &[u32]) {
 }
 
 pub(super) fn attributes(caller: &Caller, path: &[u8]) -> Result<Attributes, Errno> {
-    as_caller(caller, || Ok(convert::of_host(&fs::symlink_metadata(os_path(path))?)))
+    as_caller(caller, || Ok(convert::of_host(&fs::symlink_metadata(reach(path)?.path())?)))
 }
 
 pub(super) fn access(caller: &Caller, path: &[u8], wanted: u32) -> Result<(), Errno> {
@@ -98,7 +98,7 @@ pub(super) fn change(caller: &Caller, path: &[u8], changes: &Changes) -> Result<
 /// Opens: regular files are ours to pass on, all else is the guest's to open.
 pub(super) fn open(caller: &Caller, path: &[u8], flags: i32) -> Result<Data, Errno> {
     as_caller(caller, || {
-        if !fs::symlink_metadata(os_path(path))?.is_file() {
+        if !fs::symlink_metadata(reach(path)?.path())?.is_file() {
             return Ok(Data::HostPath(path.to_vec()));
         }
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NOFOLLOW;
@@ -128,7 +128,7 @@ pub(super) fn list(
     path: &[u8],
     each: &mut dyn FnMut(DirEntry),
 ) -> Result<(), Errno> {
-    let entries = as_caller(caller, || Ok(fs::read_dir(os_path(path))?))?;
+    let entries = as_caller(caller, || Ok(fs::read_dir(reach(path)?.path())?))?;
     for entry in entries {
         let entry = entry?;
         let kind = entry.file_type().map_or(0, kind_of);
@@ -151,8 +151,8 @@ fn kind_of(kind: fs::FileType) -> u32 {
 }
 
 pub(super) fn statfs(path: &[u8]) -> Result<StatFs, Errno> {
-    let kind = nix::sys::statfs::statfs(os_path(path)).map_err(io::Error::from)?;
-    let found = nix::sys::statvfs::statvfs(os_path(path)).map_err(io::Error::from)?;
+    let kind = nix::sys::statfs::statfs(reach(path)?.path()).map_err(io::Error::from)?;
+    let found = nix::sys::statvfs::statvfs(reach(path)?.path()).map_err(io::Error::from)?;
     Ok(StatFs {
         kind: kind.filesystem_type().0,
         block_size: u32::try_from(found.fragment_size()).unwrap_or(4096),
