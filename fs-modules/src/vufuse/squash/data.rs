@@ -1,6 +1,9 @@
 //! The data of files: whole blocks, and an end that may be in a fragment with the ends of others.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, LazyLock},
+    thread,
+};
 
 use umvu_abi::Errno;
 
@@ -14,6 +17,10 @@ use super::{
 const MANY: u64 = 4 << 20;
 /// The bits of a packed length.
 const LENGTH: u32 = (1 << 24) - 1;
+
+/// Whether two blocks can be unpacked at the same time; to find out reads several files of the host.
+static SEVERAL_PROCESSORS: LazyLock<bool> =
+    LazyLock::new(|| thread::available_parallelism().is_ok_and(|processors| processors.get() > 1));
 
 /// Where the blocks of a file are.
 #[derive(Debug)]
@@ -67,9 +74,10 @@ impl Layout {
         let length = buffer.len().min(rest);
         let pieces = self.pieces(store.block_size(), at, &mut buffer[..length])?;
         let get = |piece: Piece<'_>| self.get(store, superblock, piece);
-        match thread::available_parallelism() {
-            Ok(processors) if processors.get() > 1 && pieces.len() >= 4 => both(pieces, &get)?,
-            _ => pieces.into_iter().try_for_each(get)?,
+        if pieces.len() >= 4 && *SEVERAL_PROCESSORS {
+            both(pieces, &get)?;
+        } else {
+            pieces.into_iter().try_for_each(get)?;
         }
         Ok(length)
     }

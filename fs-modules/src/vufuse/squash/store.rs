@@ -162,14 +162,16 @@ impl Store {
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     store: &'a Store,
-    block: u64,
+    /// Where the block begins that is read, and the block once something was read from it.
+    at: u64,
+    block: Option<Arc<Block>>,
     offset: usize,
 }
 
 impl<'a> Cursor<'a> {
     /// At an offset in the block that begins at a place of the image.
-    pub(super) fn new(store: &'a Store, block: u64, offset: usize) -> Self {
-        Self { store, block, offset }
+    pub(super) fn new(store: &'a Store, at: u64, offset: usize) -> Self {
+        Self { store, at, block: None, offset }
     }
 
     /// At a reference: the place of a block behind the beginning of a table, and 16 bits of offset.
@@ -180,7 +182,10 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn fill(&mut self, mut out: &mut [u8]) -> Result<(), Errno> {
         while !out.is_empty() {
-            let block = self.store.metadata(self.block)?;
+            let block = match &self.block {
+                Some(block) => block,
+                None => self.block.insert(self.store.metadata(self.at)?),
+            };
             let rest = block.bytes.get(self.offset..).ok_or(Errno::EIO)?;
             let count = rest.len().min(out.len());
             let (now, later) = out.split_at_mut(count);
@@ -191,7 +196,8 @@ impl<'a> Cursor<'a> {
                 if block.bytes.is_empty() {
                     return Err(Errno::EIO);
                 }
-                (self.block, self.offset) = (block.next, 0);
+                (self.at, self.offset) = (block.next, 0);
+                self.block = None;
             }
         }
         Ok(())

@@ -12,16 +12,13 @@ use std::{
     fs::{self, File, OpenOptions},
     hash::Hasher,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
-    path::PathBuf,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
 use nix::{
-    fcntl::{FallocateFlags, OFlag, fallocate},
+    fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2},
     sys::{
         resource::{Resource, getrlimit},
         stat::futimens,
@@ -140,16 +137,7 @@ impl Content {
         handle: Option<Handle>,
         keep: bool,
     ) -> Result<(), Errno> {
-        let make = |path: &std::path::Path| {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o700)
-                .open(path)
-                .map(drop)
-        };
-        self.path = inode.files.objects.obtain(inode, make)?;
+        self.path = inode.files.objects.obtain(inode, |_| Ok(()))?;
         let keep = keep && !inode.refresh();
         if self.file.is_none() || !keep && !self.written {
             self.fill(inode, handle)?;
@@ -173,48 +161,35 @@ impl Content {
     }
 
     /// Others may have the file open or mapped: what they see changes where it has changed, and is
-    /// never empty meanwhile.
+    /// never empty meanwhile. A new file is filled elsewhere, so that nobody is told that we close it.
     fn copy_in(&mut self, inode: &Arc<Inode>, handle: Handle) -> Result<(), Errno> {
-        let fs = inode.files.ask()?;
-        let found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
-        let mut how = OpenOptions::new();
-        let into = match how.write(true).create(true).truncate(false).mode(0o700).open(&self.path) {
+        match OpenOptions::new().write(true).open(&self.path) {
+            Ok(into) => {
+                copy(inode, handle, &into, None)?;
+                self.file = Some(File::open(&self.path)?);
+            }
             // It is being executed: as it was when that began.
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => return Ok(()),
-            into => into?,
-        };
-        let mut chunk = Vec::new();
-        let mut at = 0;
-        while at < found.size {
-            let data = match fs.seek(inode.node, handle, at, Seek::Data) {
-                Ok(data) => data.min(found.size),
-                Err(Errno::ENXIO) => found.size,
-                Err(errno) => return Err(errno),
-            };
-            clear(&into, at, data)?;
-            at = data;
-            if at == found.size {
-                break;
-            }
-            let end = fs.seek(inode.node, handle, at, Seek::Hole)?.min(found.size);
-            while at < end {
-                chunk.resize(CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK)), 0);
-                let got = fs.read(inode.node, handle, at, &mut chunk)?;
-                if got == 0 {
-                    break;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (staged, into) = inode.files.objects.stage(&self.path)?;
+                let filled = copy(inode, handle, &into, Some(0)).and_then(|()| {
+                    self.file = Some(File::open(&staged)?);
+                    Ok(())
+                });
+                drop(into);
+                let placed = filled.and_then(|()| publish(&staged, &self.path));
+                if placed.is_err() {
+                    self.file = None;
+                    let _ = fs::remove_file(&staged);
                 }
-                into.write_all_at(&chunk[..got], at)?;
-                at += got as u64;
+                // Somebody has wanted a handle of it meanwhile.
+                if placed == Err(Errno::EEXIST) {
+                    return self.copy_in(inode, handle);
+                }
+                placed?;
             }
-            if at < end {
-                clear(&into, at, found.size)?;
-                break;
-            }
+            Err(error) => return Err(error.into()),
         }
-        into.set_len(found.size.max(at))?;
-        let file = File::open(&self.path)?;
-        set_mtime(&file, found.mtime);
-        self.file = Some(file);
         self.blocks = None;
         self.note_synced()?;
         self.count(&inode.files);
@@ -222,8 +197,13 @@ impl Content {
     }
 
     fn count(&mut self, files: &MountedFiles) {
-        let size = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let size = size.map_or(0, |found| found.len());
+        let size = match (&self.file, self.synced) {
+            (Some(_), Some(synced)) if !self.written => synced.size,
+            (file, _) => {
+                let found = file.as_ref().and_then(|file| file.metadata().ok());
+                found.map_or(0, |found| found.len())
+            }
+        };
         files.objects.kept_bytes(self.counted, size);
         self.counted = size;
         if self.is_counted != self.file.is_some() {
@@ -409,8 +389,8 @@ impl Content {
     /// Nobody has the file open: the handles go, the content stays while there is room.
     pub(super) fn rest(&mut self, inode: &Inode) {
         self.release_all(&inode.files, inode.node);
-        (self.written, self.mapped, self.clears) = (false, false, false);
         self.count(&inode.files);
+        (self.written, self.mapped, self.clears) = (false, false, false);
         if inode.files.objects.are_many() || self.counted > WHOLE_LIMIT {
             self.discard(&inode.files);
         }
@@ -452,6 +432,55 @@ impl Content {
     }
 }
 
+/// Copies the content from the file system into a file, which has so many bytes, and its time.
+fn copy(inode: &Arc<Inode>, handle: Handle, into: &File, length: Option<u64>) -> Result<(), Errno> {
+    let fs = inode.files.ask()?;
+    let found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
+    let before = length.map_or_else(|| into.metadata().map(|found| found.len()), Ok)?;
+    let mut chunk = Vec::new();
+    // Up to where data was written last, and up to where all is done.
+    let (mut written, mut at) = (0, 0);
+    while at < found.size {
+        let data = match fs.seek(inode.node, handle, at, Seek::Data) {
+            Ok(data) => data.min(found.size),
+            Err(Errno::ENXIO) => found.size,
+            Err(errno) => return Err(errno),
+        };
+        clear(into, at, data, before)?;
+        at = data;
+        if at == found.size {
+            break;
+        }
+        let end = fs.seek(inode.node, handle, at, Seek::Hole)?.min(found.size);
+        while at < end {
+            chunk.resize(CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK)), 0);
+            let got = fs.read(inode.node, handle, at, &mut chunk)?;
+            if got == 0 {
+                break;
+            }
+            into.write_all_at(&chunk[..got], at)?;
+            at += got as u64;
+            written = at;
+        }
+        if at < end {
+            clear(into, at, found.size, before)?;
+            break;
+        }
+    }
+    let size = found.size.max(at);
+    if before.max(written) != size {
+        into.set_len(size)?;
+    }
+    set_mtime(into, found.mtime);
+    Ok(())
+}
+
+/// Gives a file that was filled elsewhere its place. Errors: `EEXIST`.
+fn publish(staged: &Path, place: &Path) -> Result<(), Errno> {
+    let done = renameat2(AT_FDCWD, staged, AT_FDCWD, place, RenameFlags::RENAME_NOREPLACE);
+    done.map_err(|errno| io::Error::from(errno).into())
+}
+
 fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Result<(), Errno> {
     while !data.is_empty() {
         let wrote = inode.files.fs.write(inode.node, handle, at, data)?;
@@ -464,9 +493,9 @@ fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Res
     Ok(())
 }
 
-/// Makes a range of a file a hole.
-fn clear(file: &File, from: u64, to: u64) -> Result<(), Errno> {
-    let end = file.metadata()?.len().min(to);
+/// Makes a range of a file, which was so long, a hole.
+fn clear(file: &File, from: u64, to: u64, length: u64) -> Result<(), Errno> {
+    let end = length.min(to);
     if from >= end {
         return Ok(());
     }

@@ -116,6 +116,8 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub struct Objects {
     root: PathBuf,
+    /// Where files are filled, beside it: nobody watches there.
+    staged: PathBuf,
     table: Mutex<Table>,
     used: AtomicBool,
     dressed: AtomicBool,
@@ -138,6 +140,7 @@ impl Objects {
         let run_dir = fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_owned());
         Arc::new(Self {
             root: run_dir.join("files"),
+            staged: run_dir.join("staged"),
             table: Mutex::default(),
             used: AtomicBool::new(false),
             dressed: AtomicBool::new(false),
@@ -163,7 +166,9 @@ impl Objects {
     /// Makes the directory. Errors: those of mkdir(2).
     fn prepare(self: &Arc<Self>) -> io::Result<()> {
         if !self.used.swap(true, Ordering::AcqRel) {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
+            for directory in [&self.root, &self.staged] {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
             self.watch()?;
         }
         Ok(())
@@ -251,20 +256,34 @@ impl Objects {
 
     /// A handle that names a file and has no content. Errors: those of open(2).
     pub(crate) fn handle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<PathBuf, Errno> {
-        let path = self.obtain(inode, |path| {
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(path).map(drop)
-        })?;
+        let path = self.obtain(inode, |_| Ok(()))?;
         if let Some(number) = inode.object.get()
             && let Some(known) = self.table.lock().by_number.get_mut(number)
         {
             known.hold = Hold::Handle;
         }
-        Ok(path)
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path);
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(path),
+        }
+    }
+
+    /// A new file that is to become the one at a place of ours: where nobody watches. Errors: those
+    /// of open(2).
+    pub(super) fn stage(&self, place: &Path) -> io::Result<(PathBuf, fs::File)> {
+        let staged = self.staged.join(place.file_name().unwrap_or_default());
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o700).open(&staged)?;
+        Ok((staged, file))
     }
 
     fn evict(&self, table: &mut Table) -> Option<Known> {
+        if !table.next.is_multiple_of(64) {
+            return None;
+        }
         let silent = table.by_number.values().filter(|known| known.hold != Hold::File).count();
-        if !table.next.is_multiple_of(64) || silent < SILENT_LIMIT {
+        if silent < SILENT_LIMIT {
             return None;
         }
         let kept = table.by_number.iter().filter(|(_, known)| known.hold != Hold::File);
