@@ -23,7 +23,8 @@ const WORK: &str = r#"
     mv a d/e/moved; mv d/e e; cat e/MOVED; python3 -c 'import os; os.rename("e/moved", "e/Moved")'; ls e; rmdir e 2>&1 | grep -o 'not empty'
     exec 3>open 4<open; echo data >&3; rm open; echo more >&3; cat <&4; ls -A | grep -c umvu || true; exec 3>&- 4<&-
     errs ln -s a sym; errs ln seq hard; errs mkfifo fifo; errs touch 'a?b' 'a:b'; errs chown 12345 seq || true
-    stat -c '%A %h' seq d; chmod a-w seq; stat -c %A seq; errs chmod 600 seq; chmod 755 seq
+    stat -c '%A %h' seq d; chmod a-w seq; stat -c %A seq; chmod 600 seq; stat -c %A seq; errs chmod 4755 seq
+    chmod 777 seq; stat -c %A seq; (umask 777; : > made); stat -c %A made
     TZ=UTC touch -d '2001-02-03 04:05:07' seq; TZ=UTC stat -c %y seq | cut -c 1-18
     mkdir full; (cd full; for i in $(seq 200); do echo $i > a_rather_long_name_for_a_file_$i; done; rm *1*; cat * | md5sum)
     mkdir over; touch over/f; mv -T over d/over; echo one > one; echo two > two; mv one two; cat two; cp -r d d2; diff -r d d2
@@ -39,7 +40,7 @@ const SAID: &str = "hello\nA rather long name, with blanks.and.dots\na\nd\n\u{fc
     dea9193b768319cbb4ff1a137ac03113  -\n459d217ce981e5507adf140f5844c3ef  -\n0652787d9ff8032861c413da23f787b4  -\n\
     hello\nMoved\nnot empty\ndata\nmore\n0\nOperation not permitted\nOperation not permitted\n\
     Operation not permitted\nInvalid argument\nInvalid argument\nOperation not permitted\n-rwxr-xr-x 1\n\
-    drwxr-xr-x 1\n-r-xr-xr-x\nOperation not permitted\n2001-02-03 04:05:0\n7e291a23364a13fa2c71ff71b368b9fc  -\n\
+    drwxr-xr-x 1\n-r-xr-xr-x\n-r-xr-xr-x\nOperation not permitted\n-rwxr-xr-x\n-rwxr-xr-x\n2001-02-03 04:05:0\n7e291a23364a13fa2c71ff71b368b9fc  -\n\
     one\nb'\\x00abc\\x00'\nclean\none\n81\nRead-only file system\n";
 
 #[test]

@@ -60,15 +60,23 @@ impl Looks {
         }
     }
 
-    /// Whether a mode makes a file read-only; the other bits must be as they are. Errors: `EPERM`.
-    pub(super) fn read_only(&self, file: &Attributes, mode: u32) -> Result<bool, Errno> {
-        let wanted = mode & 0o777;
-        match file.is_directory() {
-            true if wanted == self.mode(true, false) => Ok(false),
-            false if wanted == self.mode(false, false) => Ok(false),
-            false if wanted == self.mode(false, true) => Ok(true),
-            _ => Err(Errno::EPERM),
+    /// Whether a mode makes a file read-only; None for what FAT cannot tell, which is passed over as by
+    /// Linux ("strange, but this is too old behavior"). Errors: `EPERM` for the bits above those of
+    /// permission.
+    pub(super) fn read_only(&self, file: &Attributes, mode: u32) -> Result<Option<bool>, Errno> {
+        if mode & 0o7000 != 0 {
+            return Err(Errno::EPERM);
         }
+        let all = self.mode(file.is_directory(), false);
+        let wanted = mode & all;
+        if wanted & 0o555 != file.mode & 0o555 {
+            return Ok(None);
+        }
+        Ok(match wanted & 0o222 {
+            write if write == all & 0o222 => Some(false),
+            0 if !file.is_directory() => Some(true),
+            _ => None,
+        })
     }
 }
 

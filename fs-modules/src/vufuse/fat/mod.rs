@@ -150,11 +150,11 @@ impl FileSystem for Fat {
         if mode & libc::S_IFMT != libc::S_IFREG {
             return Err(Errno::EPERM);
         }
-        self.with(|volume| volume.make((parent, name), false, mode))
+        self.with(|volume| volume.make((parent, name), false))
     }
 
-    fn mkdir(&self, _: &Caller, parent: Node, name: &[u8], mode: u32) -> Result<Entry, Errno> {
-        self.with(|volume| volume.make((parent, name), true, mode))
+    fn mkdir(&self, _: &Caller, parent: Node, name: &[u8], _: u32) -> Result<Entry, Errno> {
+        self.with(|volume| volume.make((parent, name), true))
     }
 
     fn unlink(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {

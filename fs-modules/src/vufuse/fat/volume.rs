@@ -200,12 +200,11 @@ impl Volume {
         self.entry(found)
     }
 
-    /// Makes a file or a directory. Errors: `EINVAL` for a name that FAT does not have, `ENOSPC`.
+    /// Makes a file or a directory, as writable as the mount says. Errors: `EINVAL` for a name that FAT does not have, `ENOSPC`.
     pub(super) fn make(
         &mut self,
         (parent, name): Spot<'_>,
         is_directory: bool,
-        mode: u32,
     ) -> Result<Entry, Errno> {
         let directory = self.id(parent)?;
         if self.is_hidden(directory, name) {
@@ -217,11 +216,7 @@ impl Volume {
         } else {
             self.library.create(directory, name, &SetAttr::new())
         };
-        let made = done(made)?;
-        if !is_directory && mode & 0o222 == 0 {
-            done(self.library.setattr(made, &SetAttr::new().with_attributes(Bits::READ_ONLY)))?;
-        }
-        self.entry(made)
+        self.entry(done(made)?)
     }
 
     /// Drops references; deletes what nobody can reach any more.
@@ -328,8 +323,11 @@ impl Volume {
             return Err(Errno::EPERM);
         }
         let mut wanted = SetAttr::new();
-        if let Some(mode) = changes.mode {
-            let is_read_only = self.looks.read_only(&file, mode)?;
+        let is_read_only = match changes.mode {
+            Some(mode) => self.looks.read_only(&file, mode)?,
+            None => None,
+        };
+        if let Some(is_read_only) = is_read_only {
             let bits = done(self.library.stat(id))?.attributes();
             let bits = bits.without(Bits::READ_ONLY);
             let bits = if is_read_only { bits | Bits::READ_ONLY } else { bits };
