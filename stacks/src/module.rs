@@ -2,6 +2,8 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    io,
+    path::Path,
     sync::Arc,
 };
 
@@ -11,6 +13,7 @@ use umvu_abi::{
     net::NetStack,
 };
 use umvu_reactor::Reactor;
+use vdeplug::capture::{CaptureFile, Interface};
 
 use crate::{
     autoconf::configure,
@@ -91,9 +94,47 @@ fn plan(request: &MountRequest, network: Option<&str>) -> Result<StackPlan, Moun
 /// An interface and its network.
 type Opened = (InterfacePlan, Arc<dyn Transport>);
 
-/// Opens the networks of all interfaces.
+/// Opens the networks of all interfaces, and the files that their frames are written to.
 fn open_all(plan: &StackPlan, about: &str) -> Result<Vec<Opened>, MountError> {
-    plan.interfaces.iter().map(|link| Ok((link.clone(), open(link, plan, about)?))).collect()
+    let mut files: Vec<(&Path, Arc<CaptureFile>)> = Vec::new();
+    let mut opened = Vec::new();
+    for link in &plan.interfaces {
+        let Some(path) = link.capture.as_deref() else {
+            opened.push((link.clone(), open(link, plan, about)?));
+            continue;
+        };
+        let wrong = |error: io::Error| {
+            let errno = Errno(error.raw_os_error().unwrap_or(libc::EIO));
+            let told = if errno == Errno::EINVAL {
+                "not a regular file".to_owned()
+            } else {
+                errno.to_string()
+            };
+            MountError::new(errno, format!("pcap={}: {told}", path.display()))
+        };
+        let file = match files.iter().find(|(known, _)| *known == path) {
+            Some((_, file)) => Arc::clone(file),
+            None => {
+                let file = CaptureFile::create(path).map_err(wrong)?;
+                files.push((path, Arc::clone(&file)));
+                file
+            }
+        };
+        let shown = Interface { name: &link.name, about: &link.vnl, mac: Some(link.mac) };
+        let plug = file.capture(&shown, open(link, plan, about)?).map_err(wrong)?;
+        opened.push((link.clone(), Arc::new(plug)));
+    }
+    Ok(opened)
+}
+
+/// Errors: a capture is wanted of a stack whose frames do not pass here.
+fn refuse_capture(request: &MountRequest) -> Result<(), MountError> {
+    let word = request.data.split(',').map(str::trim).find(|word| word.starts_with("pcap="));
+    word.map_or(Ok(()), |word| {
+        let reason =
+            format!("{word}: only of smoltcp and vdestack, whose networks are opened here");
+        Err(MountError::new(Errno::EOPNOTSUPP, reason))
+    })
 }
 
 /// Opens the network of an interface.
@@ -150,6 +191,9 @@ impl Module for Vunet {
     fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
         let (kind, network) = select(request)?;
         let about = format!("umvu {}", request.target);
+        if !matches!(kind, Kind::Smoltcp | Kind::Vdestack) {
+            refuse_capture(request)?;
+        }
         let stack: Arc<dyn NetStack> = match kind {
             Kind::Null => Arc::new(NullStack),
             Kind::Real => Arc::new(RealStack),

@@ -249,3 +249,49 @@ icmp_seq=0
 ";
     captured_everywhere(script, wanted);
 }
+
+/// Of both kinds of stack, while they run: every packet, both ways, as it would be on a wire.
+#[test]
+fn a_capture_of_a_mount_is_read_while_it_grows() {
+    if !has_vdestack() {
+        return;
+    }
+    for place in INSIDE {
+        let script = r#"
+            W=$(mktemp -d); trap 'rm -rf $W' EXIT; cd $W
+            vumount -t vunetioth -o switch://$W/sw,lan:hub://$W/hub,ip=10.3.0.1/24,pcap=$W/one \
+                smoltcp /dev/net/1 || exit 90
+            vumount -t vunetvdestack -o ip=10.3.0.2/24,pcap=two vde://$W/sw /dev/net/2 || exit 90
+            read_it() { tshark -r $1 -o tcp.check_checksum:TRUE "${@:2}" 2>/dev/null; }
+            vustack /dev/net/2 ping -q -c 1 10.3.0.1 >/dev/null
+            for file in one two; do
+                read_it $file -Y icmp -T fields -e frame.interface_name \
+                    -e frame.packet_flags_direction -e icmp.type
+            done
+            vustack /dev/net/1 socat -u TCP-LISTEN:80 CREATE:copy & server=$!
+            head -c 500000 /dev/urandom >data
+            vustack /dev/net/2 socat -u FILE:data TCP:10.3.0.1:80,retry=100,interval=0.1
+            wait $server; cmp data copy && echo same
+            read_it two -Y 'tcp.checksum.status != 1 || frame.len > 1514' | wc -l
+            stream=$(read_it two -Y 'tcp.len > 0' -T fields -e tcp.stream | tail -n 1)
+            read_it two -q -z follow,tcp,raw,$stream | grep -E '^[0-9a-f]{2,}$' | xxd -r -p | cmp - data &&
+                echo all
+            mount_it() { vumount -t vunetioth -o "$1" $2 /dev/net/3 2>&1; }
+            mount_it null://,pcap=/nonexistent/x smoltcp; mount_it null://,pcap=/dev/null smoltcp
+            mount_it pcap=/tmp/x null; mount_it null://,pcap= smoltcp; true"#;
+        let wanted = "\
+vde0\t0x00000001\t8
+vde0\t0x00000002\t0
+vde0\t0x00000002\t8
+vde0\t0x00000001\t0
+same
+0
+all
+vumount: pcap=/nonexistent/x: No such file or directory
+vumount: pcap=/dev/null: not a regular file
+vumount: pcap=/tmp/x: only of smoltcp and vdestack, whose networks are opened here
+vumount: pcap=: not an absolute path (write pcap=/tmp/a.pcapng)
+";
+        assert_eq!(succeed(place, script), wanted, "{place:?}");
+    }
+}

@@ -21,6 +21,7 @@
 //! | `vlan://4{...}` | a VLAN of the network in braces |
 //! | `agno://{...}` | an encrypted network inside the one in braces |
 //! | `wirefilter://[loss=5/delay=100]{...}` | the network in braces behind a bad link |
+//! | `pcap://file{...}` | the network in braces, all of whose frames are kept in a pcapng file |
 //! | `strict://{...}` | the network in braces, whose loss is final |
 //! | `libvdeplug://{...}` | whatever it is, joined by the C library |
 //! | any other, as `pcap://eth0` | joined by a plugin of the C library, if that is installed |
@@ -51,7 +52,7 @@
 //! `vnl.rs` reads locators, `open.rs` finds the transport, `transport.rs` is the contract;
 //! `frame.rs` and `complete.rs` are the frames. Each transport is one file or folder:
 //! `vde/`, `switch/`, `vxvde/`, `vxlan/`, `tap.rs`, `udp.rs`, `ptp/`, `cmd/`, `seqpacket.rs`,
-//! `macvtap.rs`, `null.rs`, `slirp/`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, and
+//! `macvtap.rs`, `null.rs`, `slirp/`; `vlan.rs` and `agno.rs` are filters (`filter.rs`) over any of them, `capture/` watches one, and
 //! `library/` is libvdeplug, loaded at run time. `program.rs` is the plug of a tun or tap device. They share `reconnect/` (a
 //! connection that comes back), `hostnet.rs` (changes in this host's network), `batch.rs` (many
 //! datagrams per system call), `intake.rs` (the same without a copy), `outlet.rs` (a backlog for slow peers), `shared/` (shared
@@ -63,6 +64,7 @@
 mod agno;
 mod batch;
 pub mod cable;
+pub mod capture;
 mod cmd;
 mod complete;
 mod error;

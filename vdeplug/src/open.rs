@@ -5,7 +5,7 @@ use std::{env, path::Path, process, sync::Arc};
 use nix::unistd::{User, geteuid};
 
 use crate::{
-    agno, cmd,
+    agno, capture, cmd,
     error::OpenError,
     library, macvtap, null, ptp, seqpacket, slirp, switch, tap,
     transport::Transport,
@@ -20,7 +20,7 @@ const LONGEST_DESCRIPTION: usize = 128;
 type Open = fn(&Vnl, &str) -> Result<Arc<dyn Transport>, OpenError>;
 
 /// The native transports.
-const TRANSPORTS: [(&str, Open); 20] = [
+const TRANSPORTS: [(&str, Open); 21] = [
     ("vde", vde::open),
     ("switch", switch::open_switch),
     ("hub", switch::open_hub),
@@ -39,6 +39,7 @@ const TRANSPORTS: [(&str, Open); 20] = [
     ("vlan", |vnl, about| vlan::open(vnl, |inner| open_parsed(inner, about))),
     ("agno", |vnl, about| agno::open(vnl, |inner| open_parsed(inner, about))),
     ("wirefilter", |vnl, about| wirefilter::open(vnl, |inner| open_parsed(inner, about))),
+    ("pcap", open_pcap),
     ("strict", open_strict),
     ("libvdeplug", library::open_forced),
 ];
@@ -63,6 +64,15 @@ pub fn open(vnl: &str, description: &str) -> Result<Arc<dyn Transport>, OpenErro
 
 fn native(scheme: &str) -> Option<Open> {
     TRANSPORTS.iter().find(|(name, _)| *name == scheme).map(|(_, open)| *open)
+}
+
+/// Opens `pcap://file{locator}`; without a network in braces it is an interface of the kernel, which the
+/// library has.
+fn open_pcap(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
+    match vnl.nested.as_deref() {
+        Some(nested) => capture::open(vnl, nested, |inner| open_parsed(inner, description)),
+        None => open_foreign(&vnl.to_string(), description),
+    }
 }
 
 /// Opens `strict://{locator}`: a network whose loss is final.
@@ -97,7 +107,7 @@ fn open_parsed(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenE
 fn plug_into(vnl: &Vnl, description: &str) -> Result<Arc<dyn Transport>, OpenError> {
     match (native(&vnl.scheme), vnl.scheme.as_str()) {
         // What these open has a description of its own.
-        (Some(open), "vlan" | "agno" | "wirefilter" | "strict" | "libvdeplug") => {
+        (Some(open), "vlan" | "agno" | "wirefilter" | "pcap" | "strict" | "libvdeplug") => {
             open(vnl, description)
         }
         (Some(open), _) => open(vnl, &describe(description)),
@@ -146,8 +156,8 @@ mod tests {
         let error = open("nosuch://x", "test").expect_err("no such transport");
         let expected = "nosuch://: no such transport (there are: vde:// switch:// hub:// multi:// \
                         bonding:// vxvde:// vxlan:// tap:// macvtap:// udp:// ptp:// cmd:// \
-                        seqpacket:// null:// slirp:// vlan:// agno:// wirefilter:// strict:// libvdeplug://; by plugins of \
-                        libvdeplug: pcap:// vdesl://)";
+                        seqpacket:// null:// slirp:// vlan:// agno:// wirefilter:// pcap:// strict:// libvdeplug://; by plugins of \
+                        libvdeplug: vdesl://)";
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.errno(), libc::EPROTONOSUPPORT);
     }

@@ -101,7 +101,7 @@ fn errors_of_the_library_are_one_line() {
         );
     }
     assert!(error("libvdeplug://{nosuch://x}").starts_with("nosuch://: no such transport"));
-    assert!(error("nosuch://{null://}").contains("by plugins of libvdeplug: pcap://"));
+    assert!(error("nosuch://{null://}").contains("by plugins of libvdeplug: vdesl://"));
     assert!(error("libvdeplug://slirp:///nosuch=1").starts_with("slirp:///nosuch=1: "));
     let absent = error("libvdeplug://{vde:///nonexistent/sw}");
     assert_eq!(

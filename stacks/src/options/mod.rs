@@ -5,7 +5,7 @@
 
 mod values;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use umvu_abi::{
     Errno,
@@ -17,7 +17,7 @@ use crate::names::{self, Names};
 /// What the data argument may hold, for error messages.
 const VALID: &str = "VNL, NAME:VNL, if=VNL, iface=NAME, ifindex=N, ip=A/P, gw=A, mac=M, mtu=N, \
                      fqdn=NAME, eth, dhcp, dhcp6, rd, slaac, auto, auto4, auto6, dns=A, domain=D, \
-                     wait=SECONDS, seed=N, strict, debug, and \
+                     wait=SECONDS, seed=N, pcap=FILE, strict, debug, and \
                      -WORD to undo";
 /// How long a mount waits for servers and routers, in seconds, when nobody says.
 const WAIT: u64 = 10;
@@ -35,6 +35,8 @@ pub(crate) struct InterfacePlan {
     pub(crate) mac: [u8; 6],
     /// Its MTU.
     pub(crate) mtu: Option<u32>,
+    /// The file that all its frames are written to.
+    pub(crate) capture: Option<PathBuf>,
     /// How it is configured.
     pub(crate) setup: Setup,
 }
@@ -102,8 +104,7 @@ impl StackPlan {
             plan.add_interface(name, vnl)?;
         }
         let macs =
-            Words { plan: &mut plan, fstype: &request.fstype, chosen: None, given: Vec::new() }
-                .read(&words)?;
+            Words { plan: &mut plan, request, chosen: None, given: Vec::new() }.read(&words)?;
         for (at, interface) in plan.interfaces.iter_mut().enumerate() {
             let given = macs.iter().rev().find(|(of, _)| *of == at).map(|(_, mac)| *mac);
             let hashed = || interface.setup.fqdn.as_deref().map(names::hash_mac);
@@ -152,7 +153,7 @@ fn interface(text: &str) -> (Option<&str>, &str) {
 /// The reading of the words that are no locators, in their order.
 struct Words<'a> {
     plan: &'a mut StackPlan,
-    fstype: &'a str,
+    request: &'a MountRequest,
     /// The interface that `iface=` has named.
     chosen: Option<usize>,
     /// Hardware addresses by interface.
@@ -174,7 +175,7 @@ impl Words<'_> {
     }
 
     fn unknown(&self, word: &str) -> MountError {
-        invalid(format!("{word}: unknown option of {} (there are: {VALID})", self.fstype))
+        invalid(format!("{word}: unknown option of {} (there are: {VALID})", self.request.fstype))
     }
 
     /// The interface that a word belongs to. Errors: there is none.
@@ -243,6 +244,13 @@ impl Words<'_> {
             }
             "dns" => self.plan.dns.push(values::host(&word, value, "10.0.0.53")?),
             "domain" => self.plan.domains.push(values::domain(&word, value)?),
+            "pcap" => {
+                let path = values::path(&word, value, &self.request.environment)?;
+                if self.plan.interfaces.is_empty() {
+                    self.one(&word)?;
+                }
+                self.some().iter_mut().for_each(|one| one.capture = Some(path.clone()));
+            }
             "seed" => self.plan.seed = Some(values::seed(value)?),
             "wait" => self.plan.wait = values::wait(value)?,
             _ => return Err(self.unknown(&word)),

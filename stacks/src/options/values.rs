@@ -1,6 +1,11 @@
 //! The values of options: addresses, names, numbers.
 
-use std::net::IpAddr;
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use umvu_abi::module::MountError;
 
@@ -39,6 +44,22 @@ pub(super) fn host(word: &str, text: &str, example: &str) -> Result<IpAddr, Moun
         let key = word.split('=').next().unwrap_or(word);
         invalid(format!("{word}: not an address (write {key}={example})"))
     })
+}
+
+/// A file of the host; one that is not named from the root is named from where the program that mounts
+/// is, as its environment tells (`PWD`).
+pub(super) fn path(
+    word: &str,
+    text: &str,
+    environment: &[OsString],
+) -> Result<PathBuf, MountError> {
+    let folder = environment.iter().find_map(|one| one.as_bytes().strip_prefix(b"PWD="));
+    let folder = Path::new(std::ffi::OsStr::from_bytes(folder.unwrap_or_default()));
+    let path = folder.join(text);
+    if text.is_empty() || !path.is_absolute() {
+        return Err(invalid(format!("{word}: not an absolute path (write pcap=/tmp/a.pcapng)")));
+    }
+    Ok(path)
 }
 
 pub(super) fn hardware(word: &str, text: &str) -> Result<[u8; 6], MountError> {
