@@ -7,6 +7,7 @@ use crate::harness::{INSIDE, Place, scratch, succeed};
 
 const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
 const DEEP: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/deep.py");
+const WATCHES: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/watches.py");
 const PROCFS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/procfs.py");
 
 /// What a program says in a directory of a tmpfs.
@@ -136,6 +137,58 @@ fn files_in_a_merged_directory_are_as_on_linux() {
 #[test]
 fn files_in_a_directory_bound_by_patchwork_are_as_on_linux() {
     compare(&patched("bind", "a"));
+}
+
+#[test]
+fn watched_files_of_mounts_tell_what_linux_tells() {
+    let program = format!("{WATCHES} .");
+    let native = native(&program);
+    assert!(native.contains("MOVED_TO"), "{native}");
+    let memory = "vu_insmod vufuse; vumount -t vufusemem -o mode=755";
+    let image = "PATH=$PATH:/sbin:/usr/sbin; truncate -s 20M $R.img; T=\"$R $R.img\"; \
+                 mkfs.ext4 -q $R.img && vu_insmod vufuse && \
+                 vumount -t vufuseext2 -o rw+ $R.img $M && rmdir $M/lost+found; D=$M";
+    let again = format!("{memory} none $M; vu_insmod unreal; D=/unreal$M");
+    for mount in [
+        format!("{memory} none $M; D=$M").as_str(),
+        &format!("{memory},waits none $M; D=$M"),
+        &again,
+        image,
+    ] {
+        compare_with(&native, &program, mount);
+    }
+}
+
+#[test]
+fn watched_files_of_the_host_tell_what_linux_tells() {
+    let program = format!("{WATCHES} . contents");
+    let native = native(&program);
+    let bind = "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M".to_owned();
+    for mount in [
+        bind,
+        "vu_insmod unreal; D=/unreal/unreal$R".to_owned(),
+        patched("cow", "a"),
+        patched("merge", "b"),
+        patched("bind", "a"),
+    ] {
+        compare_with(&native, &program, &mount);
+    }
+}
+
+#[test]
+fn a_mount_shows_to_who_follows_a_file_in_it() {
+    let script = "vu_insmod vufuse; vumount -t vufusemem none $M; cd $M; echo one >log; \
+                  tail -n +1 -F log >$O & sleep 1; echo two >>log; mv log log.1; echo three >log; \
+                  for i in $(seq 50); do grep -q three $O && break; sleep 0.2; done; kill $!; cat $O";
+    for place in INSIDE {
+        let folder = scratch("follow");
+        let output = folder.with_extension("out");
+        let names = format!("M={}; O={}; ", folder.display(), output.display());
+        let told = succeed(place, &(names + script));
+        let _ = fs::remove_file(&output);
+        let lines: Vec<&str> = told.lines().filter(|line| !line.starts_with("tail:")).collect();
+        assert_eq!(lines, ["one", "two", "three"], "{place:?}");
+    }
 }
 
 #[test]

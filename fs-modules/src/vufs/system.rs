@@ -6,7 +6,7 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, Data, DirEntry, Entry, FileSystem, Handle, Node, Opened, READ,
-        Right, StatFs, Traits,
+        Right, Seen, StatFs, Traits,
     },
 };
 
@@ -87,6 +87,13 @@ impl FileSystem for Overlay {
 
     fn host_path(&self, node: Node) -> Option<Vec<u8>> {
         self.side(node).ok()?.host_path()
+    }
+
+    fn seen_at(&self, node: Node) -> Seen {
+        let Ok(item) = self.item(node) else { return Seen::Here };
+        let sides = item.sides();
+        let layers = [sides.upper, sides.lower].into_iter().flatten();
+        Seen::Layers(layers.filter_map(|side| side.host_path()).collect())
     }
 
     fn lookup(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {

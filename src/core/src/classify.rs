@@ -105,10 +105,10 @@ pub const PASSED: &[(&str, &[&str])] = &[
     ("administration of the host: the kernel refuses it to the unprivileged", &[
         "acct", "swapon", "swapoff", "reboot", "iopl", "ioperm", "init_module", "finit_module",
         "delete_module", "kexec_load", "kexec_file_load", "quotactl", "quotactl_fd", "vhangup",
-        "pivot_root", "fanotify_mark",
+        "pivot_root",
     ]),
     ("paths of the kernel only: a virtual path is ENOENT there", &[
-        "inotify_add_watch", "name_to_handle_at", "open_by_handle_at", "uselib", "setxattrat",
+        "name_to_handle_at", "open_by_handle_at", "uselib", "setxattrat",
         "getxattrat", "listxattrat", "removexattrat", "file_getattr", "file_setattr",
     ]),
     ("not implemented by the kernel", &[

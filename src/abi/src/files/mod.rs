@@ -22,4 +22,4 @@ pub use caller::{Caller, EXECUTE, READ, WRITE};
 pub use device::{Device, DeviceKind, Looks};
 pub use open::{Data, Handle, Node, Opened};
 pub use outside::{Backing, Claim, GuestFile, Outside, Source};
-pub use system::{DirEntry, Entry, FileSystem, Keeper, Right, Seek, Takes, Traits};
+pub use system::{DirEntry, Entry, FileSystem, Keeper, Right, Seek, Seen, Takes, Traits};

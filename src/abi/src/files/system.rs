@@ -1,6 +1,11 @@
 //! The contract of file systems.
 
-use std::{fmt, sync::Weak, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{Attributes, Caller, Changes, Handle, Node, Opened, StatFs};
 use crate::Errno;
@@ -74,6 +79,19 @@ pub struct Traits {
     pub folds_case: bool,
 }
 
+/// Where one sees what happens to a file: inotify(7).
+#[derive(Debug)]
+pub enum Seen {
+    /// In the calls that the core answers, and what guests do with what they have been given.
+    Here,
+    /// At this path of the host.
+    Host(Vec<u8>),
+    /// At another file, as [`Data::Same`](super::Data::Same) passes it on.
+    Same(Arc<dyn Any + Send + Sync>),
+    /// Changes of names in the calls that the core answers, reading and writing at these paths of the host.
+    Layers(Vec<Vec<u8>>),
+}
+
 /// What a caller may be granted beyond what mode bits and owners say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
@@ -130,6 +148,11 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// The path by which the kernel finds a file that is one of the host's.
     fn host_path(&self, _node: Node) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Where one sees what happens to a file.
+    fn seen_at(&self, _node: Node) -> Seen {
+        Seen::Here
     }
 
     /// The type bits of the root, when they are known without asking: so it can be taken away though

@@ -7,7 +7,7 @@ use umvu_abi::{
     files::{Attributes, Caller, Changes, EXECUTE, READ, Right, SetTime, WRITE},
 };
 
-use super::{Inode, access};
+use super::{Inode, access, shadows::Deed};
 
 fn before(inode: &Inode, caller: &Caller) -> Result<Attributes, Errno> {
     inode.files.writable()?;
@@ -34,7 +34,9 @@ pub(crate) fn chmod(inode: &Arc<Inode>, caller: &Caller, mode: u32) -> Result<()
         // What was written before takes no bits away that are set afterwards.
         inode.content.lock().write_back(inode)?;
     }
-    apply(inode, caller, &Changes { mode: Some(mode), ..Changes::default() })
+    apply(inode, caller, &Changes { mode: Some(mode), ..Changes::default() })?;
+    inode.files.objects.tell(inode, Deed::Look);
+    Ok(())
 }
 
 /// chown(2); None leaves an id as it is. Errors: `EPERM`, `EROFS`.
@@ -59,7 +61,9 @@ pub(crate) fn chown(
             changes.mode = without_set_ids(&now);
         }
     }
-    apply(inode, caller, &changes)
+    apply(inode, caller, &changes)?;
+    inode.files.objects.tell(inode, Deed::Look);
+    Ok(())
 }
 
 /// The mode without its set-id bits, when it has some: what is left of it when somebody else's
@@ -87,10 +91,14 @@ pub(crate) fn set_times(
         }
         access::check(inode, caller, WRITE)?;
     }
+    // What is written back meanwhile would set the time anew.
+    let mut content = inode.content.lock();
     apply(inode, caller, &Changes { atime, mtime, ..Changes::default() })?;
     if let Some(mtime) = mtime {
-        inode.content.lock().set_mtime(mtime.resolve());
+        content.set_mtime(mtime.resolve());
     }
+    drop(content);
+    inode.files.objects.tell_times(inode, [atime, mtime]);
     Ok(())
 }
 
@@ -115,7 +123,10 @@ pub(crate) fn resize(inode: &Arc<Inode>, caller: &Caller, size: u64) -> Result<(
     let mut content = inode.content.lock();
     content.write_back(inode)?;
     apply(inode, caller, &changes)?;
-    content.resize(size)
+    content.resize(&inode.files.objects, size)?;
+    drop(content);
+    inode.files.objects.tell(inode, Deed::Write);
+    Ok(())
 }
 
 /// Which namespace an attribute is in decides who may use it (xattr(7)). Errors: `EPERM`,

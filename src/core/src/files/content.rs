@@ -13,12 +13,12 @@ use std::{
     hash::Hasher,
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2},
+    fcntl::{FallocateFlags, OFlag, fallocate},
     sys::{
         resource::{Resource, getrlimit},
         stat::futimens,
@@ -31,7 +31,7 @@ use umvu_abi::{
     files::{Attributes, Caller, Changes, Handle, Node, Opened, Seek, SetTime, Time},
 };
 
-use super::{Inode, MountedFiles, attributes, change, fcntl};
+use super::{Inode, MountedFiles, Objects, attributes, change, fcntl};
 
 /// The unit of comparing and writing back.
 const BLOCK: usize = 16 << 10;
@@ -57,6 +57,10 @@ pub(crate) struct Content {
     /// Our descriptor; None while nothing is kept.
     file: Option<File>,
     path: PathBuf,
+    /// Our descriptor is one by our own name for the object.
+    is_aside: bool,
+    /// The one before, whose closing would be told as if a guest closed it.
+    former: Option<File>,
     /// Open handles of the file system, and whether one may write by them.
     handles: Vec<(Handle, bool)>,
     /// What the file was like when it was the same as in the file system.
@@ -97,6 +101,7 @@ impl Content {
         keep: bool,
         flags: OFlag,
     ) -> Result<OwnedFd, Errno> {
+        self.withdraw(&inode.files.objects);
         let access = flags & OFlag::O_ACCMODE;
         let writes = access != OFlag::O_RDONLY;
         let known = self.handles.iter().any(|(_, writable)| *writable || !writes);
@@ -128,6 +133,16 @@ impl Content {
             nix::sys::stat::Mode::empty(),
         );
         fd.map_err(|errno| io::Error::from(errno).into())
+    }
+
+    /// Guests have begun to watch: what we read is not for them to hear of.
+    fn withdraw(&mut self, objects: &Objects) {
+        if self.file.is_some() && !self.is_aside && objects.shadows.any() {
+            self.is_aside = true;
+            if let Ok(file) = File::open(objects.aside(&self.path)) {
+                self.former = self.file.replace(file);
+            }
+        }
     }
 
     /// Has the content, as new as the file system wants it. `handle` is one that can read.
@@ -163,21 +178,25 @@ impl Content {
     /// Others may have the file open or mapped: what they see changes where it has changed, and is
     /// never empty meanwhile. A new file is filled elsewhere, so that nobody is told that we close it.
     fn copy_in(&mut self, inode: &Arc<Inode>, handle: Handle) -> Result<(), Errno> {
-        match OpenOptions::new().write(true).open(&self.path) {
+        let objects = &inode.files.objects;
+        let path = objects.aside(&self.path);
+        match OpenOptions::new().write(true).open(&path) {
             Ok(into) => {
                 copy(inode, handle, &into, None)?;
-                self.file = Some(File::open(&self.path)?);
+                self.file = Some(File::open(&path)?);
+                self.is_aside = path != self.path;
             }
             // It is being executed: as it was when that began.
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (staged, into) = inode.files.objects.stage(&self.path)?;
+                let (staged, into) = objects.stage(&self.path)?;
                 let filled = copy(inode, handle, &into, Some(0)).and_then(|()| {
                     self.file = Some(File::open(&staged)?);
+                    self.is_aside = objects.shadows.any();
                     Ok(())
                 });
                 drop(into);
-                let placed = filled.and_then(|()| publish(&staged, &self.path));
+                let placed = filled.and_then(|()| objects.publish(&staged, &self.path));
                 if placed.is_err() {
                     self.file = None;
                     let _ = fs::remove_file(&staged);
@@ -273,11 +292,11 @@ impl Content {
     }
 
     /// The size has been set by its name.
-    pub(super) fn resize(&mut self, size: u64) -> Result<(), Errno> {
+    pub(super) fn resize(&mut self, objects: &Objects, size: u64) -> Result<(), Errno> {
         if self.file.is_none() {
             return Ok(());
         }
-        OpenOptions::new().write(true).open(&self.path)?.set_len(size)?;
+        OpenOptions::new().write(true).open(objects.aside(&self.path))?.set_len(size)?;
         if let Some(blocks) = &mut self.blocks {
             blocks.truncate(usize::try_from(size).unwrap_or(0) / BLOCK);
         }
@@ -286,6 +305,7 @@ impl Content {
 
     /// Writes back what guests have changed. Errors: those of the file system.
     pub(crate) fn write_back(&mut self, inode: &Inode) -> Result<(), Errno> {
+        self.withdraw(&inode.files.objects);
         let Some(now) = self.stamp()? else { return Ok(()) };
         let changed = Some(now) != self.synced || self.suspect || self.mapped;
         if !self.written || !changed {
@@ -389,6 +409,7 @@ impl Content {
     /// Nobody has the file open: the handles go, the content stays while there is room.
     pub(super) fn rest(&mut self, inode: &Inode) {
         self.release_all(&inode.files, inode.node);
+        self.former = None;
         self.count(&inode.files);
         (self.written, self.mapped, self.clears) = (false, false, false);
         if inode.files.objects.are_many() || self.counted > WHOLE_LIMIT {
@@ -398,7 +419,7 @@ impl Content {
 
     fn discard(&mut self, files: &MountedFiles) {
         if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.path);
+            files.objects.empty(&self.path);
         }
         self.count(files);
         (self.blocks, self.synced) = (None, None);
@@ -475,12 +496,6 @@ fn copy(inode: &Arc<Inode>, handle: Handle, into: &File, length: Option<u64>) ->
     Ok(())
 }
 
-/// Gives a file that was filled elsewhere its place. Errors: `EEXIST`.
-fn publish(staged: &Path, place: &Path) -> Result<(), Errno> {
-    let done = renameat2(AT_FDCWD, staged, AT_FDCWD, place, RenameFlags::RENAME_NOREPLACE);
-    done.map_err(|errno| io::Error::from(errno).into())
-}
-
 fn write_all(inode: &Inode, handle: Handle, mut at: u64, mut data: &[u8]) -> Result<(), Errno> {
     while !data.is_empty() {
         let wrote = inode.files.fs.write(inode.node, handle, at, data)?;
@@ -548,7 +563,7 @@ fn each_block(
     Ok(())
 }
 
-impl super::Objects {
+impl Objects {
     /// Counts the bytes that are kept.
     pub(super) fn kept_bytes(&self, before: u64, after: u64) {
         self.bytes.fetch_add(after, Ordering::Relaxed);

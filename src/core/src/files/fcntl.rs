@@ -1,8 +1,22 @@
-//! The commands of fcntl(2) that have no safe wrapper: leases, and a mark that says how a file was opened.
+//! The commands of fcntl(2) that have no safe wrapper: leases, and a mark that says how a file was opened;
+//! and inotify_add_watch(2) with any flags.
 
-#![expect(unsafe_code, reason = "fcntl(F_SETLEASE) and fcntl(F_SETSIG) have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "fcntl(F_SETLEASE), fcntl(F_SETSIG) and watches of a borrowed descriptor have no safe wrapper"
+)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use umvu_abi::Errno;
 
 /// The commands that tell and set the signal of asynchronous I/O, as linux/fcntl.h has them.
 const F_SETSIG: i32 = 10;
@@ -28,6 +42,14 @@ pub(crate) fn mark(file: impl AsFd) -> bool {
 /// Whether an open file is marked.
 pub(crate) fn is_marked(file: impl AsFd) -> bool {
     control(file, F_GETSIG, 0) == MARK
+}
+
+/// inotify_add_watch(2); the number of the watch. Errors: its own.
+pub(crate) fn add_watch(inotify: BorrowedFd<'_>, path: &Path, mask: u32) -> Result<i64, Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::ENOENT)?;
+    // SAFETY: the path ends with a zero and outlives the call; the descriptor is borrowed.
+    let watch = unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) };
+    if watch < 0 { Err(io::Error::last_os_error().into()) } else { Ok(i64::from(watch)) }
 }
 
 fn control(file: impl AsFd, command: i32, argument: i32) -> i32 {

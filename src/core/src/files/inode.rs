@@ -123,6 +123,13 @@ impl Inode {
         }
     }
 
+    /// The directory in which it has a name, and the name; None when it was taken away, and for a root.
+    pub(super) fn standing(&self) -> Option<(Arc<Self>, Vec<u8>)> {
+        let place = self.place.lock();
+        let parent = place.parent.as_ref().filter(|_| !place.removed)?;
+        Some((Arc::clone(parent), place.name.clone()))
+    }
+
     /// Whether its name was taken away.
     pub(crate) fn is_removed(&self) -> bool {
         self.place.lock().removed

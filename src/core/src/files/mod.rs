@@ -3,11 +3,11 @@
 //! Key types: [`MountedFiles`] is a file system with what is known of it; [`Inode`] one node that
 //! somebody needs; [`content`] keeps the data of open files in files of our own, which the kernel
 //! serves to the guests; [`objects`] numbers those files, so that a descriptor that comes back tells
-//! its inode by its path in `/proc/TID/fd`; [`names`] and [`change`] are the calls with the checks
+//! its inode by its path in `/proc/TID/fd`; [`shadows`] stand for what guests watch; [`names`] and [`change`] are the calls with the checks
 //! that Linux makes before it asks a file system; [`whole`] shows the tree of files to modules.
 //!
-//! Lock order: the content of an inode, then the tables of its mount, then the objects. A file
-//! system is asked with at most the lock of one content held.
+//! Lock order: the content of an inode, then the signs of the objects, the shadows, the tables of its
+//! mount, the objects. A file system is asked with at most the lock of one content held.
 
 pub(crate) mod access;
 pub(crate) mod attributes;
@@ -21,6 +21,7 @@ pub(crate) mod listing;
 pub(crate) mod mounted;
 pub(crate) mod names;
 pub(crate) mod objects;
+pub(crate) mod shadows;
 pub(crate) mod whole;
 mod worker;
 

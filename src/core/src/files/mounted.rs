@@ -132,6 +132,12 @@ impl MountedFiles {
         Ok(&self.fs)
     }
 
+    /// What a name in a directory leads to, if that is known without asking.
+    pub(super) fn known(&self, parent: &Inode, name: &[u8]) -> Option<Arc<Inode>> {
+        let names = self.names.lock();
+        names.get(&(parent.node, name.to_vec())).map(|known| Arc::clone(&known.inode))
+    }
+
     /// Finds a name in a directory. Errors: `ENOENT`, those of the file system.
     pub(crate) fn lookup(
         self: &Arc<Self>,

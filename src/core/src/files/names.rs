@@ -52,7 +52,9 @@ pub(crate) fn make(
         }
         Make::Link(target) => fs.symlink(caller, parent.node, name, target)?,
     };
-    Ok(parent.files.enter(parent, name, &entry))
+    let made = parent.files.enter(parent, name, &entry);
+    parent.files.objects.tell_made(parent, name, &made);
+    Ok(made)
 }
 
 fn may_make_devices(caller: &Caller, parent: &Arc<Inode>) -> Result<bool, Errno> {
@@ -80,6 +82,8 @@ pub(crate) fn link(
     }
     let entry = parent.files.ask()?.link(caller, file.node, parent.node, name)?;
     parent.files.enter(parent, name, &entry);
+    parent.files.objects.tell_links(file);
+    parent.files.objects.tell_made(parent, name, file);
     Ok(())
 }
 
@@ -97,6 +101,7 @@ pub(crate) fn unlink(
     parent.files.ask()?.unlink(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
     file.removed_from(parent, name);
+    parent.files.objects.tell_taken(parent, name, file);
     Ok(())
 }
 
@@ -114,6 +119,7 @@ pub(crate) fn rmdir(
     parent.files.ask()?.rmdir(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
     directory.removed();
+    parent.files.objects.tell_taken(parent, name, directory);
     Ok(())
 }
 
@@ -183,5 +189,6 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
     }
     // Entered again by the next lookup, with its validity; its place is known already.
     moved.stands(&to.parent, &to.name);
+    files.objects.tell_moved(from, to, exchange);
     Ok(())
 }

@@ -17,18 +17,25 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    sys::{
+        inotify::AddWatchFlags,
+        stat::{Mode, SFlag, mknod},
+    },
+};
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{Attributes, Handle, Time},
 };
 
-use super::Inode;
+use super::{Inode, shadows::Shadows, worker::Signs};
 use crate::paths::lexical::{below, components};
 
 /// How many directories and handles are kept for those who stand in them or have them open.
@@ -67,6 +74,11 @@ struct Direct {
     handle: Handle,
     /// Ours, to find out whether somebody else has it.
     file: fs::File,
+}
+
+/// Makes an empty file, without opening it.
+pub(super) fn make_file(path: &Path) -> io::Result<()> {
+    Ok(mknod(path, SFlag::S_IFREG, Mode::S_IRWXU, 0)?)
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +128,8 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub struct Objects {
     root: PathBuf,
-    /// Where files are filled, beside it: nobody watches there.
+    /// Where files are filled, beside it: nobody watches there. While guests
+    /// watch, files have a second name there, for us alone.
     staged: PathBuf,
     table: Mutex<Table>,
     used: AtomicBool,
@@ -125,6 +138,10 @@ pub struct Objects {
     /// What `/proc/PID/fd` shows of files that were taken away from guests.
     revoked: Mutex<HashSet<OsString>>,
     any_revoked: AtomicBool,
+    /// What the kernel tells about the objects.
+    pub(super) signs: OnceLock<Arc<Signs>>,
+    /// What stands for the files that guests watch.
+    pub(super) shadows: Shadows,
     /// Bytes of contents that are kept.
     pub(super) bytes: AtomicU64,
     /// How many contents are kept: each is a descriptor of ours.
@@ -147,6 +164,8 @@ impl Objects {
             named: AtomicBool::new(false),
             revoked: Mutex::default(),
             any_revoked: AtomicBool::new(false),
+            signs: OnceLock::new(),
+            shadows: Shadows::new(run_dir.join("watched")),
             bytes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             crowded: AtomicU64::new(0),
@@ -164,7 +183,7 @@ impl Objects {
     }
 
     /// Makes the directory. Errors: those of mkdir(2).
-    fn prepare(self: &Arc<Self>) -> io::Result<()> {
+    pub(super) fn prepare(self: &Arc<Self>) -> io::Result<()> {
         if !self.used.swap(true, Ordering::AcqRel) {
             for directory in [&self.root, &self.staged] {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -187,14 +206,16 @@ impl Objects {
         let mut table = self.table.lock();
         let number = table.next;
         let path = self.place(number);
+        // Made elsewhere: what is done to it until then is not told.
+        let fresh = self.staged.join(number.to_string());
         let mut options = fs::OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o700).open(&path)?;
+        let file = options.write(true).create_new(true).mode(0o700).open(&fresh)?;
         // Only the end matters, for lseek(2); no room for it, no end.
         let _ = file.set_len(size);
         drop(file);
-        let file = fs::File::open(&path)?;
+        let file = fs::File::open(&fresh)?;
+        fs::rename(&fresh, &path)?;
         table.next += 1;
-        // Before anybody looks whether it is open: the closing above has been told.
         let fd = open(&path)?;
         table.direct.insert(number, Direct { inode: Arc::clone(inode), handle, file });
         Ok(fd)
@@ -213,6 +234,45 @@ impl Objects {
             }
         }
         true
+    }
+
+    /// The path by which we open an object ourselves while guests watch: what is done by this one the
+    /// kernel does not tell as if guests did it.
+    pub(super) fn aside(&self, object: &Path) -> PathBuf {
+        let aside = object.file_name().filter(|_| self.shadows.any());
+        let Some(aside) = aside.map(|name| self.staged.join(name)) else {
+            return object.to_owned();
+        };
+        match fs::hard_link(object, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => object.to_owned(),
+            _ => aside,
+        }
+    }
+
+    /// Puts a file that was filled into its place. Errors: `EEXIST`.
+    pub(super) fn publish(&self, staged: &Path, place: &Path) -> Result<(), Errno> {
+        if self.shadows.any() {
+            return Ok(fs::hard_link(staged, place)?);
+        }
+        let done = renameat2(AT_FDCWD, staged, AT_FDCWD, place, RenameFlags::RENAME_NOREPLACE);
+        done.map_err(|errno| io::Error::from(errno).into())
+    }
+
+    /// The content of an object is kept no more.
+    pub(super) fn empty(&self, object: &Path) {
+        let _ = fs::remove_file(object);
+        if let Some(name) = object.file_name().filter(|_| self.shadows.any()) {
+            let _ = fs::remove_file(self.staged.join(name));
+        }
+    }
+
+    /// The kernel tells what a guest does with an object.
+    pub(super) fn told_of(&self, number: u64, event: AddWatchFlags) {
+        if self.shadows.any()
+            && let Some(held) = self.find(number)
+        {
+            self.pass_on(&held.inode, event, true);
+        }
     }
 
     fn place(&self, number: u64) -> PathBuf {
@@ -262,8 +322,7 @@ impl Objects {
         {
             known.hold = Hold::Handle;
         }
-        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path);
-        match made {
+        match make_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
             _ => Ok(path),
         }
@@ -331,7 +390,8 @@ impl Objects {
     /// The inode is gone: so is its object.
     pub(super) fn discard(&self, number: u64) {
         let path = self.place(number);
-        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        let _ = fs::remove_dir(&path);
+        self.empty(&path);
     }
 
     /// The inode by the number of its object in use.
@@ -515,6 +575,7 @@ impl Objects {
     /// A mount is taken away. Lazily: what is open stays until it is closed.
     pub(crate) fn forget(&self, files: &Arc<super::MountedFiles>, lazily: bool) {
         self.undress(files);
+        self.unwatch(files);
         if lazily {
             return;
         }

@@ -12,7 +12,7 @@ use umvu_abi::{
     Errno, Tid,
     files::{
         Attributes, Backing, Caller, Changes, Data, DirEntry, Entry, FileSystem, Handle, Node,
-        Opened, READ, StatFs, Traits, WRITE,
+        Opened, READ, Seen, StatFs, Traits, WRITE,
     },
 };
 
@@ -217,6 +217,14 @@ impl FileSystem for Whole {
             Place::Inode(found) => found.inode.files.fs.host_path(found.inode.node),
             Place::Real(path) | Place::Merged(path) => Some(path),
             _ => None,
+        }
+    }
+
+    fn seen_at(&self, node: Node) -> Seen {
+        match self.at(node, &Caller::root()) {
+            Ok((_, Place::Inode(found))) => Seen::Same(found.inode),
+            Ok((_, Place::Real(path) | Place::Merged(path))) => Seen::Host(path),
+            _ => Seen::Here,
         }
     }
 

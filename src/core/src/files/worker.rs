@@ -1,12 +1,14 @@
 //! The thread that learns of closed files by inotify(7), and writes back.
 //!
 //! One watch on the private directory tells the name of each object that a guest has closed; nothing
-//! is trapped for it. Files that stay open are looked at every few seconds.
+//! is trapped for it. Files that stay open are looked at every few seconds. Where guests watch files
+//! themselves, it tells of all that is done with the objects ([`super::shadows`]).
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Arc, Weak, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -14,30 +16,88 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
+    },
 };
-
+use parking_lot::Mutex;
 use umvu_abi::{Errno, patience};
 
 use super::{Inode, Objects};
+use crate::paths::locate::os_path;
 
 /// How often open files are written back, and closed ones are looked for of which nothing was told:
 /// the kernel tells of a close before it is complete.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// What the kernel tells about the objects.
+#[derive(Debug)]
+pub(super) struct Signs {
+    inotify: Inotify,
+    /// The watch on the directory of the objects.
+    objects: WatchDescriptor,
+    /// Wakes the thread when somebody else has read the signs.
+    wake: EventFd,
+    /// Held by who reads: one after the other.
+    unread: Mutex<Unread>,
+}
+
+/// What was read and not done yet.
+#[derive(Debug, Default)]
+struct Unread {
+    closed: Vec<u64>,
+    overflown: bool,
+}
+
+impl Signs {
+    fn new(root: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let objects = inotify.add_watch(root, AddWatchFlags::IN_CLOSE)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { inotify, objects, wake, unread: Mutex::default() })
+    }
+}
+
 impl Objects {
     /// Starts the thread. Errors: those of inotify_init(2) and of starting a thread.
     pub(super) fn watch(self: &Arc<Self>) -> io::Result<()> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        inotify.add_watch(
-            self.root(),
-            AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_CLOSE_NOWRITE,
-        )?;
+        let signs = Arc::new(Signs::new(self.root())?);
+        let _ = self.signs.set(Arc::clone(&signs));
         let objects = Arc::downgrade(self);
         thread::Builder::new()
             .name("umvu-files".to_owned())
-            .spawn(move || run(&inotify, &objects))?;
+            .spawn(move || run(&signs, &objects))?;
         Ok(())
+    }
+
+    /// From now on the kernel tells of all that guests do with their descriptors. Errors: those of
+    /// inotify_add_watch(2).
+    pub(super) fn see_all(&self) -> io::Result<()> {
+        let Some(signs) = self.signs.get() else { return Ok(()) };
+        let all = AddWatchFlags::IN_CLOSE | AddWatchFlags::IN_ACCESS | AddWatchFlags::IN_MODIFY;
+        Ok(signs.inotify.add_watch(self.root(), all).map(drop)?)
+    }
+
+    /// The kernel tells of a path of the host, too.
+    pub(super) fn see(&self, path: &[u8], flags: AddWatchFlags) -> Option<WatchDescriptor> {
+        self.signs.get()?.inotify.add_watch(os_path(path), flags).ok()
+    }
+
+    /// That is not needed any more.
+    pub(super) fn see_no_more(&self, watch: WatchDescriptor) {
+        if let Some(signs) = self.signs.get() {
+            let _ = signs.inotify.rm_watch(watch);
+        }
+    }
+
+    /// Passes on what the kernel has told so far to who watches files of mounts.
+    pub(super) fn hear(&self) {
+        if let Some(signs) = self.signs.get()
+            && read(signs, self)
+        {
+            let _ = signs.wake.write(1);
+        }
     }
 
     /// Before one more file is opened: when so many contents are kept that descriptors get scarce,
@@ -54,29 +114,49 @@ impl Objects {
     }
 }
 
-fn run(inotify: &Inotify, objects: &Weak<Objects>) {
+/// Reads what the kernel has told; whether a guest has closed something.
+fn read(signs: &Signs, objects: &Objects) -> bool {
+    let mut unread = signs.unread.lock();
+    while let Ok(events) = signs.inotify.read_events() {
+        for event in events {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                unread.overflown = true;
+            } else if event.wd != signs.objects {
+                let name = event.name.as_ref().map(|name| name.as_bytes());
+                objects.pass_on_from_layer(event.wd, name, event.mask);
+            } else if let Some(number) =
+                event.name.as_ref().and_then(|name| name.to_str()?.parse().ok())
+            {
+                objects.told_of(number, event.mask);
+                if event.mask.intersects(AddWatchFlags::IN_CLOSE) {
+                    unread.closed.push(number);
+                }
+            }
+        }
+    }
+    unread.overflown || !unread.closed.is_empty()
+}
+
+fn run(signs: &Signs, objects: &Weak<Objects>) {
     let mut tended = Instant::now();
     loop {
         let left = PERIOD.saturating_sub(tended.elapsed());
-        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+        let fds = [signs.inotify.as_fd(), signs.wake.as_fd()];
+        let mut ready = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let count = poll(&mut ready, timeout);
         let Some(objects) = objects.upgrade() else { return };
-        if tended.elapsed() >= PERIOD {
+        let _ = signs.wake.read();
+        if count != Ok(0) {
+            read(signs, &objects);
+        }
+        let unread = std::mem::take(&mut *signs.unread.lock());
+        if unread.overflown || tended.elapsed() >= PERIOD {
             tend(&objects);
             tended = Instant::now();
         }
-        if count == Ok(0) {
-            continue;
-        }
-        for event in inotify.read_events().unwrap_or_default() {
-            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                tend(&objects);
-            }
-            let name = event.name.as_ref().and_then(|name| name.to_str()?.parse().ok());
-            if let Some(number) = name {
-                closed(&objects, number);
-            }
+        for number in unread.closed {
+            closed(&objects, number);
         }
     }
 }

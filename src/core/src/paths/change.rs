@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Core,
     dispatch::{Row, always},
-    files::{self, Inode},
+    files::{self, Inode, shadows::Deed},
     view::Mount,
 };
 
@@ -199,7 +199,9 @@ pub(super) fn set_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Acti
         }
         let value = xattr_value(call)?;
         files::change::check_xattr(inode, &caller, &name, WRITE)?;
-        inode.files.ask()?.setxattr(&caller, inode.node, &name, &value, flags)
+        inode.files.ask()?.setxattr(&caller, inode.node, &name, &value, flags)?;
+        core.objects.tell(inode, Deed::Look);
+        Ok(())
     }))
 }
 
@@ -208,7 +210,9 @@ pub(super) fn remove_xattr_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> A
     let caller = core.caller(call.tid());
     Action::done(xattr_name(call).and_then(|name| {
         files::change::check_xattr(inode, &caller, &name, WRITE)?;
-        inode.files.ask()?.removexattr(&caller, inode.node, &name)
+        inode.files.ask()?.removexattr(&caller, inode.node, &name)?;
+        core.objects.tell(inode, Deed::Look);
+        Ok(())
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Calls on files of the host that the hypervisor makes itself, for guests that name them relative
 //! to a materialised directory. Paths are absolute and resolved.
 
-use std::{fs, io, os::fd::OwnedFd, path::Path};
+use std::{fs, io, os::fd::OwnedFd, path::Path, sync::LazyLock};
 
 use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag, open as nix_open},
@@ -11,7 +11,7 @@ use nix::{
         },
         time::TimeSpec,
     },
-    unistd::{AccessFlags, Gid, Uid, faccessat, fchownat},
+    unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, getpid},
 };
 use umvu_abi::{
     Errno, Tid,
@@ -63,14 +63,17 @@ pub(crate) fn open_plain(path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd
     let fd =
         nix_open(reach(path)?.path(), flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
     let wanted = Mode::from_bits_truncate(mode);
-    if flags.contains(OFlag::O_CREAT) && mode & OUR_MASK != 0 {
+    if flags.contains(OFlag::O_CREAT) && is_masked(mode) {
         nix::sys::stat::fchmod(&fd, wanted).map_err(failed)?;
     }
     Ok(fd)
 }
 
-/// The bits that our own mask might take away.
-const OUR_MASK: u32 = 0o077;
+/// Whether our own mask takes bits of a mode away, which then has to be set.
+fn is_masked(mode: u32) -> bool {
+    static OURS: LazyLock<u32> = LazyLock::new(|| umask(Tid(getpid().as_raw())));
+    mode & *OURS != 0
+}
 
 /// The umask of a guest, the usual one when it cannot be read.
 fn umask(tid: Tid) -> u32 {
@@ -172,7 +175,7 @@ pub(crate) fn mknod(tid: Tid, path: &[u8], mode: u32, device: u64) -> Result<(),
 /// mkdir(2) with the mode as given, whatever our own mask is.
 pub(crate) fn mkdir_plain(path: &[u8], mode: u32) -> Result<(), Errno> {
     nix::unistd::mkdir(reach(path)?.path(), Mode::from_bits_truncate(mode)).map_err(failed)?;
-    if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode) }
+    if is_masked(mode) { chmod(path, mode) } else { Ok(()) }
 }
 
 /// mknod(2) with the mode as given, whatever our own mask is.
@@ -180,7 +183,7 @@ pub(crate) fn mknod_plain(path: &[u8], mode: u32, device: u64) -> Result<(), Err
     let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
     let bits = Mode::from_bits_truncate(mode & !libc::S_IFMT);
     nix_mknod(reach(path)?.path(), kind, bits, device).map_err(failed)?;
-    if mode & OUR_MASK == 0 { Ok(()) } else { chmod(path, mode & 0o7777) }
+    if is_masked(mode) { chmod(path, mode & 0o7777) } else { Ok(()) }
 }
 
 /// symlink(2).

@@ -5,7 +5,8 @@
 //! the directories that exist only because something is mounted below them, and the network files
 //! of procfs and sysfs, which come from the trees of the caller's stack. Each family of calls has a
 //! file: [`stat`], [`open`], [`inspect`] (access, readlink, statfs, getxattr), [`change`] (chmod,
-//! chown, times, truncate), [`names`] (link, unlink, rename, mkdir), [`cwd`].
+//! chown, times, truncate), [`names`] (link, unlink, rename, mkdir), [`notify`] (inotify),
+//! [`cwd`].
 //!
 //! Directories whose listing is not the kernel's are shown as real ones in the private directory
 //! ([`directories`]); content is shown as memfds ([`content`]). So getdents64, read, lseek, mmap
@@ -38,6 +39,7 @@ pub(crate) mod locate;
 pub(crate) mod magic;
 mod mapped;
 mod names;
+mod notify;
 mod open;
 mod open_inode;
 pub(crate) mod owners;
@@ -220,6 +222,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(change::rows());
     rows.extend(times::rows());
     rows.extend(names::rows());
+    rows.extend(notify::rows());
     rows.extend(cwd::rows());
     rows.extend(root::rows());
     rows.extend(credentials::rows());

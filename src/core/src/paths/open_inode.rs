@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Core,
-    files::{Inode, access, attributes, change, content, fcntl, whole::as_caller},
+    files::{Inode, access, attributes, change, content, fcntl, shadows::Deed, whole::as_caller},
 };
 
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
@@ -128,15 +128,20 @@ fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Res
         inode.files.writable()?;
         if inode.attributes(caller)?.size > 0 {
             change::resize(inode, caller, 0)?;
+        } else {
+            core.objects.tell(inode, Deed::Write);
         }
     }
     if kind == libc::S_IFIFO {
         let object = core.objects.obtain(inode, |path| {
             Ok(mknod(path, SFlag::S_IFIFO, Mode::from_bits_truncate(0o700), 0)?)
         })?;
+        core.objects.tell_open(inode, how.writes());
         return Ok(Given::Path(object));
     }
-    data(core, caller, inode, how)
+    let given = data(core, caller, inode, how)?;
+    core.objects.tell_open(inode, how.writes());
+    Ok(given)
 }
 
 fn wanted(how: How) -> u32 {
@@ -162,6 +167,7 @@ fn open_directory(
     }
     let flags = how.flags & OFlag::O_NONBLOCK | OFlag::O_DIRECTORY;
     let fd = host::open_existing(&core.objects.directory(inode)?, flags)?;
+    core.objects.tell_open_directory(inode);
     Ok(Given::Watched(fd, Watch::Looks))
 }
 
@@ -202,8 +208,11 @@ fn create_at(core: &Core, caller: &Caller, vacant: &Vacant, how: How) -> Result<
     let (entry, opened) =
         fs.create(caller, parent.node, &vacant.name, mode, flags_for_files(how.flags))?;
     let inode = parent.files.enter(parent, &vacant.name, &entry);
+    core.objects.tell_made(parent, &vacant.name, &inode);
     let how = How { flags: how.flags & !OFlag::O_TRUNC, ..how };
-    serve(core, caller, &inode, opened, how)
+    let given = serve(core, caller, &inode, opened, how)?;
+    core.objects.tell_open(&inode, how.writes());
+    Ok(given)
 }
 
 /// The flags that a file system gets to know.

@@ -23,7 +23,7 @@ use super::{descriptors, locate::os_path};
 use crate::{
     Core,
     dispatch::{Handler, Row},
-    files::{Held, Inode},
+    files::{Held, Inode, shadows::Deed},
 };
 
 /// The most that one call moves.
@@ -146,6 +146,10 @@ fn transfer(
         };
         let current = place == Place::Current
             || place == Place::GivenOrCurrent && call.syscall.args[3] == u64::MAX;
+        if moved > 0 {
+            let deed = if way == Way::Read { Deed::Read } else { Deed::Write };
+            core.objects.tell(&held.inode, deed);
+        }
         if current && is_seekable(&held.inode)? {
             descriptor.go_to(at + moved as u64)?;
         }
@@ -300,7 +304,9 @@ fn allocate(core: &Core, call: &Call) -> Action {
             let [_, _, offset, length, ..] = call.syscall.args;
             let done = held.inode.files.writable().and_then(|()| {
                 let fs = held.inode.files.ask()?;
-                fs.fallocate(held.inode.node, handle, call.int(1), offset, length)
+                fs.fallocate(held.inode.node, handle, call.int(1), offset, length)?;
+                core.objects.tell(&held.inode, Deed::Write);
+                Ok(())
             });
             Action::done(done)
         }
