@@ -364,6 +364,12 @@ def programs():
     print("exe", told in (HERE + "/tell", REAL + "/tell"))
     name = subprocess.check_output(["./shell", "-c", "read line < /proc/$$/comm; echo $line"])
     print("comm", name)
+    write("named", "#!/bin/sh\nread line < /proc/$$/comm; echo $line\n"), os.chmod("named", 0o755)
+    os.symlink("named", "called"), os.symlink("tell", "linked"), os.symlink("/bin/busybox", "cat")
+    write("deeper", f"#!{HERE}/shell\nread line < /proc/$$/comm; echo $line\n"), os.chmod("deeper", 0o755)
+    print("comm of scripts", [subprocess.check_output([HERE + "/" + n]) for n in ("named", "called", "deeper")])
+    print("comm of links", subprocess.check_output(["./cat", "/proc/self/comm"]))
+    print("exe of a link", subprocess.check_output(["./linked", "/proc/self/exe"])[-6:])
     source = "int main(void) { return 42; }\n"
     write("p.c", source)
     subprocess.check_call(["cc", "-o", "p", "p.c"])

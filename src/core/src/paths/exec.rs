@@ -6,13 +6,14 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     io::Read,
     os::{
         fd::AsRawFd,
         unix::ffi::{OsStrExt, OsStringExt},
         unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -117,6 +118,8 @@ fn plan(
 /// A program on its way to be executed.
 struct Run {
     program: Program,
+    /// What the guest has named.
+    called: Vec<u8>,
     /// The name that it is called by.
     name: Vec<u8>,
     /// Its arguments, where they are not the guest's.
@@ -169,6 +172,7 @@ impl Run {
         let (arguments, name_is_kept) = (None, false);
         Ok(Some(Self {
             program,
+            called: text.clone(),
             name: text,
             arguments,
             elsewhere,
@@ -232,6 +236,7 @@ impl Run {
         let is_own = self.elsewhere
             || matches!(self.program, Program::Virtual(_))
             || self.arguments.is_some() && self.changed;
+        let path = if is_own { core.objects.program_called(&path, &self.called)? } else { path };
         if self.name_is_kept {
             task.keep_name(Some(path.clone()));
         }
@@ -251,7 +256,7 @@ impl Run {
     ) -> Result<Exec, Errno> {
         let given = self.take_arguments(call, vectors[0])?;
         let arguments = Some(linker::arguments(linker, &self.name, given));
-        let path = linker.path.clone();
+        let path = core.objects.program_called(&linker.path, &self.called)?;
         core.tasks.get(call.tid()).executes(Some(path.clone()));
         Ok(Exec { path, arguments, vectors })
     }
@@ -365,25 +370,39 @@ impl crate::files::Objects {
     }
 
     /// A link to an object with a name of its own. Errors: those of mkdir(2) and symlink(2).
-    pub(super) fn program(
-        &self,
-        inode: &Inode,
-        object: &std::path::Path,
-    ) -> Result<Vec<u8>, Errno> {
+    pub(super) fn program(&self, inode: &Inode, object: &Path) -> Result<Vec<u8>, Errno> {
         let number = object.file_name().ok_or(Errno::EIO)?;
         let folder = self.programs().join(number);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let path = inode.path();
         let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let link = folder.join(std::ffi::OsStr::from_bytes(name));
-        match std::os::unix::fs::symlink(object, &link) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(error.into());
-            }
-            _ => {}
-        }
-        Ok(link.into_os_string().into_vec())
+        link(folder.join(os_path(name)), object)
+    }
+
+    /// A path to execute a program by, which ends with the name that the guest has called: the kernel
+    /// takes the name of the process from it, be it that of a script or of a symbolic link. Errors:
+    /// those of mkdir(2) and symlink(2).
+    fn program_called(&self, path: &[u8], called: &[u8]) -> Result<Vec<u8>, Errno> {
+        let own = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().map(<[u8]>::to_vec);
+        let Some(name) =
+            own(called).filter(|name| !name.is_empty() && own(path).as_ref() != Some(name))
+        else {
+            return Ok(path.to_vec());
+        };
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        let folder = self.programs().join(format!("called-{:016x}", hasher.finish()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        link(folder.join(os_path(&name)), os_path(path))
+    }
+}
+
+/// Makes a symbolic link that may be there. Errors: those of symlink(2).
+fn link(link: PathBuf, target: &Path) -> Result<Vec<u8>, Errno> {
+    match std::os::unix::fs::symlink(target, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(link.into_os_string().into_vec()),
     }
 }
 
