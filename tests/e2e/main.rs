@@ -23,6 +23,7 @@ mod manual;
 mod mounts;
 mod names;
 mod patchwork;
+mod room;
 mod roots;
 mod sockets;
 mod system;

@@ -253,6 +253,7 @@ pub fn run(config: Config) -> io::Result<u8> {
         control: Mutex::new(None),
         this: Weak::clone(this),
     });
+    core.objects.serve_guests_of(&core);
     core.view.debug.add(&config.debug_tags).map_err(|_| invalid("-d", &config.debug_tags))?;
     core.view.colors.set(&config.debug_colors).map_err(|_| invalid("-D", &config.debug_colors))?;
     let mut environment = config.environment;

@@ -20,7 +20,7 @@ use super::{
     errors::{self, check, errno},
     inode::{Raw, flag},
     library::{Library, RawEntry, RawExtent, RawFs},
-    superblock::{self, Geometry, Superblock},
+    superblock::{self, Geometry, Superblock, feature, field},
 };
 
 const RW: c_int = 0x1;
@@ -244,11 +244,7 @@ impl Filsys {
         kind: u8,
     ) -> Result<(), Errno> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        let kind = if self.shape.incompat & superblock::feature::FILETYPE != 0 {
-            c_int::from(kind)
-        } else {
-            0
-        };
+        let kind = if self.shape.incompat & feature::FILETYPE != 0 { c_int::from(kind) } else { 0 };
         // SAFETY: it is open; the name ends.
         let link =
             || unsafe { (self.library.ext2fs_link)(self.raw, directory, name.as_ptr(), ino, kind) };
@@ -343,7 +339,7 @@ impl Filsys {
             // DIRENT_CHANGED | DIRENT_ABORT
             3
         }
-        let kind = if self.shape.incompat & superblock::feature::FILETYPE != 0 { kind } else { 0 };
+        let kind = if self.shape.incompat & feature::FILETYPE != 0 { kind } else { 0 };
         let mut to = Wanted { name, ino, kind, is_done: false };
         let place = channel::opaque(&mut to);
         // SAFETY: as in `list`.
@@ -537,6 +533,31 @@ impl Filsys {
 
     /// Gives blocks of a file back, the last one too. Errors: `EUCLEAN`, `EIO`.
     pub(super) fn punch(&mut self, ino: u32, start: u64, last: u64) -> Result<(), Errno> {
+        let raw = self.inode(ino)?;
+        let blocks = self.shape.blocks;
+        let ends = |run: &Run| run.physical + run.length == blocks;
+        // The library (1.47) takes the last block of the file system for one behind it, when it is in an
+        // extent, and does not give back what it has cut off. Here no run leads behind it.
+        let reaches_end =
+            raw.has(flag::EXTENTS) && self.runs(ino, &raw).is_ok_and(|runs| runs.iter().any(ends));
+        if !reaches_end {
+            return self.punch_inside(ino, start, last);
+        }
+        self.set_blocks(blocks + 1);
+        let punched = self.punch_inside(ino, start, last);
+        self.set_blocks(blocks);
+        punched
+    }
+
+    fn set_blocks(&mut self, count: u64) {
+        let [low, high] = [count, count >> 32].map(|word| (word & 0xffff_ffff).to_le_bytes());
+        self.set_superblock(field::BLOCKS, &low[..4]);
+        if self.superblock().u32(field::INCOMPAT) & feature::WIDE != 0 {
+            self.set_superblock(field::BLOCKS_HIGH, &high[..4]);
+        }
+    }
+
+    fn punch_inside(&mut self, ino: u32, start: u64, last: u64) -> Result<(), Errno> {
         // SAFETY: it is open; the library reads the inode itself.
         check(unsafe {
             (self.library.ext2fs_punch)(

@@ -14,6 +14,8 @@ const MAGIC: u16 = 0xef53;
 
 /// Offsets of fields.
 pub(super) mod field {
+    pub(in super::super) const BLOCKS: usize = 0x4;
+    pub(in super::super) const BLOCKS_HIGH: usize = 0x150;
     pub(in super::super) const STATE: usize = 0x3a;
     pub(in super::super) const INCOMPAT: usize = 0x60;
     pub(in super::super) const RO_COMPAT: usize = 0x64;
@@ -28,6 +30,7 @@ pub(super) mod feature {
     pub(in super::super) const FILETYPE: u32 = 0x2;
     pub(in super::super) const RECOVER: u32 = 0x4;
     pub(in super::super) const EXTENTS: u32 = 0x40;
+    pub(in super::super) const WIDE: u32 = 0x80;
     pub(in super::super) const JOURNAL_DEV: u32 = 0x8;
     pub(in super::super) const MMP: u32 = 0x100;
     pub(in super::super) const EA_INODE: u32 = 0x400;
@@ -80,7 +83,7 @@ impl Superblock {
 
     /// A number whose halves are at two places; the upper one counts with 64-bit block numbers only.
     fn wide(&self, low: usize, high: usize) -> u64 {
-        let high = if self.u32(field::INCOMPAT) & 0x80 != 0 { self.u32(high) } else { 0 };
+        let high = if self.u32(field::INCOMPAT) & feature::WIDE != 0 { self.u32(high) } else { 0 };
         u64::from(self.u32(low)) | u64::from(high) << 32
     }
 

@@ -12,7 +12,10 @@ use std::{
     fs::{self, File, OpenOptions},
     hash::Hasher,
     io,
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
 };
@@ -65,6 +68,8 @@ pub(crate) struct Content {
     handles: Vec<(Handle, bool)>,
     /// What the file was like when it was the same as in the file system.
     synced: Option<Stamp>,
+    /// Bytes that it took then.
+    synced_bytes: u64,
     /// The time stamp may not tell the next change.
     suspect: bool,
     /// Some guest could write since.
@@ -81,10 +86,8 @@ pub(crate) struct Content {
     is_counted: bool,
 }
 
+/// Never zero, which stands for a hole.
 fn checksum(block: &[u8]) -> u64 {
-    if block.iter().all(|byte| *byte == 0) {
-        return 0;
-    }
     let mut hasher = DefaultHasher::new();
     hasher.write(block);
     hasher.finish() | 1
@@ -238,8 +241,42 @@ impl Content {
         Ok(Some(Stamp { mtime: attributes::mtime(&found), size: found.len() }))
     }
 
+    /// Bytes that it takes.
+    fn taken(&self) -> u64 {
+        let found = self.file.as_ref().and_then(|file| file.metadata().ok());
+        found.map_or(0, |found| found.blocks() * 512)
+    }
+
+    /// Bytes that it takes more than in the file system.
+    pub(super) fn pending(&self) -> u64 {
+        if self.written { self.taken().saturating_sub(self.synced_bytes) } else { 0 }
+    }
+
+    /// How many bytes from `at` on, of `wanted`, can be written when `left` more may be taken.
+    pub(crate) fn fitting(&self, at: u64, wanted: u64, mut left: u64) -> u64 {
+        let Some(file) = &self.file else { return wanted };
+        let end = at.saturating_add(wanted);
+        let seek = |at: u64, whence| {
+            let found = nix::unistd::lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence);
+            found.ok().and_then(|found| u64::try_from(found).ok()).unwrap_or(end).min(end)
+        };
+        let mut here = at;
+        while here < end {
+            let data = seek(here, Whence::SeekData);
+            let taken = (data - here).min(left);
+            left -= taken;
+            here += taken;
+            if here < data {
+                break;
+            }
+            here = if data < end { seek(data, Whence::SeekHole) } else { end };
+        }
+        here - at
+    }
+
     fn note_synced(&mut self) -> io::Result<()> {
         self.synced = self.stamp()?;
+        self.synced_bytes = self.taken();
         let age = |time: Time| {
             let nanos =
                 |time: Time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
@@ -342,6 +379,7 @@ impl Content {
         let set = |changes: Changes| fs.setattr(&root, inode.node, Some(handle), &changes);
         let Some(file) = &self.file else { return Ok(()) };
         let touched = Some(now) != self.synced;
+        let taken = self.taken();
         if looks.size > now.size {
             set(Changes { size: Some(now.size), ..Changes::default() })?;
         }
@@ -356,11 +394,24 @@ impl Content {
             if before == Some(&blocks[index]) {
                 return Ok(());
             }
-            if blocks[index] == 0 && before.is_none() && old.is_some() {
+            // Who reads a hole by a shared mapping has zeros put there, and has not written them.
+            let was_hole = old.is_some() && before.is_none_or(|before| *before == 0);
+            if self.mapped && was_hole && block.iter().all(|byte| *byte == 0) {
+                blocks[index] = 0;
                 return Ok(());
             }
             any = true;
             let at = index as u64 * BLOCK as u64;
+            // Where the file ended zeros may be of its new size only: they take no room.
+            let ended = usize::try_from(looks.size.saturating_sub(at)).unwrap_or(BLOCK);
+            let length = match ended {
+                0 => block.len(),
+                ended => {
+                    let data = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                    data.max(ended).min(block.len())
+                }
+            };
+            let block = &block[..length];
             write_all(inode, handle, at, block)?;
             end = end.max(at + block.len() as u64);
             Ok(())
@@ -392,6 +443,7 @@ impl Content {
         self.mapped = self.mapped && !self.is_idle();
         self.synced = Some(now);
         self.note_synced()?;
+        self.synced_bytes = taken;
         // A change since the copy began is another change.
         if self.synced != Some(now) {
             self.synced = Some(now);

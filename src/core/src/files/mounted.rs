@@ -17,7 +17,7 @@ use umvu_abi::{
     patience,
 };
 
-use super::{Inode, Objects};
+use super::{Inode, Objects, room::Room};
 
 /// How many names are remembered.
 const NAMES_LIMIT: usize = 65_536;
@@ -43,6 +43,7 @@ pub(crate) struct MountedFiles {
     root: Mutex<Weak<Inode>>,
     /// How many disks and file systems have their data in one of the files.
     footings: AtomicUsize,
+    pub(crate) room: Room,
 }
 
 /// Keeps a file system from being taken away: others have their data in it.
@@ -89,6 +90,7 @@ impl MountedFiles {
             names: Mutex::default(),
             root: Mutex::default(),
             footings: AtomicUsize::new(0),
+            room: Room::default(),
         })
     }
 

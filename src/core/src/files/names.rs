@@ -102,6 +102,7 @@ pub(crate) fn unlink(
     parent.files.forget_name(parent, name);
     file.removed_from(parent, name);
     parent.files.objects.tell_taken(parent, name, file);
+    file.leave_unless_open();
     Ok(())
 }
 
@@ -184,7 +185,10 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
     files.forget_name(&to.parent, &to.name);
     match &to.inode {
         Some(other) if exchange => files.remember_name(&from.parent, &from.name, other),
-        Some(replaced) if !replaced.is(moved) => replaced.removed(),
+        Some(replaced) if !replaced.is(moved) => {
+            replaced.removed();
+            replaced.leave_unless_open();
+        }
         _ => {}
     }
     // Entered again by the next lookup, with its validity; its place is known already.

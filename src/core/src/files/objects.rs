@@ -35,7 +35,7 @@ use umvu_abi::{
     files::{Attributes, Handle, Time},
 };
 
-use super::{Inode, shadows::Shadows, worker::Signs};
+use super::{Inode, room::Guard, shadows::Shadows, worker::Signs};
 use crate::paths::lexical::{below, components};
 
 /// How many directories and handles are kept for those who stand in them or have them open.
@@ -148,6 +148,7 @@ pub struct Objects {
     pub(super) kept: AtomicU64,
     /// How many descriptors are taken when it is worth to look again for closed files.
     pub(super) crowded: AtomicU64,
+    pub(super) guard: Guard,
 }
 
 impl Objects {
@@ -169,6 +170,7 @@ impl Objects {
             bytes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             crowded: AtomicU64::new(0),
+            guard: Guard::default(),
         })
     }
 

@@ -22,7 +22,11 @@ use nix::{
     },
 };
 use parking_lot::Mutex;
-use umvu_abi::{Errno, patience};
+use umvu_abi::{
+    Errno,
+    files::{Caller, Changes},
+    patience,
+};
 
 use super::{Inode, Objects};
 use crate::paths::locate::os_path;
@@ -187,6 +191,8 @@ pub(super) fn write_back(inode: &Arc<Inode>) {
         {
             complain(inode, errno);
         }
+        drop(content);
+        inode.files.room_changed();
     });
 }
 
@@ -207,11 +213,40 @@ fn closed(objects: &Arc<Objects>, number: u64) {
         {
             complain(inode, errno);
         }
+        let written = content.is_written();
         if idle {
             content.rest(inode);
             objects.unused(number);
         }
+        drop(content);
+        if written {
+            inode.files.room_changed();
+        }
     });
+}
+
+impl Inode {
+    /// Its name was taken away: unless a guest has it open it is needed no more at once, and not when its
+    /// last closing is told. Where room is scarce its data goes now, whoever else looks at it just then.
+    pub(super) fn leave_unless_open(self: &Arc<Self>) {
+        let Some(number) = self.object.get() else { return };
+        if !self.is_removed() || self.kind() != Ok(libc::S_IFREG) {
+            return;
+        }
+        let mut content = self.content.lock();
+        if content.is_kept() && content.is_idle() {
+            content.rest(self);
+            let fs = &self.files.fs;
+            let root = Caller::root();
+            let is_last = || fs.getattr(&root, self.node, None).is_ok_and(|looks| looks.nlink == 0);
+            if self.files.room.is_scarce() && self.files.ask().is_ok() && is_last() {
+                let nothing = Changes { size: Some(0), ..Changes::default() };
+                let _ = fs.setattr(&root, self.node, None, &nothing);
+            }
+            drop(content);
+            self.files.objects.unused(*number);
+        }
+    }
 }
 
 /// Does something with an inode, on a thread of its own when it may wait.

@@ -181,8 +181,7 @@ fn statfs(core: &Core, call: &Call) -> Action {
 /// statfs(2) of a mounted file system.
 pub(super) fn statfs_of(call: &Call, inode: &Inode) -> Action {
     let files = &inode.files;
-    let found = files.ask().and_then(|fs| fs.statfs(inode.node));
-    match found {
+    match files.statfs(inode.node) {
         Ok(found) => {
             let read_only = files.writable().is_err();
             descriptors::give(call, 1, layout::statfs_of(&found, files.dev, read_only), 0)

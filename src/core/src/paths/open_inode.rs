@@ -243,9 +243,9 @@ fn serve(
     match opened.data {
         Data::Cached { keep } if inode.content.lock().is_kept() || !is_large() => {
             let opened = Opened { data: Data::Direct, ..opened };
-            let mut content = inode.content.lock();
-            let fd = content.serve(inode, caller, &opened, keep, how.flags)?;
-            Ok(Given::Watched(fd, Watch::Looks))
+            let scarce = how.writes() && inode.files.expects_writes(caller)?;
+            let fd = inode.content.lock().serve(inode, caller, &opened, keep, how.flags)?;
+            Ok(Given::Watched(fd, if scarce { Watch::Data } else { Watch::Looks }))
         }
         Data::Cached { .. } | Data::Direct => direct(core, caller, inode, &opened, how),
         // A device that is served by a file has nothing to release.

@@ -7,10 +7,12 @@
 use std::{
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
+    sync::Arc,
 };
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
+    sys::uio::pwrite,
     unistd::{Whence, lseek},
 };
 use umvu_abi::{
@@ -52,11 +54,11 @@ pub(super) fn rows() -> Vec<Row> {
         row("preadv2", |core, call| vectors(core, call, Way::Read, Place::GivenOrCurrent)),
         row("pwritev2", |core, call| vectors(core, call, Way::Write, Place::GivenOrCurrent)),
         row("ftruncate", truncate),
-        row("fallocate", allocate),
+        Row { trap: Trap::Watched(Watch::Looks, Before::Never), ..row("fallocate", allocate) },
         // Callers fall back to read and write.
-        row("sendfile", |core, call| unless_direct(core, call, &[0, 1])),
-        row("splice", |core, call| unless_direct(core, call, &[0, 2])),
-        row("copy_file_range", |core, call| unless_direct(core, call, &[0, 2])),
+        row("sendfile", |core, call| unless_direct(core, call, 1, 0)),
+        row("splice", |core, call| unless_direct(core, call, 0, 2)),
+        row("copy_file_range", |core, call| unless_direct(core, call, 0, 2)),
     ]
 }
 
@@ -78,16 +80,42 @@ enum Place {
     GivenOrCurrent,
 }
 
-/// What is held, when its data is direct. Errors: `ENODEV` for what was taken away.
-fn direct(core: &Core, call: &Call, argument: usize) -> Result<Option<(Held, Handle)>, Errno> {
+/// Whose the data of a descriptor is.
+enum Data {
+    /// The file system's: it is moved here.
+    Direct(Held, Handle),
+    /// The kernel's, in a file of ours of which there is not much room left.
+    Scarce(Arc<Inode>),
+    /// The kernel's.
+    Native,
+}
+
+/// Errors: `ENODEV` for what was taken away.
+fn data(core: &Core, call: &Call, argument: usize) -> Result<Data, Errno> {
     if core.objects.are_revoked()
         && let Ok(link) = call.guest.fd_link(call.fd(argument))
         && core.objects.is_revoked(&link)
     {
         return Err(Errno::ENODEV);
     }
-    let held = descriptors::held(core, call, argument)?;
-    Ok(held.and_then(|held| held.direct.map(|handle| (held, handle))))
+    Ok(match descriptors::held(core, call, argument)? {
+        None => Data::Native,
+        Some(held) => match held.direct {
+            Some(handle) => Data::Direct(held, handle),
+            None if held.native.is_none() && held.inode.files.room.is_scarce() => {
+                Data::Scarce(held.inode)
+            }
+            None => Data::Native,
+        },
+    })
+}
+
+/// What is held, when its data is direct. Errors: `ENODEV` for what was taken away.
+fn direct(core: &Core, call: &Call, argument: usize) -> Result<Option<(Held, Handle)>, Errno> {
+    Ok(match data(core, call, argument)? {
+        Data::Direct(held, handle) => Some((held, handle)),
+        Data::Scarce(_) | Data::Native => None,
+    })
 }
 
 /// The kind of the file in argument 0, as `st_mode` has it; None when its data is the kernel's.
@@ -130,10 +158,11 @@ fn transfer(
     place: Place,
     memory: impl FnOnce(&Call) -> Result<Vec<(GuestAddr, usize)>, Errno>,
 ) -> Action {
-    let (held, handle) = match direct(core, call, 0) {
-        Ok(Some(direct)) => direct,
-        Ok(None) if way == Way::Write => return to_generated(core, call, memory),
-        Ok(None) => return Action::Forward,
+    let (held, handle) = match data(core, call, 0) {
+        Ok(Data::Direct(held, handle)) => (held, handle),
+        Ok(_) if way == Way::Read => return Action::Forward,
+        Ok(Data::Scarce(inode)) => return within_room(core, call, place, &inode, memory),
+        Ok(Data::Native) => return to_generated(core, call, memory),
         Err(errno) => return errno.into(),
     };
     let moved = memory(call).and_then(|memory| {
@@ -254,6 +283,54 @@ fn to_generated(
     written.into()
 }
 
+/// A write of which only so much is made as there is room for. Errors: `ENOSPC`.
+fn within_room(
+    core: &Core,
+    call: &Call,
+    place: Place,
+    inode: &Inode,
+    memory: impl FnOnce(&Call) -> Result<Vec<(GuestAddr, usize)>, Errno>,
+) -> Action {
+    let written = memory(call).and_then(|memory| {
+        let descriptor = Descriptor::of(call)?;
+        let wanted: usize = memory.iter().map(|(_, length)| *length).sum();
+        if descriptor.allows(Way::Write).is_err() {
+            return Ok(None);
+        }
+        let at = descriptor.position(call, Way::Write, place, inode)?;
+        let fits = room_at(core, call, inode, at, wanted as u64)?;
+        match usize::try_from(fits).unwrap_or(wanted) {
+            0 if wanted > 0 => Err(Errno::ENOSPC),
+            fits if fits >= wanted => Ok(None),
+            fits => {
+                let mut data = gather(call, &memory)?;
+                data.truncate(fits);
+                let given = place == Place::Given
+                    || place == Place::GivenOrCurrent && call.syscall.args[3] != u64::MAX;
+                let offset = i64::try_from(at).map_err(|_| Errno::EINVAL)?;
+                let made = match given {
+                    true => pwrite(&descriptor.fd, &data, offset),
+                    false => nix::unistd::write(&descriptor.fd, &data),
+                };
+                Ok(Some(i64::try_from(made.map_err(failed)?).unwrap_or(0)))
+            }
+        }
+    });
+    written.map_or_else(Into::into, |made| made.map_or(Action::Forward, |made| Ok(made).into()))
+}
+
+/// How many bytes of those from `at` on there is room for, whatever has to be written back for it.
+/// Errors: those of the file system.
+fn room_at(core: &Core, call: &Call, inode: &Inode, at: u64, wanted: u64) -> Result<u64, Errno> {
+    let caller = core.caller(call.tid());
+    let fresh = wanted - inode.content.lock().fitting(at, wanted, 0);
+    if fresh == 0 {
+        return Ok(wanted);
+    }
+    let left = inode.files.room_for(&caller, fresh)?;
+    Ok(inode.content.lock().fitting(at, wanted, left))
+}
+
 fn write(
     call: &Call,
     inode: &Inode,
@@ -297,11 +374,11 @@ fn truncate(core: &Core, call: &Call) -> Action {
     }
 }
 
-/// fallocate(2).
+/// fallocate(2). Errors: `ENOSPC`.
 fn allocate(core: &Core, call: &Call) -> Action {
-    match direct(core, call, 0) {
-        Ok(Some((held, handle))) => {
-            let [_, _, offset, length, ..] = call.syscall.args;
+    let [_, _, offset, length, ..] = call.syscall.args;
+    match data(core, call, 0) {
+        Ok(Data::Direct(held, handle)) => {
             let done = held.inode.files.writable().and_then(|()| {
                 let fs = held.inode.files.ask()?;
                 fs.fallocate(held.inode.node, handle, call.int(1), offset, length)?;
@@ -310,21 +387,35 @@ fn allocate(core: &Core, call: &Call) -> Action {
             });
             Action::done(done)
         }
-        Ok(None) => Action::Forward,
+        Ok(Data::Scarce(_) | Data::Native) if call.int(1) & !libc::FALLOC_FL_KEEP_SIZE != 0 => {
+            Action::Forward
+        }
+        Ok(Data::Scarce(_) | Data::Native) => match allocated(core, call, offset, length) {
+            Ok(()) => Action::Forward,
+            Err(errno) => errno.into(),
+        },
         Err(errno) => errno.into(),
     }
 }
 
-/// Calls by which the kernel would move data that it has not.
-fn unless_direct(core: &Core, call: &Call, descriptors: &[usize]) -> Action {
-    for argument in descriptors {
-        match direct(core, call, *argument) {
-            Ok(None) => {}
-            Ok(Some(_)) => return Errno::EINVAL.into(),
-            Err(errno) => return errno.into(),
+/// Whether there is room for what is to be allocated in a file of ours. Errors: `ENOSPC`.
+fn allocated(core: &Core, call: &Call, offset: u64, length: u64) -> Result<(), Errno> {
+    let Some(held) = descriptors::held(core, call, 0)?.filter(|held| held.native.is_none()) else {
+        return Ok(());
+    };
+    let room = room_at(core, call, &held.inode, offset, length)?;
+    if room < length { Err(Errno::ENOSPC) } else { Ok(()) }
+}
+
+/// Calls by which the kernel would move data that it has not, or more than there is room for.
+fn unless_direct(core: &Core, call: &Call, from: usize, to: usize) -> Action {
+    match (data(core, call, from), data(core, call, to)) {
+        (Err(errno), _) | (_, Err(errno)) => errno.into(),
+        (Ok(Data::Direct(..)), _) | (_, Ok(Data::Direct(..) | Data::Scarce(_))) => {
+            Errno::EINVAL.into()
         }
+        _ => Action::Forward,
     }
-    Action::Forward
 }
 
 /// mmap(2): what is mapped of a file is copied to where the kernel maps it from; what is stored into

@@ -1,7 +1,6 @@
 //! Files that guests have open by descriptors, and how they are taken away.
 
 use std::{
-    collections::HashSet,
     fmt, fs,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::PathBuf,
@@ -12,7 +11,7 @@ use std::{
 use nix::sys::socket::{MsgFlags, send};
 use umvu_abi::{Errno, Tid, files::GuestFile};
 
-use crate::Core;
+use crate::{Core, files::holders};
 
 /// How long guests may take to notice that a file is taken away.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,28 +40,8 @@ impl Descriptor {
 
     /// The processes that have it open, with one of their descriptors for it.
     fn holders(&self, core: &Core) -> Vec<(i32, i32)> {
-        let groups: HashSet<i32> =
-            core.tasks.ids().into_iter().filter_map(|tid| group_of(tid.0)).collect();
-        groups.into_iter().filter_map(|group| Some((group, self.held_by(group)?))).collect()
+        holders::of(core, |link| link == self.link)
     }
-
-    fn held_by(&self, process: i32) -> Option<i32> {
-        let entries = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
-        entries.flatten().find_map(|entry| {
-            let is_it = fs::read_link(entry.path()).is_ok_and(|link| link == self.link);
-            if is_it { entry.file_name().to_str()?.parse().ok() } else { None }
-        })
-    }
-}
-
-fn group_of(tid: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-}
-
-fn threads_of(group: i32) -> Vec<Tid> {
-    let threads = fs::read_dir(format!("/proc/{group}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|entry| Some(Tid(entry.file_name().to_str()?.parse().ok()?))).collect()
 }
 
 impl GuestFile for Descriptor {
@@ -79,7 +58,7 @@ impl GuestFile for Descriptor {
         core.objects.revoke(self.link.as_os_str());
         let holders = self.holders(&core);
         let threads: Vec<Tid> =
-            holders.iter().flat_map(|(process, _)| threads_of(*process)).collect();
+            holders.iter().flat_map(|(process, _)| holders::threads_of(*process)).collect();
         let control = core.control.lock().clone();
         if let Some(control) = control {
             control.watch(&threads, PATIENCE);
