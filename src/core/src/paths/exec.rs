@@ -366,7 +366,7 @@ impl crate::files::Objects {
 
     /// Whether a path is one that a guest has been told to execute.
     fn is_program(&self, path: &[u8]) -> bool {
-        self.are_used() && path.starts_with(self.root().as_os_str().as_bytes())
+        path.starts_with(self.root().as_os_str().as_bytes())
     }
 
     /// A link to an object with a name of its own. Errors: those of mkdir(2) and symlink(2).
