@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     host::{Failure, HostNet},
-    values::{SocketRow, SocketTable, TcpDetails, TcpState},
+    values::{SocketRow, SocketTable, TcpState},
 };
 
 /// `SOCK_DIAG_BY_FAMILY`, `SOCK_DESTROY`.
@@ -219,47 +219,9 @@ fn extensions(row: &SocketRow, wanted: &InetRequest) -> Vec<DefaultNla> {
         if asked(kind::CONG) {
             list.push(DefaultNla::new(kind::CONG, b"cubic\0".to_vec()));
         }
-        if let Some(tcp) = row.tcp.filter(|_| asked(kind::INFO)) {
-            list.push(DefaultNla::new(kind::INFO, tcp_info(row, &tcp)));
+        if let Some(tcp) = row.tcp.as_ref().filter(|_| asked(kind::INFO)) {
+            list.push(DefaultNla::new(kind::INFO, tcp.encode()));
         }
     }
     list
-}
-
-/// Corresponds to `struct tcp_info` up to `tcpi_bytes_received`.
-fn tcp_info(row: &SocketRow, tcp: &TcpDetails) -> Vec<u8> {
-    let mut info = vec![row.state.number(), 0, row.timer.retransmits, 0, 0, 0, 0, 0];
-    let unacked = u32::from(row.send_queue > 0);
-    let numbers: [u32; 24] = [
-        tcp.rto,
-        40_000,
-        tcp.send_mss,
-        tcp.receive_mss,
-        unacked,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        1500,
-        0,
-        tcp.rtt,
-        tcp.rtt_variation,
-        tcp.ssthresh,
-        tcp.cwnd,
-        tcp.send_mss,
-        3,
-        0,
-        0,
-        tcp.retransmitted,
-    ];
-    info.extend(numbers.iter().flat_map(|number| number.to_ne_bytes()));
-    // Pacing rates are unlimited.
-    for number in [u64::MAX, u64::MAX, tcp.bytes_acked, tcp.bytes_received] {
-        info.extend_from_slice(&number.to_ne_bytes());
-    }
-    info
 }

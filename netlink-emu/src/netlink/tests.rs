@@ -426,7 +426,7 @@ fn sock_diag_is_understood() {
     use netlink_packet_sock_diag::{SockDiagMessage, inet::InetResponse};
     let lab = Lab::ready();
     let mut held = row("10.0.0.1:22", "10.0.0.2:4000", TcpState::Established);
-    held.tcp = Some(TcpDetails { rtt: 1234, ..TcpDetails::default() });
+    held.tcp = Some(Box::new(TcpDetails { rtt: 1234, ..TcpDetails::default() }));
     lab.rows.lock().push((SocketTable::Tcp, held));
     let client = Client::of(&lab, libc::NETLINK_SOCK_DIAG);
     client.raw(&diag_request(2, 6));

@@ -85,7 +85,7 @@ fn line(slot: usize, row: &SocketRow, table: SocketTable) -> String {
             write!(line, "1 {:016x}", row.cookie)
         }
         (SocketTable::Tcp, state) => {
-            let tcp = row.tcp.unwrap_or_default();
+            let tcp = row.tcp.as_deref().copied().unwrap_or_default();
             let rto = if tcp.rto == 0 { 100 } else { tcp.rto / 10_000 };
             let cwnd = if tcp.cwnd == 0 { 10 } else { tcp.cwnd };
             // Of a listener the last number is the length of its fast-open queue.

@@ -12,6 +12,7 @@ pub mod router;
 pub mod rule;
 pub mod snmp;
 pub mod socket;
+pub mod tcp_info;
 
 pub use address::{Address, AddressFlags, FOREVER, Scope};
 pub use change::Change;
@@ -28,6 +29,5 @@ pub use route::{
 pub use router::{AdvertisedPrefix, RouterAdvertisement};
 pub use rule::Rule;
 pub use snmp::Snmp;
-pub use socket::{
-    Membership, PacketRow, SocketRow, SocketTable, SocketTimer, TcpDetails, TcpState,
-};
+pub use socket::{Membership, PacketRow, SocketRow, SocketTable, SocketTimer, TcpState};
+pub use tcp_info::TcpDetails;

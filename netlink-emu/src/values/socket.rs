@@ -1,5 +1,6 @@
 //! Sockets of a stack as `/proc/net/{tcp,udp,...}` and `ss` show them.
 
+use super::TcpDetails;
 use std::net::{IpAddr, SocketAddr};
 
 use umvu_abi::IfIndex;
@@ -76,31 +77,6 @@ pub struct SocketTimer {
     pub retransmits: u8,
 }
 
-/// What `ss -i` shows of a TCP connection; times in microseconds, windows in segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct TcpDetails {
-    /// The smoothed round-trip time.
-    pub rtt: u32,
-    /// Its variation.
-    pub rtt_variation: u32,
-    /// The retransmission timeout.
-    pub rto: u32,
-    /// The congestion window.
-    pub cwnd: u32,
-    /// The slow-start threshold.
-    pub ssthresh: u32,
-    /// The segment size sent.
-    pub send_mss: u32,
-    /// The segment size received.
-    pub receive_mss: u32,
-    /// Segments retransmitted in all.
-    pub retransmitted: u32,
-    /// Bytes acknowledged by the peer.
-    pub bytes_acked: u64,
-    /// Bytes received.
-    pub bytes_received: u64,
-}
-
 /// A socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketRow {
@@ -132,7 +108,7 @@ pub struct SocketRow {
     /// A number that identifies it in the stack (`SO_COOKIE`).
     pub cookie: u64,
     /// TCP details.
-    pub tcp: Option<TcpDetails>,
+    pub tcp: Option<Box<TcpDetails>>,
 }
 
 /// A packet socket, for `/proc/net/packet`.

@@ -94,12 +94,11 @@ impl Inner {
     fn follow_qdiscs(&mut self, interface: IfIndex) {
         let Some(at) = self.link_at(interface.0) else { return };
         let wanted = self.net.config.qdiscs(Some(interface));
-        let (seed, now) = (self.rng.next(), self.now);
         let Some(link) = self.links.get_mut(at) else { return };
         let given: Vec<Qdisc> = wanted.into_iter().filter(|q| !is_own(q)).collect();
         let mut seeds = |qdisc: &Qdisc| self.seeds.of(qdisc);
         let scheduler = Scheduler::follow(link.scheduler.take(), &given, &mut seeds);
-        link.set_scheduler(scheduler, seed, now);
+        link.set_scheduler(scheduler);
     }
 
     fn link_removed(&mut self, index: u32) {

@@ -65,7 +65,7 @@ impl Inner {
         }
         let ethertype = u16::from_be_bytes([head[12], head[13]]);
         let forward = match ethertype {
-            IPV4 | IPV6 => self.ip_input(index, &frame, ours),
+            IPV4 | IPV6 => self.ip_input(index, &mut frame, ours),
             ARP => {
                 self.arp_input(index, &frame.bytes[HEADROOM..]);
                 false
@@ -99,7 +99,7 @@ impl Inner {
             let unsummed = packet.unsummed;
             self.tap(link, &Sight { frame: &packet.bytes, way: Way::In, unsummed });
         }
-        let ip = &packet.bytes[HEADROOM..];
+        let ip = &mut packet.bytes[HEADROOM..];
         if let Some(header) = IpHeader::parse(ip) {
             self.counts.ip(header.source.is_ipv6()).received += 1;
             let cast = match header.destination {
@@ -107,15 +107,15 @@ impl Inner {
                 ip if self.is_broadcast(ip, link) => Cast::Broadcast,
                 _ => Cast::Unicast,
             };
-            let arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
-            self.deliver(&arrival, cast);
+            let mut arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
+            self.deliver(&mut arrival, cast);
         }
         pool::give(packet.bytes);
     }
 
     /// Takes an IP packet from a link; tells whether it is to be forwarded.
-    fn ip_input(&mut self, index: usize, frame: &Frame, ours: bool) -> bool {
-        let ip = &frame.bytes[HEADROOM..];
+    fn ip_input(&mut self, index: usize, frame: &mut Frame, ours: bool) -> bool {
+        let ip = &mut frame.bytes[HEADROOM..];
         let counts = self.counts.ip(ip.first().is_some_and(|first| first >> 4 == 6));
         counts.received += 1;
         let Some(header) = IpHeader::parse(ip) else {
@@ -130,8 +130,8 @@ impl Inner {
         match self.fate(index, &header, ours) {
             Fate::Deliver(cast) => {
                 let long = frame.offload.segment_size.is_some();
-                let arrival = Arrival { link: index, header: &header, ip, trusted, long };
-                self.deliver(&arrival, cast);
+                let mut arrival = Arrival { link: index, header: &header, ip, trusted, long };
+                self.deliver(&mut arrival, cast);
                 false
             }
             Fate::Forward => true,
@@ -165,13 +165,15 @@ impl Inner {
     }
 
     /// Hands a packet for this host to its protocol.
-    pub(crate) fn deliver(&mut self, arrival: &Arrival<'_>, cast: Cast) {
+    pub(crate) fn deliver(&mut self, arrival: &mut Arrival<'_>, cast: Cast) {
         let header = arrival.header;
         if header.fragment.is_some() {
-            let Some(whole) = self.reassembly.add(header, arrival.ip, self.now) else { return };
+            let Some(mut whole) = self.reassembly.add(header, arrival.ip, self.now) else { return };
             if let Some(header) = IpHeader::parse(&whole[HEADROOM..]) {
-                let arrival = Arrival { header: &header, ip: &whole[HEADROOM..], ..*arrival };
-                self.deliver(&arrival, cast);
+                let (link, trusted, long) = (arrival.link, arrival.trusted, arrival.long);
+                let ip = &mut whole[HEADROOM..];
+                let mut arrival = Arrival { link, header: &header, ip, trusted, long };
+                self.deliver(&mut arrival, cast);
             }
             return pool::give(whole);
         }

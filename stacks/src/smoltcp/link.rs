@@ -154,8 +154,7 @@ impl Link {
         now: Instant,
     ) -> Self {
         let offload = transport.as_ref().is_none_or(|transport| transport.accepts_offload());
-        let (caps, engine) =
-            device::engine(mtu.min(LONGEST), segmentation(kind, offload), seed, now);
+        let (caps, engine) = engine(mtu, seed, now);
         Self {
             index,
             kind,
@@ -181,8 +180,7 @@ impl Link {
     /// Changes the MTU; flows under way go on with the new engine.
     pub(crate) fn set_mtu(&mut self, mtu: usize, seed: u64, now: Instant) {
         self.mtu = mtu;
-        let segmentation = segmentation(self.kind, self.offload);
-        (self.caps, self.engine) = device::engine(mtu.min(LONGEST), segmentation, seed, now);
+        (self.caps, self.engine) = engine(mtu, seed, now);
     }
 
     /// Writes the Ethernet header and queues a frame for the transport.
@@ -198,26 +196,28 @@ impl Link {
         });
     }
 
+    /// Whether it takes packets that stand for several TCP segments.
+    pub(crate) fn takes_long(&self) -> bool {
+        self.kind == Kind::Ethernet && self.offload
+    }
+
     /// Whether flows should wait before they produce more.
     pub(crate) fn congested(&self) -> bool {
         self.queue.len() >= QUEUE || self.scheduler.as_ref().is_some_and(Scheduler::congested)
     }
 
     /// Gives it what frames pass; disciplines see frames as they are on a wire.
-    pub(crate) fn set_scheduler(&mut self, scheduler: Option<Scheduler>, seed: u64, now: Instant) {
+    pub(crate) fn set_scheduler(&mut self, scheduler: Option<Scheduler>) {
         self.scheduler = scheduler;
         let transport = self.transport.as_ref();
-        let offload = self.scheduler.is_none()
+        self.offload = self.scheduler.is_none()
             && transport.is_none_or(|transport| transport.accepts_offload());
-        if self.offload != offload {
-            self.offload = offload;
-            self.set_mtu(self.mtu, seed, now);
-        }
     }
 }
 
-fn segmentation(kind: Kind, offload: bool) -> Segmentation {
-    if kind == Kind::Ethernet && offload { Segmentation::Offloaded } else { Segmentation::Here }
+/// The TCP engine: it sends no data, so it cuts none.
+fn engine(mtu: usize, seed: u64, now: Instant) -> (DeviceCapabilities, Interface) {
+    device::engine(mtu.min(LONGEST), Segmentation::Here, seed, now)
 }
 
 /// Writes an Ethernet header into the room in front of a packet.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use netlink_emu::values::{PacketRow, SocketRow, SocketTimer, TcpDetails, TcpState};
+use netlink_emu::values::{PacketRow, SocketRow, SocketTimer, TcpState};
 use smoltcp::socket::tcp::State;
 use umvu_abi::{IfIndex, net::Holder, sockaddr::AF_INET6};
 
@@ -117,33 +117,20 @@ fn flow_row(inner: &Inner, flow: &Flow, cookie: u64) -> SocketRow {
     };
     let ipv6 = owner.map_or(flow.key.local().is_ipv6(), |sock| sock.family == AF_INET6);
     let holder = owner.filter(|_| held).map(|sock| sock.events.holder()).unwrap_or_default();
-    let busy = socket.send_queue() > 0;
+    let busy = flow.sender.is_busy();
     let expires = flow.scheduled.map_or(0, |at| (at - inner.now).total_millis());
-    let statistics = &flow.statistics;
     let mtu = inner.links.get(flow.path.link).map_or(1500, |link| link.mtu);
-    let segment = u32::from(super::tcp::info::maximum_segment(flow, mtu));
     SocketRow {
         local: flow.key.local(),
         remote: flow.key.remote(),
-        send_queue: number(socket.send_queue()),
+        send_queue: number(flow.sender.queued()),
         receive_queue: number(socket.recv_queue()),
         timer: SocketTimer {
             kind: u8::from(busy),
             expires: if busy { u32::try_from(expires).unwrap_or(u32::MAX) } else { 0 },
-            retransmits: 0,
+            retransmits: u8::try_from(flow.sender.counts.backoff).unwrap_or(u8::MAX),
         },
-        tcp: Some(TcpDetails {
-            rtt: statistics.rtt,
-            rtt_variation: statistics.rttvar,
-            rto: 1_000_000u32.max(statistics.rtt.saturating_mul(3)),
-            cwnd: (number(socket.send_capacity()) / segment.max(1)).max(10),
-            ssthresh: 0,
-            send_mss: segment,
-            receive_mss: segment,
-            retransmitted: statistics.retransmits,
-            bytes_acked: statistics.sent.saturating_sub(socket.send_queue() as u64),
-            bytes_received: statistics.received,
-        }),
+        tcp: Some(Box::new(super::tcp::info::details(flow, mtu, inner.now))),
         ..blank(ipv6, tcp_state(socket.state()), cookie, holder)
     }
 }

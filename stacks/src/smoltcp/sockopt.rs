@@ -3,7 +3,7 @@
 //!
 //! A table says all of it; the few options that the stack acts upon have accessors.
 
-use smoltcp::{socket::tcp::CongestionControl, time::Duration};
+use smoltcp::time::Duration;
 use umvu_abi::Errno;
 
 use super::{
@@ -11,7 +11,10 @@ use super::{
         RTO_MAX_MS, RTO_MIN_US, SOL_UDPLITE, Shape, TX_DELAY, TXREHASH, UDPLITE_RECV_CSCOV,
         UDPLITE_SEND_CSCOV, find,
     },
-    tcp::flow::{BUFFER, Tuning},
+    tcp::{
+        flow::{BUFFER, Tuning},
+        sender::control::Algorithm,
+    },
 };
 
 /// What kind of socket options belong to; the bits of a mask.
@@ -176,7 +179,7 @@ impl Options {
             }
             Shape::Time => vec![0; 16],
             Shape::Linger => vec![0; 8],
-            Shape::Congestion => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+            Shape::Congestion => padded(Algorithm::default()),
             Shape::Any => Vec::new(),
         })
     }
@@ -278,9 +281,12 @@ impl Options {
 
     /// What the options mean for a connection.
     pub(crate) fn tuning(&self) -> Tuning {
-        let size = |name| {
+        let given = |name| {
             let key = (libc::SOL_SOCKET, name);
-            if self.set.iter().any(|(other, _)| *other == key) {
+            self.set.iter().any(|(other, _)| *other == key)
+        };
+        let size = |name| {
+            if given(name) {
                 usize::try_from(self.int(libc::SOL_SOCKET, name)).unwrap_or(BUFFER).max(4096)
             } else {
                 BUFFER
@@ -294,9 +300,11 @@ impl Options {
                 u32::try_from(tcp(libc::TCP_KEEPCNT)).unwrap_or(9),
             )
         });
-        let reno = self
+        let congestion = self
             .get(libc::SOL_TCP, libc::TCP_CONGESTION)
-            .is_ok_and(|name| name.starts_with(b"reno"));
+            .ok()
+            .and_then(|name| Algorithm::named(&name))
+            .unwrap_or_default();
         let user_timeout = match tcp(libc::TCP_USER_TIMEOUT) {
             // `tcp_retries2` = 15 gives up after 924.6 s.
             0 => Duration::from_millis(924_600),
@@ -305,12 +313,14 @@ impl Options {
         Tuning {
             receive: size(libc::SO_RCVBUF),
             send: size(libc::SO_SNDBUF),
+            grows: !given(libc::SO_SNDBUF),
+            widens: !given(libc::SO_RCVBUF),
             nodelay: self.flag(libc::SOL_TCP, libc::TCP_NODELAY),
             ttl: self.ttl(self.is_v6(), 64),
             tos: self.tos(self.is_v6()),
             keepalive,
             max_segment: self.given_int(libc::SOL_TCP, libc::TCP_MAXSEG),
-            congestion: if reno { CongestionControl::Reno } else { CongestionControl::Cubic },
+            congestion,
             user_timeout,
             reuse: self.flag(libc::SOL_SOCKET, libc::SO_REUSEADDR)
                 || self.flag(libc::SOL_SOCKET, libc::SO_REUSEPORT),
@@ -407,13 +417,13 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
 }
 
 fn congestion(value: &[u8]) -> Result<Vec<u8>, Errno> {
-    let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-    if name != b"cubic" && name != b"reno" {
-        return Err(Errno::ENOENT);
-    }
-    let mut padded = name.to_vec();
-    padded.resize(16, 0);
-    Ok(padded)
+    Ok(padded(Algorithm::named(value).ok_or(Errno::ENOENT)?))
+}
+
+fn padded(algorithm: Algorithm) -> Vec<u8> {
+    let mut name = algorithm.name().as_bytes().to_vec();
+    name.resize(16, 0);
+    name
 }
 
 #[cfg(test)]
@@ -445,8 +455,8 @@ mod tests {
         let bad = options.set(libc::SOL_IP, libc::IP_TTL, &300i32.to_ne_bytes());
         assert_eq!(bad, Err(Errno::EINVAL));
         assert_eq!(options.set(libc::SOL_SOCKET, libc::SO_TYPE, &[0; 4]), Err(Errno::ENOPROTOOPT));
-        assert_eq!(options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"bbr"), Err(Errno::ENOENT));
+        assert_eq!(options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"vegas"), Err(Errno::ENOENT));
         options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"reno").expect("available");
-        assert_eq!(options.tuning().congestion, CongestionControl::Reno);
+        assert_eq!(options.tuning().congestion, Algorithm::Reno);
     }
 }

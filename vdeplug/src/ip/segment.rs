@@ -81,6 +81,18 @@ impl Segment {
         })
     }
 
+    /// Writes the header, without options and checksum, into 20 bytes.
+    pub fn write(&self, head: &mut [u8]) {
+        head.fill(0);
+        head[0..2].copy_from_slice(&self.source.to_be_bytes());
+        head[2..4].copy_from_slice(&self.destination.to_be_bytes());
+        head[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        head[8..12].copy_from_slice(&self.acknowledges.to_be_bytes());
+        head[12] = 5 << 4;
+        head[13] = self.flags;
+        head[14..16].copy_from_slice(&self.window.to_be_bytes());
+    }
+
     /// Makes the packet that carries this segment (without data) as an answer to `header`.
     pub fn answer(&self, header: &IpHeader, id: u16) -> Vec<u8> {
         let build = Build {
@@ -92,34 +104,11 @@ impl Segment {
             id,
         };
         let (mut bytes, at) = build.packet(20);
-        let head = &mut bytes[at..];
-        head.fill(0);
-        head[0..2].copy_from_slice(&self.source.to_be_bytes());
-        head[2..4].copy_from_slice(&self.destination.to_be_bytes());
-        head[4..8].copy_from_slice(&self.sequence.to_be_bytes());
-        head[8..12].copy_from_slice(&self.acknowledges.to_be_bytes());
-        head[12] = 5 << 4;
-        head[13] = self.flags;
+        self.write(&mut bytes[at..]);
         if let Some(parsed) = IpHeader::parse(&bytes[HEADROOM..]) {
             fill_payload_checksum(&parsed, &mut bytes[at..]);
         }
         bytes
-    }
-}
-
-/// The maximum segment size that a SYN tells.
-pub fn mss(payload: &[u8]) -> Option<u16> {
-    let offset = usize::from(payload.get(12)? >> 4) * 4;
-    let mut options = payload.get(20..offset)?;
-    loop {
-        match options {
-            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
-            [1, rest @ ..] => options = rest,
-            [kind, length, ..] if *kind != 0 && *length >= 2 => {
-                options = options.get(usize::from(*length)..)?;
-            }
-            _ => return None,
-        }
     }
 }
 
@@ -139,14 +128,5 @@ mod tests {
         let to_data = segment(ACK, 10).reset().expect("an answer");
         assert_eq!((to_data.flags, to_data.sequence), (RST, 7));
         assert_eq!(segment(RST, 0).reset(), None);
-    }
-
-    #[test]
-    fn the_mss_is_found_behind_other_options() {
-        let mut head = vec![0u8; 20];
-        head[12] = 7 << 4;
-        head.extend([1, 3, 3, 7, 2, 4, 5, 180]);
-        assert_eq!(mss(&head), Some(1460));
-        assert_eq!(mss(&head[..20]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Driving smoltcp: a packet in, packets out, timers.
+//! Driving smoltcp and the sending half: a packet in, packets out, timers.
 //!
 //! A connection is *dirty* when it may have something to send. Dirty connections take turns after
 //! a burst of input, so that a burst is answered by one acknowledgement.
@@ -15,12 +15,13 @@ use super::{
     super::{
         device::Port,
         inner::Inner,
-        link::{Kind, Outgoing},
-        packet::{HEADROOM, IpHeader, fill_header_checksum},
-        segmentation::segments,
+        link::{Kind, Link, Outgoing},
+        packet::IpHeader,
     },
+    emit::{Merge, shape},
     flow::{FlowId, Owner},
-    segment::{ACK, FIN, PSH, RST, SYN, Segment},
+    options::{Blocks, Offer},
+    segment::{ACK, PSH, RST, Segment},
 };
 
 /// Packets a connection may send in one turn.
@@ -33,14 +34,30 @@ const RETRY: Duration = Duration::from_millis(1);
 const ORPHAN: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// Gives a packet to a connection.
-    pub(crate) fn flow_input(&mut self, id: FlowId, ip: &[u8], segment: &Segment, long: bool) {
+    /// Gives a packet to a connection. What it says of our data is for the sending half; smoltcp,
+    /// which knows of none, gets the number that it expects.
+    pub(crate) fn flow_input(&mut self, id: FlowId, ip: &mut [u8], segment: &Segment, long: bool) {
         let now = self.now;
-        let moved = self.flow_admit(id, ip, segment);
-        let ip = moved.as_deref().unwrap_or(ip);
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let Some(link) = self.links.get_mut(flow.path.link) else { return };
         flow.note_received(segment, now);
+        let at = if ip[0] >> 4 == 4 { usize::from(ip[0] & 15) * 4 } else { 40 };
+        let tcp = &mut ip[at..];
+        if let Some(offer) = Offer::parse(tcp) {
+            flow.sender.syn_received(offer);
+        }
+        let opens = !flow.sender.is_open();
+        if !opens && segment.is(ACK | RST, ACK) {
+            let said = flow.sender.acknowledged(segment, &Blocks::parse(tcp), now);
+            if flow.needs_no_more(segment, said) {
+                self.tcp.touch(id);
+                return;
+            }
+            let number = flow.sender.small(said);
+            if number != segment.acknowledges {
+                tcp[8..12].copy_from_slice(&number.to_be_bytes());
+            }
+        }
         // A long segment stands for many. And who only listens has nothing to send the
         // acknowledgement with: its peer may wait for it with a small buffer.
         let at_once = long || (segment.is(PSH, PSH) && flow.only_listens());
@@ -51,8 +68,12 @@ impl Inner {
         link.engine.poll_ingress_single(now, &mut port, &mut flow.set);
         let state = flow.peek().state();
         let changed = state != flow.seen;
+        if opens && changed && state_is_synchronized(state) {
+            let mss = shape(flow, link).mss;
+            flow.open(mss, segment, now);
+        }
         if !self.produced.is_empty() {
-            self.flow_emit(id);
+            self.flow_emit(id, Merge::Nothing);
         }
         if changed {
             self.flow_changed(id, segment);
@@ -60,32 +81,13 @@ impl Inner {
         self.tcp.touch(id);
     }
 
-    /// Makes a bare acknowledgement acceptable whose number is not quite what smoltcp expects.
-    /// A peer may have sent a few bytes more than fit, since windows are rounded; where the buffers
-    /// of both sides are full, nothing would go on if its acknowledgements were dropped for that
-    /// (RFC 9293, 3.10.7.4: valid acknowledgements are special).
-    fn flow_admit(&mut self, id: FlowId, ip: &[u8], segment: &Segment) -> Option<Vec<u8>> {
-        if segment.length != 0 || !segment.is(SYN | FIN | RST | ACK, ACK) {
-            return None;
-        }
-        let misplaced = |inner: &Self| inner.tcp.flows.get(id)?.misplaced(segment).then_some(());
-        misplaced(self)?;
-        // What was received and not acknowledged yet is not what it is ahead of.
-        self.flow_send_last(id);
-        misplaced(self)?;
-        let next = self.tcp.flows.get(id)?.receive_next;
-        let tcp = if ip[0] >> 4 == 4 { usize::from(ip[0] & 15) * 4 } else { 40 };
-        let mut moved = ip.to_vec();
-        moved.get_mut(tcp + 4..tcp + 8)?.copy_from_slice(&next.to_be_bytes());
-        Some(moved)
-    }
-
     /// Lets a dirty connection send, tells its owner the news, and sets its timer.
     pub(crate) fn flow_turn(&mut self, id: FlowId) {
+        let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         flow.dirty = false;
         if !flow.parked {
-            flow.finish_in_time();
+            flow.sender.expire(now);
             let progress = self.flow_send(id);
             self.flow_schedule(id, progress);
         }
@@ -94,24 +96,30 @@ impl Inner {
 
     /// Sends what may be sent, up to a bound; tells whether there was anything.
     pub(crate) fn flow_send(&mut self, id: FlowId) -> bool {
-        self.flow_send_at(id, self.now)
+        self.flow_send_at(id, Duration::ZERO)
     }
 
     /// Sends what may be sent, the acknowledgement that waits for company too: there will be none.
     pub(crate) fn flow_send_last(&mut self, id: FlowId) {
-        self.flow_send_at(id, self.now + ACK_DELAY);
+        self.flow_send_at(id, ACK_DELAY);
     }
 
-    fn flow_send_at(&mut self, id: FlowId, now: Instant) -> bool {
+    fn flow_send_at(&mut self, id: FlowId, ahead: Duration) -> bool {
+        let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return false };
         let Some(link) = self.links.get_mut(flow.path.link) else { return false };
-        if link.congested() {
+        flow.stopped = link.congested();
+        if flow.stopped {
             return false;
         }
+        let shape = shape(flow, link);
+        let first = flow.sender.emit(&shape, now);
+        // Data takes the acknowledgement with it.
+        let ahead = if first.is_some() { ACK_DELAY } else { ahead };
         for _ in 0..TURN {
             let before = self.produced.len();
             let mut port = Port { caps: &link.caps, incoming: None, produced: &mut self.produced };
-            link.engine.poll_egress(now, &mut port, &mut flow.set);
+            link.engine.poll_egress(now + ahead, &mut port, &mut flow.set);
             if self.produced.len() == before {
                 break;
             }
@@ -119,54 +127,27 @@ impl Inner {
         flow.socket().set_ack_delay(Some(ACK_DELAY));
         let progress = !self.produced.is_empty();
         if progress {
-            self.flow_emit(id);
+            self.flow_emit(id, if first.is_some() { Merge::Bare } else { Merge::Nothing });
         }
-        progress
-    }
-
-    /// Sends what smoltcp produced for a connection.
-    pub(crate) fn flow_emit(&mut self, id: FlowId) {
-        let mut produced = std::mem::take(&mut self.produced);
+        let Some(first) = first else { return progress };
         self.flow_path(id);
-        for packet in produced.drain(..) {
-            let mut bytes = packet.bytes;
-            let Some(flow) = self.tcp.flows.get_mut(id) else { break };
-            let version = bytes[HEADROOM] >> 4;
-            let payload = if version == 4 { 20 } else { 40 };
-            let tcp = &mut bytes[HEADROOM + payload..];
-            if let Some(segment) = Segment::parse(tcp) {
-                if let Some(sequence) = flow.newest(&segment) {
-                    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-                }
-                self.counts.tcp.retransmitted += u64::from(flow.note_sent(&segment, self.now));
+        self.send_segment(id, &shape, first);
+        for _ in 1..TURN {
+            let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
+            if self.links.get(flow.path.link).is_none_or(Link::congested) {
+                break;
             }
-            let ip = &mut bytes[HEADROOM..];
-            if version == 4 {
-                ip[1] = flow.tuning.tos;
-                fill_header_checksum(ip);
-            } else if flow.tuning.tos != 0 {
-                ip[0] = 0x60 | (flow.tuning.tos >> 4);
-                ip[1] = flow.tuning.tos << 4;
-            }
-            let (path, most) = (flow.path, flow.most);
-            let mut packet = Outgoing { bytes, segment: packet.segment, unsummed: true };
-            self.counts.sends(&packet);
-            if packet.bytes.len() - HEADROOM > most && cap(&mut packet, payload, most) {
-                // The path is narrower than the link, which smoltcp does not know.
-                if self.links.get(path.link).is_some_and(|link| !link.offload) {
-                    for piece in segments(packet) {
-                        self.send_on_path(path.link, path.next, path.mac, piece);
-                    }
-                    continue;
-                }
-            }
-            self.send_on_path(path.link, path.next, path.mac, packet);
+            let Some(next) = flow.sender.emit(&shape, now) else { return true };
+            self.send_segment(id, &shape, next);
         }
-        self.produced = produced;
+        if let Some(flow) = self.tcp.flows.get_mut(id) {
+            flow.stopped = true;
+        }
+        true
     }
 
     /// Brings the path of a connection up to date.
-    fn flow_path(&mut self, id: FlowId) {
+    pub(crate) fn flow_path(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get(id) else { return };
         let mut path = flow.path;
         let (local, remote) = (flow.key.local().ip(), flow.key.remote().ip());
@@ -195,7 +176,7 @@ impl Inner {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let Some(link) = self.links.get_mut(flow.path.link) else { return };
         let mut at = link.engine.poll_at(now, &flow.set);
-        if at.is_some_and(|at| at <= now) {
+        if flow.stopped || at.is_some_and(|at| at <= now) {
             if progress {
                 self.tcp.touch(id);
                 return;
@@ -204,7 +185,7 @@ impl Inner {
             at = Some(now + RETRY);
         }
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        let at = [at, flow.deadline].into_iter().flatten().min();
+        let at = [at, flow.deadline, flow.sender.due()].into_iter().flatten().min();
         if let Some(at) = at
             && flow.scheduled.is_none_or(|scheduled| at < scheduled)
         {
@@ -243,7 +224,7 @@ impl Inner {
             return true;
         }
         let quiet = now - flow.heard;
-        let stalled = flow.peek().send_queue() > 0 && now - flow.busy > flow.tuning.user_timeout;
+        let stalled = flow.sender.is_busy() && now - flow.busy > flow.tuning.user_timeout;
         let mut dead = stalled && quiet > flow.tuning.user_timeout;
         if let Some((idle, interval, count)) = flow.tuning.keepalive {
             dead |= quiet > idle + interval * count;
@@ -280,12 +261,7 @@ impl Inner {
     }
 }
 
-/// Has a packet cut into segments whose packets have at most `most` bytes; false when it carries
-/// too little for that.
-fn cap(packet: &mut Outgoing, tcp: usize, most: usize) -> bool {
-    let Some(offset) = packet.bytes.get(HEADROOM + tcp + 12) else { return false };
-    let room = most.saturating_sub(tcp + usize::from(offset >> 4) * 4);
-    let size = u16::try_from(room).ok().and_then(std::num::NonZeroU16::new);
-    packet.segment = [size, packet.segment].into_iter().flatten().min();
-    size.is_some()
+/// Whether both sides know each other's numbers.
+fn state_is_synchronized(state: State) -> bool {
+    !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived)
 }

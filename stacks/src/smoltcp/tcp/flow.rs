@@ -12,7 +12,9 @@ use super::{
     super::{neighbour::Mac, slab::Id},
     key::FlowKey,
     memory::Claim,
+    options::Blocks,
     segment::{ACK, FIN, RST, SYN, Segment},
+    sender::{Said, Sender, control::Algorithm},
     sock::SockId,
 };
 
@@ -22,8 +24,8 @@ pub(crate) type FlowId = Id<Flow>;
 /// memory is zeroed by the kernel, so it is only used as far as a connection fills it.
 pub(crate) const BUFFER: usize = 512 * 1024;
 
-/// Room in a receive buffer that is more than the rounding of any window.
-const NARROW: usize = 1 << 14;
+/// What the send buffer may grow to when the path holds so much (in Linux `tcp_wmem`).
+const GROWN: usize = 6 << 20;
 
 /// Who a connection belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(crate) struct Path {
     pub(crate) mac: Option<Mac>,
     /// The interface it is bound to, 0 for none.
     pub(crate) device: u32,
+    /// Packets may be long under way: they leave this process.
+    pub(crate) far: bool,
     /// The configuration it was computed from.
     pub(crate) generation: u64,
     /// The neighbour table it was computed from.
@@ -60,6 +64,10 @@ pub(crate) struct Tuning {
     pub(crate) receive: usize,
     /// Bytes of the send buffer.
     pub(crate) send: usize,
+    /// SO_SNDBUF was not set: it may grow.
+    pub(crate) grows: bool,
+    /// SO_RCVBUF was not set: it may be longer.
+    pub(crate) widens: bool,
     /// TCP_NODELAY.
     pub(crate) nodelay: bool,
     /// IP_TTL.
@@ -71,7 +79,7 @@ pub(crate) struct Tuning {
     /// TCP_MAXSEG, 0 for none.
     pub(crate) max_segment: usize,
     /// TCP_CONGESTION.
-    pub(crate) congestion: CongestionControl,
+    pub(crate) congestion: Algorithm,
     /// TCP_USER_TIMEOUT, or how long Linux goes on by default.
     pub(crate) user_timeout: Duration,
     /// SO_REUSEADDR.
@@ -116,19 +124,18 @@ pub(crate) struct Flow {
     pub(crate) heard: Instant,
     /// When the send queue became busy.
     pub(crate) busy: Instant,
+    /// The sending half.
+    pub(crate) sender: Sender,
+    /// It stopped although it has more to send now.
+    pub(crate) stopped: bool,
     /// The bytes sent when the last segment with data came.
     sent_before: u64,
-    /// The sequence number after the last byte sent, and the one expected next.
-    pub(crate) send_next: u32,
+    /// The sequence number expected next, as the peer was told.
     pub(crate) receive_next: u32,
-    /// As `send_next`, but for bytes sent alone: these may be probes of a closed window.
-    sent_next: u32,
-    /// The window of the last segment, not scaled: the peer takes at least as much.
-    window: usize,
-    /// What it acknowledged.
-    acknowledged: u32,
-    /// Nothing more is to be sent: the FIN follows once the peer has room for all before it.
-    pub(crate) ends: bool,
+    /// The window that the peer was told, as it stands in segments.
+    pub(crate) window: u16,
+    /// When our SYN was sent, while it was sent once.
+    syn: Option<Instant>,
     /// No longer in the tables: the socket only holds received bytes.
     pub(crate) parked: bool,
     /// What TCP_INFO tells.
@@ -140,21 +147,12 @@ pub(crate) struct Flow {
 /// Measurements for TCP_INFO.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Statistics {
-    /// A sequence number whose acknowledgement is awaited, and when it was sent.
-    pub(crate) probe: Option<(u32, Instant)>,
-    /// Smoothed round-trip time and its variation, in microseconds.
-    pub(crate) rtt: u32,
-    pub(crate) rttvar: u32,
     /// Bytes.
-    pub(crate) sent: u64,
     pub(crate) received: u64,
     /// Packets.
     pub(crate) segments_out: u32,
     pub(crate) segments_in: u32,
-    /// The peer's maximum segment, when it told one.
-    pub(crate) peer_mss: u16,
-    /// The send buffer's size in use.
-    pub(crate) retransmits: u32,
+    pub(crate) data_segments_in: u32,
 }
 
 /// Sockets of ended connections, with their buffers: to make these anew costs more than all the
@@ -163,16 +161,19 @@ static SPARE: Mutex<Vec<(SocketSet<'static>, SocketHandle)>> = Mutex::new(Vec::n
 /// How many are kept by the process.
 const SPARES: usize = 64;
 
-fn engine(receive: usize, send: usize) -> (SocketSet<'static>, SocketHandle) {
-    if (receive, send) == (BUFFER, BUFFER)
+fn engine(receive: usize) -> (SocketSet<'static>, SocketHandle) {
+    if receive == BUFFER
         && let Some(spare) = SPARE.lock().pop()
     {
         return spare;
     }
     let receive = SocketBuffer::new(vec![0; receive]);
-    let send = SocketBuffer::new(vec![0; send]);
+    // What is sent never passes smoltcp.
+    let send = SocketBuffer::new(vec![0; 1]);
     let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
-    let handle = set.add(Socket::new(receive, send));
+    let mut socket = Socket::new(receive, send);
+    socket.set_congestion_control(CongestionControl::None);
+    let handle = set.add(socket);
     (set, handle)
 }
 
@@ -185,8 +186,8 @@ impl Flow {
         tuning: Tuning,
         now: Instant,
     ) -> Self {
-        let (claim, tuning) = Claim::new(tuning);
-        let (set, handle) = engine(tuning.receive, tuning.send);
+        let (claim, tuning) = Claim::new(tuning, path.far);
+        let (set, handle) = engine(tuning.receive);
         let mut flow = Self {
             key,
             set,
@@ -206,18 +207,16 @@ impl Flow {
             most: usize::MAX,
             heard: now,
             busy: now,
+            sender: Sender::new(tuning.congestion),
+            stopped: false,
             sent_before: 0,
-            send_next: 0,
             receive_next: 0,
-            sent_next: 0,
             window: 0,
-            acknowledged: 0,
-            ends: false,
+            syn: None,
             parked: false,
             statistics: Statistics::default(),
             _claim: claim,
         };
-        flow.socket().set_congestion_control(tuning.congestion);
         flow.tune(tuning);
         flow
     }
@@ -225,7 +224,7 @@ impl Flow {
     /// Ends a connection, keeping what can be used again.
     pub(crate) fn recycle(mut self) {
         self.socket().abort();
-        if (self.tuning.receive, self.tuning.send) == (BUFFER, BUFFER) {
+        if self.tuning.receive == BUFFER {
             let mut spare = SPARE.lock();
             if spare.len() < SPARES {
                 spare.push((self.set, self.handle));
@@ -243,53 +242,55 @@ impl Flow {
         self.set.get(self.handle)
     }
 
-    /// The most bytes that may wait to be sent.
+    /// The most bytes that may wait to be sent or acknowledged.
     pub(crate) fn send_limit(&self) -> usize {
-        self.limit.min(self.peek().send_capacity())
+        if !self.tuning.grows {
+            return self.limit;
+        }
+        // As much as the path holds, and a little that comes next.
+        let flight = usize::try_from(self.sender.capacity()).unwrap_or(GROWN);
+        (flight + flight / 4 + self.limit / 4).clamp(self.limit, GROWN)
     }
 
     /// How many more bytes may wait to be sent.
     pub(crate) fn send_room(&self) -> usize {
-        self.send_limit().saturating_sub(self.peek().send_queue())
+        self.send_limit().saturating_sub(self.sender.queued())
     }
 
-    /// Applies options; the buffers of a connection never change, but may be used in part.
+    /// Applies options; the receive buffer of a connection never changes.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         self.limit = tuning.send;
-        let congestion = self.tuning.congestion != tuning.congestion;
-        self.tuning = Tuning { receive: self.tuning.receive, send: self.tuning.send, ..tuning };
+        self.tuning = Tuning { receive: self.tuning.receive, ..tuning };
+        self.sender.set_algorithm(tuning.congestion);
         if tuning.max_segment > 0 {
             self.most = self.most.min(tuning.max_segment + 40);
         }
         let socket = self.socket();
-        if congestion {
-            socket.set_congestion_control(tuning.congestion);
-        }
-        socket.set_nagle_enabled(!tuning.nodelay);
         socket.set_hop_limit(Some(tuning.ttl.max(1)));
         socket.set_keep_alive(tuning.keepalive.map(|(idle, ..)| idle));
     }
 
-    /// Ends the sending side.
+    /// Ends the sending side: a FIN follows the last byte.
     pub(crate) fn finish(&mut self) {
-        self.ends = true;
-        if self.peek().state() == State::CloseWait {
-            self.finish_in_time();
-        } else {
-            self.socket().close();
-            self.seen = self.peek().state();
-        }
+        self.sender.finish();
+        self.socket().close();
+        self.seen = self.peek().state();
     }
 
-    /// Lets the FIN go out behind the peer's, if it is to and can: in LAST-ACK smoltcp is deaf to a
-    /// window that opens, so it only gets there when the rest fits into what is open.
-    pub(crate) fn finish_in_time(&mut self) {
-        let socket = self.peek();
-        let fits = socket.send_queue() <= self.window;
-        if self.ends && socket.state() == State::CloseWait && fits {
-            self.socket().close();
-            self.seen = self.peek().state();
-        }
+    /// Whether a segment, whose acknowledgement the sending half has taken, says nothing more that
+    /// smoltcp must hear of.
+    pub(crate) fn needs_no_more(&self, segment: &Segment, said: Said) -> bool {
+        let bare = segment.length == 0 && segment.is(SYN | FIN | RST, 0);
+        let state = self.peek().state();
+        let old = match said {
+            Said::Fin => !matches!(state, State::FinWait1 | State::Closing | State::LastAck),
+            // In LAST-ACK smoltcp takes what does not acknowledge the FIN for an error.
+            _ if state == State::LastAck => return bare,
+            Said::Ahead(_) => false,
+            Said::Data | Said::Nothing => true,
+        };
+        let expected = segment.sequence == self.receive_next;
+        bare && old && expected && self.tuning.keepalive.is_none()
     }
 
     /// Whether the peer can still be sent to or heard of.
@@ -311,85 +312,49 @@ impl Flow {
             )
     }
 
-    /// Notes what an outgoing segment says: the numbers that TIME-WAIT will need. Tells whether it
-    /// was sent before.
-    pub(crate) fn note_sent(&mut self, segment: &Segment, now: Instant) -> bool {
-        let statistics = &mut self.statistics;
-        let mut again = false;
-        let end = segment.end();
-        let first = statistics.segments_out == 0;
-        if first || (segment.length != 1 && end.wrapping_sub(self.sent_next).cast_signed() > 0) {
-            self.sent_next = end;
-        }
-        if end.wrapping_sub(self.send_next).cast_signed() > 0 || statistics.segments_out == 0 {
-            self.send_next = end;
-            if statistics.probe.is_none() && end != segment.sequence {
-                statistics.probe = Some((end, now));
-            }
-            statistics.sent += segment.length as u64;
-        } else if segment.length > 0 {
-            again = true;
-            statistics.retransmits = statistics.retransmits.saturating_add(1);
-            statistics.probe = None;
+    /// Notes what smoltcp tells the peer: what is expected next, and the window.
+    pub(crate) fn note_told(&mut self, segment: &Segment, now: Instant) {
+        self.window = segment.window;
+        if segment.flags & SYN != 0 {
+            self.syn = (self.statistics.segments_out == 0).then_some(now);
+            self.sender.syn_sent(segment.sequence);
+            // The window of a SYN is not scaled, those of what follows are.
+            self.window >>= self.shift();
         }
         if segment.flags & ACK != 0 {
             self.receive_next = segment.acknowledges;
         }
-        statistics.segments_out = statistics.segments_out.wrapping_add(1);
-        again
+        self.statistics.segments_out = self.statistics.segments_out.wrapping_add(1);
     }
 
-    /// The number that a bare acknowledgement must have when smoltcp gave it an older one.
-    ///
-    /// To send again, smoltcp goes back with the number of all it sends. When both sides do so, each
-    /// drops the acknowledgements of the other as old, and both send the same again for ever. What
-    /// was sent stays sent (SND.NXT in RFC 9293, 3.4).
-    pub(crate) fn newest(&self, segment: &Segment) -> Option<u32> {
-        let bare = segment.length == 0 && segment.is(SYN | FIN | RST | ACK, ACK);
-        let behind = self.sent_next.wrapping_sub(segment.sequence).cast_signed() > 0;
-        (bare && behind).then_some(self.sent_next)
+    /// The shift of our windows, as smoltcp chooses it.
+    pub(crate) fn shift(&self) -> u32 {
+        let bits = usize::BITS - self.peek().recv_capacity().leading_zeros();
+        if self.sender.offer().scale.is_some() { bits.saturating_sub(16) } else { 0 }
     }
 
-    /// Whether a bare acknowledgement has a number that smoltcp drops although it says something.
-    ///
-    /// It may be ahead by data for which there was no room; or behind by the byte with which its
-    /// sender probed our window, which smoltcp does not count as sent: when such probes cross and
-    /// both find room, neither would ever hear of it. What says nothing new is a probe itself.
-    pub(crate) fn misplaced(&self, segment: &Segment) -> bool {
-        let ahead = segment.sequence.wrapping_sub(self.receive_next);
-        let news =
-            segment.acknowledges != self.acknowledged || usize::from(segment.window) != self.window;
-        let narrow = self.peek().recv_capacity() - self.peek().recv_queue() < NARROW;
-        (narrow && (1..=0xffff).contains(&ahead)) || (news && ahead == u32::MAX)
+    /// The handshake is complete: the sending half can begin.
+    pub(crate) fn open(&mut self, mss: u64, segment: &Segment, now: Instant) {
+        self.sender.start(mss);
+        if let Some(sent) = self.syn.take() {
+            self.sender.rtt.sample(now - sent, now);
+        }
+        self.sender.acknowledged(segment, &Blocks::default(), now);
     }
 
     /// Whether nothing was sent since the last segment with data came.
     pub(crate) fn only_listens(&mut self) -> bool {
-        let sent = self.statistics.sent;
+        let sent = self.sender.counts.sent;
         std::mem::replace(&mut self.sent_before, sent) == sent
     }
 
-    /// Notes an incoming segment: for the round-trip time and the timeouts.
+    /// Notes an incoming segment.
     pub(crate) fn note_received(&mut self, segment: &Segment, now: Instant) {
         self.heard = now;
-        self.window = usize::from(segment.window);
-        self.acknowledged = segment.acknowledges;
         let statistics = &mut self.statistics;
         statistics.segments_in = statistics.segments_in.wrapping_add(1);
         statistics.received += segment.length as u64;
-        if let Some((end, sent)) = statistics.probe
-            && segment.flags & ACK != 0
-            && segment.acknowledges.wrapping_sub(end).cast_signed() >= 0
-        {
-            statistics.probe = None;
-            let sample = u32::try_from((now - sent).total_micros()).unwrap_or(u32::MAX).max(1);
-            if statistics.rtt == 0 {
-                (statistics.rtt, statistics.rttvar) = (sample, sample / 2);
-            } else {
-                let change = statistics.rtt.abs_diff(sample);
-                statistics.rttvar = statistics.rttvar - statistics.rttvar / 4 + change / 4;
-                statistics.rtt = statistics.rtt - statistics.rtt / 8 + sample / 8;
-            }
-        }
+        let data = u32::from(segment.length > 0);
+        statistics.data_segments_in = statistics.data_segments_in.wrapping_add(data);
     }
 }

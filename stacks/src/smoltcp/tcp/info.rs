@@ -1,6 +1,7 @@
 //! TCP options that tell about or change a connection, `TCP_INFO` above all (tcp(7)).
 
-use smoltcp::socket::tcp::State;
+use netlink_emu::values::TcpDetails;
+use smoltcp::{socket::tcp::State, time::Instant};
 use umvu_abi::Errno;
 
 use super::{
@@ -8,6 +9,9 @@ use super::{
     flow::Flow,
     sock::{Phase, SockId},
 };
+
+/// A slow-start threshold, in segments, that was never set.
+const UNSET: u64 = 1 << 19;
 
 impl Inner {
     /// setsockopt(2).
@@ -108,8 +112,10 @@ impl Inner {
         const SIOCOUTQNSD: u32 = 0x894b;
         const SIOCATMARK: u32 = 0x8905;
         let count = match request {
-            SIOCOUTQ | SIOCOUTQNSD => {
-                self.tcp_flow(id).map_or(0, |(_, flow)| flow.peek().send_queue())
+            SIOCOUTQ => self.tcp_flow(id).map_or(0, |(_, flow)| flow.sender.queued()),
+            SIOCOUTQNSD => {
+                let unsent = self.tcp_flow(id).map_or(0, |(_, flow)| flow.sender.unsent());
+                usize::try_from(unsent).unwrap_or(usize::MAX)
             }
             SIOCINQ => self.tcp_flow(id).map_or(0, |(_, flow)| flow.peek().recv_queue()),
             SIOCATMARK => 0,
@@ -143,62 +149,76 @@ pub(crate) fn state_number(state: State) -> u8 {
 pub(crate) fn maximum_segment(flow: &Flow, mtu: usize) -> u16 {
     let header = if flow.key.local().is_ipv4() { 40 } else { 60 };
     let own = u16::try_from(mtu.saturating_sub(header)).unwrap_or(u16::MAX);
-    match flow.statistics.peer_mss {
-        0 => own,
-        peer => own.min(peer),
+    match flow.sender.offer().mss {
+        None | Some(0) => own,
+        Some(peer) => own.min(peer),
     }
 }
 
-/// A `struct tcp_info`; what smoltcp does not tell is filled with plausible values.
-fn tcp_info(
-    flow: Option<&Flow>,
-    listening: bool,
-    mtu: usize,
-    now: smoltcp::time::Instant,
-) -> Vec<u8> {
-    const SIZE: usize = 248;
-    let mut info = vec![0u8; SIZE];
-    let Some(flow) = flow else {
-        info[0] = if listening { 10 } else { 7 };
-        return info;
-    };
-    let mut put = |at: usize, value: u64, bytes: usize| {
-        info[at..at + bytes].copy_from_slice(&value.to_ne_bytes()[..bytes]);
-    };
-    let statistics = &flow.statistics;
-    let socket = flow.peek();
-    let segment = u64::from(maximum_segment(flow, mtu));
-    let quiet = (now - flow.heard).total_millis();
-    put(0, u64::from(state_number(socket.state())), 1);
-    // Options in use: SACK and window scaling; the scales.
-    put(5, 2 | 4, 1);
-    put(6, 0x44, 1);
-    put(8, 1_000_000u64.max(u64::from(statistics.rtt) * 3), 4);
-    put(12, 10_000, 4);
-    put(16, segment, 4);
-    put(20, segment, 4);
-    put(24, socket.send_queue() as u64 / segment.max(1), 4);
-    for at in [44, 52, 56] {
-        put(at, quiet, 4);
+/// What TCP_INFO and sock_diag tell of a connection.
+pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
+    let (socket, sender) = (flow.peek(), &flow.sender);
+    let (statistics, counts, state) = (&flow.statistics, &sender.counts, sender.state());
+    let own = u32::from(maximum_segment(flow, mtu));
+    let quiet = short((now - flow.heard).total_millis());
+    let offer = sender.offer();
+    let space = u32::try_from(socket.recv_capacity()).unwrap_or(u32::MAX);
+    let send_mss = if sender.is_open() { short(state.mss) } else { own };
+    TcpDetails {
+        state: state_number(socket.state()),
+        ca_state: state.mode,
+        retransmits: u8::try_from(counts.backoff).unwrap_or(u8::MAX),
+        backoff: u8::try_from(counts.backoff).unwrap_or(u8::MAX),
+        options: if offer.sack { 2 } else { 0 } | if offer.scale.is_some() { 4 } else { 0 },
+        scales: (u8::try_from(flow.shift()).unwrap_or(0), offer.scale.unwrap_or(0)),
+        rto: short(state.timeout),
+        ato: 10_000,
+        send_mss,
+        receive_mss: own,
+        unacked: short(state.unacknowledged),
+        sacked: short(state.sacked),
+        lost: short(state.lost),
+        retrans: short(state.repeated),
+        last_data_sent: short(sender.quiet(now).total_millis()),
+        last_data_received: quiet,
+        last_ack_received: quiet,
+        pmtu: u32::try_from(mtu.min(flow.most)).unwrap_or(u32::MAX),
+        receive_space: space,
+        rtt: short(sender.rtt.smooth),
+        rtt_variation: short(sender.rtt.variation),
+        ssthresh: if state.threshold >= UNSET { 0x7fff_ffff } else { short(state.threshold) },
+        cwnd: short(state.window),
+        reordering: 3,
+        retransmitted: counts.retransmits,
+        pacing_rate: state.pacing.unwrap_or(u64::MAX),
+        bytes_acked: counts.acknowledged,
+        bytes_received: statistics.received,
+        segments_out: statistics.segments_out,
+        segments_in: statistics.segments_in,
+        not_sent: short(sender.unsent()),
+        min_rtt: short(sender.rtt.least),
+        data_segments_in: statistics.data_segments_in,
+        data_segments_out: counts.segments,
+        delivery_rate: counts.rate,
+        delivered: short(counts.delivered / u64::from(send_mss.max(1))),
+        bytes_sent: counts.sent,
+        bytes_retransmitted: counts.resent,
+        needless: counts.needless,
+        reordered: u32::from(sender.rack.reordering),
+        peer_window: short(state.peer_window),
+        ..TcpDetails::default()
     }
-    put(60, mtu as u64, 4);
-    put(64, socket.recv_capacity() as u64, 4);
-    put(68, u64::from(statistics.rtt), 4);
-    put(72, u64::from(statistics.rttvar), 4);
-    put(76, 0x7fff_ffff, 4);
-    put(80, (socket.send_capacity() as u64 / segment.max(1)).max(10), 4);
-    put(84, segment, 4);
-    put(88, 3, 4);
-    put(96, socket.recv_capacity() as u64, 4);
-    put(100, u64::from(statistics.retransmits), 4);
-    put(104, u64::MAX, 8);
-    put(112, u64::MAX, 8);
-    put(120, statistics.sent.saturating_sub(socket.send_queue() as u64), 8);
-    put(128, statistics.received, 8);
-    put(136, u64::from(statistics.segments_out), 4);
-    put(140, u64::from(statistics.segments_in), 4);
-    put(144, socket.send_queue() as u64, 4);
-    put(148, u64::from(statistics.rtt), 4);
-    put(200, statistics.sent, 8);
+}
+
+fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A `struct tcp_info`.
+fn tcp_info(flow: Option<&Flow>, listening: bool, mtu: usize, now: Instant) -> Vec<u8> {
+    let state = if listening { 10 } else { 7 };
+    let none = || TcpDetails { state, ..TcpDetails::default() };
+    let mut info = flow.map_or_else(none, |flow| details(flow, mtu, now)).encode();
+    info.resize(248, 0);
     info
 }

@@ -23,23 +23,23 @@ const HANDSHAKE: Duration = Duration::from_secs(63);
 const PENDING: usize = 128;
 
 /// A packet as the IP layer hands it up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Arrival<'a> {
     /// The link it came in by.
     pub(crate) link: usize,
     /// Its header.
     pub(crate) header: &'a IpHeader,
-    /// The whole packet.
-    pub(crate) ip: &'a [u8],
+    /// The whole packet; whoever takes it may change it.
+    pub(crate) ip: &'a mut [u8],
     /// Its checksum needs no check: it never left this machine.
     pub(crate) trusted: bool,
     /// It stands for several segments.
     pub(crate) long: bool,
 }
 
-impl<'a> Arrival<'a> {
+impl Arrival<'_> {
     /// The payload.
-    pub(crate) fn payload(&self) -> &'a [u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         &self.ip[self.header.payload..self.header.total]
     }
 
@@ -54,7 +54,7 @@ impl<'a> Arrival<'a> {
 
 impl Inner {
     /// Takes a segment for an address of this stack.
-    pub(crate) fn tcp_input(&mut self, arrival: &Arrival<'_>) {
+    pub(crate) fn tcp_input(&mut self, arrival: &mut Arrival<'_>) {
         let Some(segment) = Segment::parse(arrival.payload()) else { return };
         if !arrival.sums() {
             return;
@@ -98,7 +98,7 @@ impl Inner {
     }
 
     /// smoltcp knows no extension headers but one: it gets the packet without them.
-    fn feed(&mut self, id: FlowId, arrival: &Arrival<'_>, segment: &Segment) {
+    fn feed(&mut self, id: FlowId, arrival: &mut Arrival<'_>, segment: &Segment) {
         let header = arrival.header;
         if header.source.is_ipv6() && header.payload != 40 {
             let payload = arrival.payload();
@@ -108,9 +108,9 @@ impl Inner {
                 .copy_from_slice(&u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
             plain[6] = header.protocol;
             plain.extend_from_slice(payload);
-            return self.flow_input(id, &plain, segment, arrival.long);
+            return self.flow_input(id, &mut plain, segment, arrival.long);
         }
-        self.flow_input(id, &arrival.ip[..header.total], segment, arrival.long);
+        self.flow_input(id, &mut arrival.ip[..header.total], segment, arrival.long);
     }
 
     /// The listener for a SYN that some guest still has, and how many connections wait there that
@@ -148,7 +148,7 @@ impl Inner {
         &mut self,
         (owner, waiting): (SockId, usize),
         key: FlowKey,
-        arrival: &Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         segment: &Segment,
     ) {
         let Some(sock) = self.tcp.socks.get_mut(owner) else { return };
@@ -173,7 +173,6 @@ impl Inner {
         }
         flow.seen = State::Listen;
         flow.deadline = Some(self.now + HANDSHAKE);
-        flow.statistics.peer_mss = super::segment::mss(arrival.payload()).unwrap_or(0);
         let id = self.tcp.flows.insert(flow);
         self.tcp.demux.insert(key, id);
         self.tcp.use_port(local.port(), tuning.reuse);
@@ -201,6 +200,7 @@ impl Inner {
             next: hop.next,
             mac: None,
             device,
+            far: self.links.get(hop.link).is_some_and(|link| !link.offload),
             generation: self.generation,
             neighbours: 0,
         })

@@ -2,18 +2,22 @@
 //!
 //! * [`input`] finds the connection of a segment, or makes one for a listener;
 //! * [`drive`] feeds smoltcp, takes what it sends, keeps its timers;
+//! * [`sender`] is the sending half, [`emit`] makes its packets;
 //! * [`state`] acts on what became of a connection;
 //! * [`calls`] and [`socket`] serve the guest.
 
 pub(crate) mod calls;
 pub(crate) mod close;
 pub(crate) mod drive;
+pub(crate) mod emit;
 pub(crate) mod flow;
 pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod memory;
+pub(crate) mod options;
 pub(crate) use vdeplug::ip::segment;
+pub(crate) mod sender;
 pub(crate) mod sock;
 pub(crate) mod socket;
 pub(crate) mod state;

@@ -144,36 +144,19 @@ impl Inner {
         let Some((flow_id, flow)) = self.tcp_flow(id) else {
             return Err(Errno::ENOTCONN.into());
         };
-        if flow.ends {
+        if flow.sender.ends() || !flow.peek().may_send() {
             return Err(Errno::EPIPE.into());
         }
-        let idle = flow.peek().send_queue() == 0;
+        let idle = !flow.sender.is_busy();
         let mut total = 0;
-        // The buffer is a ring: its free part may lie in two pieces.
-        for _ in 0..2 {
-            let mut failure = None;
-            let mut offered = 0;
-            let most = flow.send_room();
-            let sent = flow.socket().send(|room| {
-                let most = most.min(room.len());
-                let room = &mut room[..most];
-                offered = room.len();
-                if room.is_empty() {
-                    return (0, 0);
-                }
-                let count = fill(room).unwrap_or_else(|error| {
-                    failure = Some(error);
-                    0
-                });
-                (count.min(offered), count.min(offered))
-            });
-            let Ok(count) = sent else { return Err(Errno::EPIPE.into()) };
+        loop {
+            let (written, offered) = flow.sender.write(flow.send_room(), fill);
+            let count = match written {
+                Ok(count) => count,
+                Err(error) if total == 0 => return Err(error),
+                Err(_) => break,
+            };
             total += count;
-            if let Some(error) = failure
-                && total == 0
-            {
-                return Err(error);
-            }
             if count < offered || offered == 0 {
                 break;
             }
@@ -229,8 +212,9 @@ impl Inner {
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {
         let Some((_, flow)) = self.tcp_flow(id) else { return false };
-        let wants = flow.peek().can_send() && flow.send_room() > 0 && !flow.ends;
-        flow.starved |= !wants && flow.peek().may_send() && !flow.ends;
+        let open = flow.peek().may_send() && !flow.sender.ends();
+        let wants = open && flow.send_room() > 0;
+        flow.starved |= open && !wants;
         wants
     }
 

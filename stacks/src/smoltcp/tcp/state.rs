@@ -120,7 +120,7 @@ impl Inner {
     fn flow_rest(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get(id) else { return };
         let (key, reuse) = (flow.key, flow.tuning.reuse);
-        let record = TimeWaits::record(flow.send_next, flow.receive_next, reuse);
+        let record = TimeWaits::record(flow.sender.next_sequence(), flow.receive_next, reuse);
         let rests = !flow.parked;
         self.flow_over(id);
         if rests {

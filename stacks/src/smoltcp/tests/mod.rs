@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod full;
+mod lossy;
 mod routing;
 mod speed;
 mod tcp;
