@@ -189,6 +189,10 @@ impl Tree for SysClassNet {
         Ok(format!("{text}\n").into_bytes())
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         let (name, file) = path.split_once('/').ok_or(Errno::EISDIR)?;
         let link = self.link(name)?;

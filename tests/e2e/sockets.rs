@@ -73,6 +73,11 @@ fn interfaces_and_scopes_of_groups_are_checked_as_on_linux() {
     same_with_lo_alone("groups.py");
 }
 
+#[test]
+fn who_writes_to_sysctls_is_told_what_is_wrong() {
+    same_with_lo_alone("sysctls.py");
+}
+
 /// Runs a script on plain Linux and on a stack with nothing but `lo` up.
 #[track_caller]
 fn same_with_lo_alone(script: &str) {

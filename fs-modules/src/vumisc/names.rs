@@ -92,6 +92,10 @@ impl Tree for Files {
         Ok(text)
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         // As the kernel takes them: up to the end of the line, and what is too long is cut off.
         let line = data.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or_default();

@@ -149,6 +149,10 @@ impl Tree for Time {
         .into_bytes())
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         let word = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?.trim();
         let value: f64 = word.parse().map_err(|_| Errno::EINVAL)?;

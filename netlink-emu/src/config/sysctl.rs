@@ -173,15 +173,9 @@ impl NetConfig {
 
     /// Sets a sysctl. Errors: `ENOENT`, `EACCES` (read only), `EINVAL`.
     pub fn set_sysctl(&mut self, name: &str, value: &str) -> Result<(), Errno> {
-        let (_, range) = self.sysctls.values.get(name).ok_or(Errno::ENOENT)?;
-        let value = accept(*range, value)?;
-        if name == "ipv4.ip_local_port_range" || name == "ipv4.ping_group_range" {
-            let mut ends = value.split('\t').filter_map(|end| end.parse::<i64>().ok());
-            let ordered = ends.next() <= ends.next();
-            if !ordered && name == "ipv4.ip_local_port_range" {
-                return Err(Errno::EINVAL);
-            }
-        }
+        let (held, range) = self.sysctls.values.get(name).ok_or(Errno::ENOENT)?;
+        let value = accept(*range, held, value)?;
+        self.check(name, &value)?;
         let before: Vec<(IfIndex, Vec<Route>, bool)> = self
             .links
             .iter()
@@ -195,6 +189,23 @@ impl NetConfig {
             self.follow(index, &routes);
         }
         Ok(())
+    }
+
+    /// What some sysctls want beyond numbers in a range. Errors: `EINVAL`, `ENOENT`.
+    fn check(&self, name: &str, value: &str) -> Result<(), Errno> {
+        match name {
+            "ipv4.ip_local_port_range" => {
+                let mut ends = value.split('\t').filter_map(|end| end.parse::<i64>().ok());
+                let (first, last) = (ends.next(), ends.next());
+                let privileged = self.sysctl_number("ipv4.ip_unprivileged_port_start");
+                if first > last || first < privileged { Err(Errno::EINVAL) } else { Ok(()) }
+            }
+            "ipv4.tcp_congestion_control" => {
+                let known = self.sysctl("ipv4.tcp_available_congestion_control").unwrap_or("");
+                known.split(' ').any(|one| one == value).then_some(()).ok_or(Errno::ENOENT)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn store(&mut self, name: &str, value: &str) {
@@ -225,23 +236,40 @@ fn coupled<'a>(name: &str, interfaces: impl Iterator<Item = &'a str>) -> Vec<Str
     names
 }
 
-/// Checks a value and brings it into the form in which it is read back.
-fn accept(range: Range, value: &str) -> Result<String, Errno> {
+/// Checks a value and brings it into the form in which it is read back; `held` stays where nothing is
+/// said of it, as in proc_dointvec(). Errors: `EACCES`, `EINVAL`.
+fn accept(range: Range, held: &str, value: &str) -> Result<String, Errno> {
+    if value.is_empty() && range != Range::ReadOnly {
+        return Ok(held.to_owned());
+    }
     let value = value.trim_end_matches(['\n', '\0']).trim();
     match range {
         Range::ReadOnly => Err(Errno::EACCES),
         Range::Text if value.len() > 1024 || value.contains(char::is_control) => Err(Errno::EINVAL),
         Range::Text => Ok(value.to_owned()),
         Range::Ints(count, least, most) => {
-            let numbers: Vec<i64> = value
-                .split_whitespace()
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map_err(|_| Errno::EINVAL)?;
-            if numbers.len() != count || numbers.iter().any(|n| *n < least || *n > most) {
-                return Err(Errno::EINVAL);
+            let mut numbers: Vec<String> = held.split_whitespace().map(str::to_owned).collect();
+            let words = value.split_whitespace().take(count);
+            for (at, word) in words.enumerate() {
+                let number = integer(word).filter(|number| (least..=most).contains(number));
+                let number = number.ok_or(Errno::EINVAL)?.to_string();
+                *numbers.get_mut(at).ok_or(Errno::EINVAL)? = number;
             }
-            Ok(numbers.iter().map(i64::to_string).collect::<Vec<_>>().join("\t"))
+            if value.is_empty() { Err(Errno::EINVAL) } else { Ok(numbers.join("\t")) }
         }
     }
+}
+
+/// A number as strtoul() takes it with any base: decimal, `0x` hexadecimal, `0` octal.
+fn integer(word: &str) -> Option<i64> {
+    let (sign, digits) = word.strip_prefix('-').map_or((1, word), |digits| (-1, digits));
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let (digits, base) = match (hexadecimal, digits.strip_prefix('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => (digits, 8),
+        _ => (digits, 10),
+    };
+    // A second sign is none of its.
+    let plain = digits.starts_with(|first: char| first.is_ascii_hexdigit());
+    i64::from_str_radix(digits, base).ok().filter(|_| plain).map(|number| sign * number)
 }

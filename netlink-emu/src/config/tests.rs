@@ -394,6 +394,23 @@ fn forwarding_is_one_knob_in_three_places() {
     config.set_sysctl("ipv6.conf.all.forwarding", "1").expect("a knob");
     assert_eq!(config.address_kind(ip("fc00::")), RouteKind::Anycast);
     assert_eq!(config.set_sysctl("ipv4.ip_forward", "x"), Err(Errno::EINVAL));
+    // As Linux 6.18 takes them: any base, words beyond the last, none for those that stay.
+    for (value, held) in [("0x10", "16"), ("010", "8"), ("1 2", "1"), ("", "1"), (" 64\n", "64")] {
+        config.set_sysctl("ipv4.ip_default_ttl", value).expect("a number");
+        assert_eq!(config.sysctl("ipv4.ip_default_ttl"), Some(held), "{value:?}");
+    }
+    for value in ["\n", "64x", "64,65", "--1", "0x-1", "300", "99999999999"] {
+        assert_eq!(
+            config.set_sysctl("ipv4.ip_default_ttl", value),
+            Err(Errno::EINVAL),
+            "{value:?}"
+        );
+    }
+    config.set_sysctl("ipv4.tcp_rmem", "5000").expect("the first of three");
+    assert_eq!(config.sysctl("ipv4.tcp_rmem"), Some("5000\t131072\t6291456"));
+    assert_eq!(config.set_sysctl("ipv4.ip_local_port_range", "300"), Err(Errno::EINVAL));
+    assert_eq!(config.set_sysctl("ipv4.tcp_congestion_control", "none"), Err(Errno::ENOENT));
+    config.set_sysctl("ipv4.tcp_congestion_control", "reno").expect("a known one");
     assert_eq!(config.set_sysctl("ipv4.nothing", "1"), Err(Errno::ENOENT));
     config.set_sysctl("ipv6.conf.vde0.disable_ipv6", "1").expect("a knob");
     assert!(config.addresses_of(VDE).all(|address| address.ip().is_ipv4()));

@@ -76,6 +76,10 @@ impl Tree for ProcSysNet {
         }
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         if self.host.sysctl(&to_path(path)).is_none() {
             return self.entry(path).and(Err(Errno::EISDIR));

@@ -62,6 +62,10 @@ impl Tree for NamespaceTree {
         Ok(content)
     }
 
+    fn tells_errors(&self) -> bool {
+        true
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result<(), Errno> {
         let mut file = File::from(self.open(path, libc::O_WRONLY)?);
         file.write_all(data)?;

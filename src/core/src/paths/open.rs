@@ -38,7 +38,7 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// Opening a FIFO may wait.
 const fn row(name: &'static str, handler: Handler) -> Row {
-    let note = "generated files as memfds, directories with mounts; a write's error is not seen";
+    let note = "generated files as memfds, directories with mounts";
     Row { name, trap: Trap::Always, interruptible: true, handler, note }
 }
 
