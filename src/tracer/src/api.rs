@@ -4,7 +4,14 @@
 //! [`Call`], asks the [`Supervisor`], and carries out the [`Action`]. A handler cannot tell which
 //! backend carried its call.
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fmt,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use syscalls::Sysno;
 use umvu_abi::{Errno, GuestAddr, GuestFd, Pid, Tid, vu};
@@ -262,6 +269,27 @@ pub struct FdReply {
     pub close_on_exec: bool,
     /// Guest memory to write first (the peer's address of accept(2)).
     pub writes: Vec<(GuestAddr, Vec<u8>)>,
+    /// Goes when our descriptor of the file is closed, which may be after the guest has closed its own.
+    pub handing: Option<Handing>,
+}
+
+/// Counts for as long as it is there.
+#[derive(Debug)]
+pub struct Handing(Arc<AtomicUsize>);
+
+impl Handing {
+    /// One more.
+    #[must_use]
+    pub fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl fmt::Display for Action {

@@ -151,6 +151,7 @@ fn open_with(call: &Call, folder: &Folder, name: &str, flags: OFlag, mode: u32) 
             fd,
             close_on_exec: flags.contains(OFlag::O_CLOEXEC),
             writes: Vec::new(),
+            handing: None,
         }),
         Err(errno) => Errno(errno as i32).into(),
     })

@@ -98,7 +98,9 @@ pub(crate) fn unlink(
     if file.is_directory()? {
         return Err(Errno::EISDIR);
     }
-    parent.files.ask()?.unlink(caller, parent.node, name)?;
+    let fs = parent.files.ask()?;
+    parent.files.objects.hear_before();
+    fs.unlink(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
     file.removed_from(parent, name);
     parent.files.objects.tell_taken(parent, name, file);
@@ -117,7 +119,9 @@ pub(crate) fn rmdir(
     if !directory.is_directory()? {
         return Err(Errno::ENOTDIR);
     }
-    parent.files.ask()?.rmdir(caller, parent.node, name)?;
+    let fs = parent.files.ask()?;
+    parent.files.objects.hear_before();
+    fs.rmdir(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
     directory.removed();
     parent.files.objects.tell_taken(parent, name, directory);
@@ -180,6 +184,7 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
         }
     }
     let fs = files.ask()?;
+    files.objects.hear_before();
     fs.rename(caller, (from.parent.node, &from.name), (to.parent.node, &to.name), flags)?;
     files.forget_name(&from.parent, &from.name);
     files.forget_name(&to.parent, &to.name);

@@ -97,9 +97,9 @@ impl Objects {
 
     /// Passes on what the kernel has told so far to who watches files of mounts.
     pub(super) fn hear(&self) {
-        if let Some(signs) = self.signs.get()
-            && read(signs, self)
-        {
+        let Some(signs) = self.signs.get() else { return };
+        self.await_handed();
+        if read(signs, self) {
             let _ = signs.wake.write(1);
         }
     }

@@ -124,7 +124,7 @@ fn give(fd: Result<OwnedFd, Errno>, how: How) -> Action {
     match fd {
         Ok(fd) => {
             let close_on_exec = how.has(OFlag::O_CLOEXEC);
-            Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new() })
+            Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new(), handing: None })
         }
         Err(errno) => errno.into(),
     }

@@ -62,8 +62,13 @@ fn give(core: &Core, caller: Caller, given: Result<Given, Errno>, how: How) -> A
     let private = matches!(&given, Ok(Given::Path(path)) if ours(path));
     // Our own files are ours to open.
     let caller = if private { us() } else { caller };
-    let reply =
-        move |fd| FdReply { fd, close_on_exec: how.has(OFlag::O_CLOEXEC), writes: Vec::new() };
+    let objects = Arc::clone(&core.objects);
+    let reply = move |fd| FdReply {
+        fd,
+        close_on_exec: how.has(OFlag::O_CLOEXEC),
+        writes: Vec::new(),
+        handing: objects.handing(),
+    };
     match given {
         Ok(Given::Watched(fd, watch)) => Action::ReturnFd(reply(fd)).watched(watch),
         Ok(Given::Handle(path, flags)) => handle(path, flags).watched(Watch::Looks),

@@ -28,7 +28,7 @@ pub(super) fn open(core: &Core, call: &Call, at: At, how: How) -> Option<Action>
     let file = content::empty(format!("/proc/{tid}/status").as_bytes()).ok()?;
     let fd = content::readable(file, &status::rewrite(&text, &who), 0o444, how.flags).ok()?;
     let close_on_exec = how.has(nix::fcntl::OFlag::O_CLOEXEC);
-    Some(Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new() }))
+    Some(Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new(), handing: None }))
 }
 
 /// The thread that a path of procfs tells about.

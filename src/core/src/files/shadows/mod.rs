@@ -19,8 +19,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::inotify::{AddWatchFlags, WatchDescriptor};
@@ -29,6 +31,7 @@ use umvu_abi::{
     Errno,
     files::{Caller, DirEntry, Seen, SetTime},
 };
+use umvu_tracer::api::Handing;
 
 pub(crate) use self::shadow::Deed;
 use self::shadow::Shadow;
@@ -40,6 +43,9 @@ const NAMES_LIMIT: usize = 1 << 20;
 const OPEN_LIMIT: usize = 512;
 /// After how many new shadows those are looked for that nobody watches any more.
 const SWEEP_EVERY: u64 = 64;
+
+/// How long is waited at most for our own descriptors to be closed.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A mount and a node.
 type Key = (u64, u64);
@@ -69,12 +75,14 @@ struct Table {
 pub(crate) struct Shadows {
     root: PathBuf,
     any: AtomicBool,
+    /// Descriptors that guests are being given.
+    handing: Arc<AtomicUsize>,
     table: Mutex<Table>,
 }
 
 impl Shadows {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, any: AtomicBool::new(false), table: Mutex::default() }
+        Self { root, any: AtomicBool::new(false), handing: Arc::default(), table: Mutex::default() }
     }
 
     /// Whether anybody watches.
@@ -264,6 +272,26 @@ impl Objects {
                 |shadow| shadow.inode.files.dev == files.dev,
                 shadow::take,
             );
+        }
+    }
+
+    /// Before a name changes: what was done with the file so far is told of the old one.
+    pub(super) fn hear_before(&self) {
+        if self.shadows.any() {
+            self.hear();
+        }
+    }
+
+    /// A guest is given a descriptor: the kernel tells of its closing when ours is closed too.
+    pub(crate) fn handing(&self) -> Option<Handing> {
+        self.shadows.any().then(|| Handing::begin(&self.shadows.handing))
+    }
+
+    /// Waits until all descriptors of ours are closed that guests have been given.
+    pub(super) fn await_handed(&self) {
+        let begun = Instant::now();
+        while self.shadows.handing.load(Ordering::SeqCst) > 0 && begun.elapsed() < PATIENCE {
+            thread::yield_now();
         }
     }
 

@@ -95,7 +95,7 @@ fn accepted(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
         return errno.into();
     }
     let close_on_exec = flags & libc::SOCK_CLOEXEC != 0;
-    Action::ReturnFd(FdReply { fd, close_on_exec, writes })
+    Action::ReturnFd(FdReply { fd, close_on_exec, writes, handing: None })
 }
 
 pub(super) fn shutdown(core: &Core, call: &Call) -> Action {

@@ -99,7 +99,7 @@ pub(crate) fn create(
 
 fn new_descriptor(fd: std::os::fd::OwnedFd, kind: i32) -> Action {
     let close_on_exec = kind & libc::SOCK_CLOEXEC != 0;
-    Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new() })
+    Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new(), handing: None })
 }
 
 /// `msocket("kernel", ...)`: a socket of the kernel's own stack.
