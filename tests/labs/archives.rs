@@ -126,8 +126,8 @@ P
         test -x m/dot || echo plain; vuumount m
         tar cf t.tar -C src .; head -c 100000 t.tar > cut.tar; vumount -t vufusearchive cut.tar m 2>&1 | sed 's/byte .*/byte/; s/.*tar: //'; vuumount m
         gzip < t.tar | head -c 100000 > cut.tgz; for it in cut.tgz src/seq nowhere; do vumount -t vufusearchive $it m 2>&1 | sed 's/.*: //' || true; done
-        gzip < t.tar > t.tgz; vumount -t vufusearchive -o size=1M t.tgz m 2>&1 | sed 's/.*: //'
-        vumount -t vufusearchive -o rw+ t.tar m 2>&1 || true; gzip < src/seq > seq.gz; vumount -t vufusearchive seq.gz m 2>&1 | sed 's/.*: //'
+        ar rc a.ar t.tar; gzip < t.tar > t.tgz; xz -0 < t.tgz > twice; vumount -t vufusearchive -o size=1M t.tgz m 2>&1 | sed 's/.*: //'
+        for it in cut.tar a.ar twice; do vumount -t vufusearchive -o rw+ $it m 2>&1 | sed 's/byte .*/byte/; s#[^ ]*/##' || true; done; gzip < src/seq > seq.gz; vumount -t vufusearchive seq.gz m 2>&1 | sed 's/.*: //'
         tar cf none.tar -T /dev/null; vumount -t vufusearchive none.tar m; ls -A m; stat -f -c %T m"#;
     let wanted = "5 members are not shown: they lead out of it, or others are in their way\n\
         ==> ./absolute <==\n1\n==> ./deep/er/file <==\n5\n==> ./dot <==\n4\n==> ./early <==\nlate\n\
@@ -135,7 +135,62 @@ P
         Read-only file system\nRead-only file system\nfixed\nplain\ndamaged or cut off at byte\n\
         incomplete deflate stream\nno archive (of tar, cpio, ar, zip or 7z)\nNo such file or directory\n\
         needs more than 1 MiB unpacked; give more with -o size=\n\
-        vumount: vufusearchive: only reads; mount without rw+\n\
+        vumount: cut.tar: to write it would lose something (damaged or cut off at byte\n\
+        vumount: a.ar: only tar, cpio and zip archives are written; mount without rw+\n\
+        vumount: twice: it is compressed more than once; mount without rw+\n\
         compressed, but no archive (of tar, cpio, ar, zip or 7z)\nfuseblk\n";
+    says(script, wanted);
+}
+
+/// Changes that are made to a tree, and to an archive of it; then the archive is looked at by its own program.
+const CHANGES: &str = r#"
+    rm -f src/d/null src/d/disk; FORMAT='%P %y %m %U %G %n %Ts %s %l\n'; rm -rf src/many
+    change() {
+        cd $1; echo more >> seq; mkdir -p new/deep/er; seq 1000 > new/deep/er/seq; rm empty; mv d/hard new/place; ln -s target new/link
+        chmod 600 random; truncate -s 5 can/*.h; printf xx | dd of=random bs=1 seek=100000 conv=notrunc status=none; : > new/none
+        echo l > new/$(printf '%0200d' 7); [ $2 = zip ] || ln random new/hard; rmdir new/deep/er 2>/dev/null || rm -r new/deep
+        find . ! -type l -exec touch -d @1000000000 {} +; touch -hd @1000000002 dangling d/link new/link; cd ..
+    }
+    written() {
+        rm -rf x; cp -a src x; [ $1 != zip ] || rm x/fifo; change x $1; touch -d @1000000000 x
+        vumount -t vufusearchive -o rw+ $2 m; change m $1; touch -d @1000000000 m; vuumount m; ls $2*
+        rm -rf y; mkdir y; unpack $1 $2; touch -r x y; list x > one; list y > other; diff one other
+        vumount -t vufusearchive $2 m; [ $1 != zip ] || touch -r m x; like x; rm $2*
+    }
+"#;
+
+#[test]
+fn archives_of_every_format_are_written() {
+    let script = r#"
+        unpack() { case $1 in tar) tar xpf $2 -C y;; gz) tar xpzf $2 -C y;; xz) tar xpJf $2 -C y;; *) tar xp -I $1 -f $2 -C y;; esac; }
+        tar cf a.tar --format=pax --sparse -C src .; written tar a.tar
+        for by in gz xz bzip2 zstd lzip lzma; do
+            case $by in gz) tar czf a.$by -C src .;; xz) tar cJf a.$by -C src .;; *) tar c -I $by -f a.$by -C src .;; esac; written $by a.$by
+        done
+        unpack() { unzip -qX $2 -d y; chmod +t y/d; touch -hd @1000000002 y/dangling y/d/link y/new/link; touch -d @1000000000 y/d y/new; }
+        rm -f src/d/hard src/sparse; echo hard > src/d/hard; (cd src; zip -qry ../a.zip . -n .h); written zip a.zip
+        unpack() { (cd y; cpio -idm --quiet < ../$2); touch -hd @1000000002 y/dangling y/d/link y/new/link; find y -type d -exec touch -d @1000000000 {} +; }
+        (cd src; find . | cpio -o -H newc --quiet) > a.cpio; written cpio a.cpio"#;
+    let each = |name| format!("{name}\n{name}.orig\nsame\n");
+    let names =
+        ["a.tar", "a.gz", "a.xz", "a.bzip2", "a.zstd", "a.lzip", "a.lzma", "a.zip", "a.cpio"];
+    says(&format!("{CHANGES}{script}"), &names.map(each).concat());
+}
+
+#[test]
+fn an_archive_is_written_when_it_is_to_be_and_never_in_part() {
+    let script = r#"
+        mkdir r; tar cf r/a.tar -C src .; ln -s r/a.tar link
+        has() { tar tf r/a.tar | grep -c "$1" || true; }
+        vumount -t vufusearchive -o rw+ link m; echo 1 > m/one; truncate -s 50M m/hole; setfattr -n user.k -v value m/one
+        errs vumount -t vufusearchive -o rw+ r/a.tar r | grep -o 'in use by another mount'; has one; sync -f m; has one; echo 2 > m/two; vuumount m
+        has two; ls r; test -L link && test $(stat -c %s r/a.tar) -lt 20000000 && echo short; mkdir y; tar xf r/a.tar --xattrs -C y
+        getfattr --only-values -n user.k y/one; stat -c ' %s %b' y/hole
+        vumount -t vufusearchive -o rw+,nosave r/a.tar m; echo 3 > m/three; vuumount m; has three; rm r/a.tar.orig
+        vumount -t vufusearchive -o rw+,nobackup r/a.tar m; echo 4 > m/four; mkdir r/a.tar.new; vuumount m 2>&1 | sed 's/.*: cannot/cannot/'
+        has four; rmdir r/a.tar.new; vuumount m; has four; ls r
+        vumount -t vufusearchive -o rw+,nobackup r/a.tar m; echo 5 > m/five"#;
+    let wanted = "in use by another mount\n0\n1\n1\na.tar\na.tar.orig\nshort\nvalue 52428800 0\n0\n\
+        cannot be written: File exists (vuumount -f takes it away all the same)\n0\n1\na.tar\n";
     says(script, wanted);
 }

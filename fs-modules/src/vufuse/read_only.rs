@@ -26,6 +26,13 @@ pub struct Refusal {
     reason: String,
 }
 
+impl Refusal {
+    /// For what was to be mounted.
+    pub(super) fn of(self, source: &str) -> MountError {
+        MountError::new(self.errno, format!("{source}: {}", self.reason))
+    }
+}
+
 impl From<String> for Refusal {
     fn from(reason: String) -> Self {
         Self { errno: Errno::EINVAL, reason }
@@ -54,10 +61,7 @@ pub fn mount<F: FileSystem + 'static, R: Into<Refusal>>(
     image::reads_only(request, &mut options)?;
     options.finish()?;
     let image = image::open(request, outside, Access::Read)?;
-    let files = look(image).map_err(|refusal| {
-        let Refusal { errno, reason } = refusal.into();
-        MountError::new(errno, format!("{}: {reason}", request.source))
-    })?;
+    let files = look(image).map_err(|refusal| refusal.into().of(&request.source))?;
     Ok(Arc::new(files))
 }
 

@@ -1,9 +1,12 @@
-//! `vufusearchive`: an archive, read only.
+//! `vufusearchive`: an archive.
 //!
-//! `vumount -t vufusearchive [-o size=N] archive /mnt`: tar, cpio and ar, also compressed as a whole, zip and
-//! 7z. The mount reads the names; what cannot be read where it is in the image is unpacked when it is wanted
+//! `vumount -t vufusearchive [-o ro|rw+,size=N,nobackup,nosave] archive /mnt`: tar, cpio and ar, also
+//! compressed as a whole, zip and 7z. The mount reads the names; what cannot be read where it is in the image is unpacked when it is wanted
 //! ([`units`]). So the mount of a compressed tar archive unpacks it once, into a file that nobody else
 //! sees; memory is taken for the names only. The node of a file is its place in the [`tree`].
+//!
+//! With `rw+` the files become those of a file system in memory, whose content is still here where it was not
+//! changed ([`Base`]). It is written anew as a whole ([`write`]), at syncfs(2) and at the end.
 //!
 //! Locks: `turn` of the units, then their own, which is held for a look-up only.
 
@@ -19,10 +22,12 @@ mod seven;
 mod tar;
 mod tree;
 mod units;
+mod write;
 mod zip;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
+use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{
@@ -34,13 +39,18 @@ use umvu_abi::{
 
 use self::{
     filter::Filter,
-    input::Place,
+    input::{Input, Place},
     seven::Seven,
     tree::{Body, Defaults, Inode, Target, Tree},
     units::{Packed, Units},
+    write::{Format, Writer},
     zip::Zip,
 };
-use super::read_only;
+use super::{
+    image::{self, Access},
+    mem::{Base, Content as Kept, Known, Memory},
+    read_only,
+};
 use crate::options::Options;
 
 /// `FUSE_SUPER_MAGIC`, as archivemount shows.
@@ -53,30 +63,60 @@ const LONGEST: u64 = 4096;
 const KINDS: &str = "no archive (of tar, cpio, ar, zip or 7z)";
 
 /// Mounts an archive. Errors: `EINVAL` for what is none, `ENOSPC` when it needs more room than it may have,
-/// those of open(2).
+/// `EROFS` for one that cannot be written, those of open(2).
 pub fn mount(
     request: &MountRequest,
     outside: &Arc<dyn Outside>,
 ) -> Result<Arc<dyn FileSystem>, MountError> {
     let mut options = Options::of(request);
     let room = options.size("size")?.unwrap_or(ROOM);
+    let [discards, alone] = ["nosave", "nobackup"].map(|name| options.flag(name));
+    // Not told when writing was not asked for: most archives are to be read.
+    let writes = options.flag("rw+") && request.flags & libc::MS_RDONLY == 0;
     outside.take_time()?;
     let caller = outside.caller();
     let defaults = Defaults { owner: [caller.uid, caller.gid], time: Time::now() };
-    read_only::mount(request, outside, options, |image| {
-        let archive = Archive::new(image, defaults, room)?;
+    let say = |archive: &Archive| {
         if let Some(remark) = &archive.remark {
             outside.notice(&format!("vufusearchive: {}: {remark}", request.source));
         }
-        Ok::<_, read_only::Refusal>(archive)
-    })
+    };
+    if !writes {
+        return read_only::mount(request, outside, options, |image| {
+            let archive = Archive::new(image, defaults, room)?;
+            say(&archive);
+            Ok::<_, read_only::Refusal>(archive)
+        });
+    }
+    options.finish()?;
+    let image = image::open(request, outside, Access::Write)?;
+    let refused = |refusal: read_only::Refusal| refusal.of(&request.source);
+    let archive = Archive::new(Arc::clone(&image), defaults, room).map_err(refused)?;
+    say(&archive);
+    let format = archive.writable(&image).map_err(|reason| {
+        let reason = format!("{}: {reason}; mount without rw+", request.source);
+        MountError::new(Errno::EROFS, reason)
+    })?;
+    let writer = Writer {
+        outside: Arc::clone(outside),
+        path: outside.absolute(request.source.as_bytes())?,
+        format,
+        units: Arc::clone(&archive.units),
+        has_root: archive.tree.has_root,
+        backup: AtomicBool::new(!alone),
+        discards,
+        held: Mutex::new(image),
+    };
+    Ok(Arc::new(archive.in_memory(room, writer)?))
 }
 
 /// The file system.
 #[derive(Debug)]
 pub struct Archive {
     tree: Tree,
-    units: Units,
+    units: Arc<Units>,
+    /// What it is, if such can be written.
+    format: Option<Format>,
     size: u64,
     /// Who has mounted it, and may read all of it.
     owner: u32,
@@ -84,19 +124,44 @@ pub struct Archive {
     remark: Option<String>,
 }
 
-/// Adds the members of an archive that is one stream, and tells whether it is one. What is wrong with it is
-/// returned.
+/// The content of a file of an archive, for one that is written.
+#[derive(Debug)]
+struct Member {
+    content: content::Content,
+    units: Arc<Units>,
+    size: u64,
+}
+
+impl Base for Member {
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.content.read(&self.units, self.size, at, buffer)
+    }
+
+    fn next(&self, at: u64, what: Seek) -> Option<u64> {
+        self.content.next(at, self.size, what)
+    }
+
+    fn unit(&self) -> Option<usize> {
+        self.content.unit
+    }
+}
+
+/// A format that can be written, if it can, and what is wrong with the archive. Errors: it cannot be read.
+type Read = (Option<Format>, Result<Option<String>, String>);
+
+/// Adds the members of an archive that is one stream, and tells whether it is one.
 fn stream(
     place: &Place,
     unit: Option<usize>,
+    filter: Option<Filter>,
     tree: &mut Tree,
-) -> Option<Result<Option<String>, String>> {
+) -> Option<Read> {
     if tar::begins(place) {
-        Some(tar::read(place, unit, tree))
+        Some((Some(Format::Tar(filter)), tar::read(place, unit, tree)))
     } else if cpio::begins(place) {
-        Some(cpio::read(place, unit, tree))
+        Some((Some(Format::Cpio(filter)), cpio::read(place, unit, tree)))
     } else if ar::begins(place) {
-        Some(ar::read(place, unit, tree))
+        Some((None, ar::read(place, unit, tree)))
     } else {
         None
     }
@@ -118,7 +183,9 @@ impl Archive {
         let units = |packed| Units::new(Arc::clone(&image), packed, room);
         let mut remarks = Vec::new();
         let mut encrypted = 0;
-        let units = if let Some(wrong) = stream(&place, None, &mut tree) {
+        let mut format = None;
+        let units = if let Some((found, wrong)) = stream(&place, None, None, &mut tree) {
+            format = found;
             remarks.extend(wrong?);
             units(Packed::Plain)
         } else if head.starts_with(b"7z\xbc\xaf\x27\x1c") {
@@ -126,11 +193,13 @@ impl Archive {
             seven.read(&mut tree)?;
             encrypted = seven.encrypted;
             units(Packed::Seven(Box::new(seven)))
-        } else if Filter::of(head).is_some() {
+        } else if let Some(filter) = Filter::of(head) {
             let units = units(Packed::Stream);
             let place = Place::Unpacked(units.unpacked(0)?);
-            let wrong = stream(&place, Some(0), &mut tree);
-            remarks.extend(wrong.ok_or_else(|| format!("compressed, but {KINDS}"))??);
+            let found = stream(&place, Some(0), Some(filter), &mut tree);
+            let (found, wrong) = found.ok_or_else(|| format!("compressed, but {KINDS}"))?;
+            format = found;
+            remarks.extend(wrong?);
             units
         } else {
             let mut zip = match Zip::new(place) {
@@ -140,6 +209,7 @@ impl Archive {
             };
             zip.read(&mut tree)?;
             encrypted = zip.encrypted;
+            format = Some(Format::Zip);
             units(Packed::Zip(zip))
         };
         tree.finish()?;
@@ -154,7 +224,58 @@ impl Archive {
             remarks.push(format!("{} members are damaged", tree.damaged));
         }
         let remark = Some(remarks.join("; ")).filter(|remark| !remark.is_empty());
-        Ok(Self { tree, units, size, owner: defaults.owner[0], remark })
+        let (units, owner) = (Arc::new(units), defaults.owner[0]);
+        Ok(Self { tree, units, format, size, owner, remark })
+    }
+
+    /// The format in which it can be written. Errors: why it cannot.
+    fn writable(&self, image: &Arc<dyn Backing>) -> Result<Format, String> {
+        let format = self.format.ok_or("only tar, cpio and zip archives are written")?;
+        if let Some(remark) = &self.remark {
+            return Err(format!("to write it would lose something ({remark})"));
+        }
+        if let Format::Tar(Some(filter)) | Format::Cpio(Some(filter)) = format {
+            let from = Input::new(Place::Image(Arc::clone(image)));
+            let from = from.map_err(|errno| errno.to_string())?;
+            if filter::is_twofold(filter, from).map_err(|error| error.to_string())? {
+                return Err("it is compressed more than once".to_owned());
+            }
+        }
+        Ok(format)
+    }
+
+    /// As a file system that can be changed. Errors: `EIO`.
+    fn in_memory(self, room: u64, writer: Writer) -> Result<Memory, Errno> {
+        let mut files = Vec::new();
+        for node in 1..=self.tree.count() as u64 {
+            let inode = self.tree.get(Node(node))?;
+            // Others have taken its names.
+            if inode.attributes.nlink == 0 {
+                continue;
+            }
+            let mut attributes = inode.attributes;
+            let content = match &inode.body {
+                Body::Directory(names) => {
+                    let names = names.iter();
+                    Kept::Directory(
+                        names.map(|(name, at)| (name.to_vec(), 1 + *at as u64)).collect(),
+                    )
+                }
+                Body::File(content) => Kept::File(Arc::new(Member {
+                    content: content.clone(),
+                    units: Arc::clone(&self.units),
+                    size: attributes.size,
+                })),
+                Body::Link(_) => {
+                    let target = self.target(inode)?;
+                    attributes.size = target.len() as u64;
+                    Kept::Link(target)
+                }
+                Body::Special => Kept::Special,
+            };
+            files.push(Known { attributes, xattrs: inode.xattrs.clone(), content });
+        }
+        Ok(Memory::saved(files.into_iter(), room, Box::new(writer), (self.owner, MAGIC, true)))
     }
 
     fn target(&self, inode: &Inode) -> Result<Vec<u8>, Errno> {

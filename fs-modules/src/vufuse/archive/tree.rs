@@ -73,6 +73,8 @@ pub(super) struct Tree {
     /// Hard links to what was not there yet.
     pending: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) defaults: Defaults,
+    /// Whether some member is the root.
+    pub(super) has_root: bool,
     /// How many members are not shown.
     pub(super) left_out: usize,
     /// How many more there are that are damaged.
@@ -92,7 +94,7 @@ impl Tree {
     /// An empty one.
     pub(super) fn new(defaults: Defaults) -> Self {
         let (inodes, pending) = (Vec::new(), Vec::new());
-        let mut tree = Self { inodes, pending, defaults, left_out: 0, damaged: 0 };
+        let mut tree = Self { inodes, pending, defaults, has_root: false, left_out: 0, damaged: 0 };
         tree.inodes.push(tree.implied());
         tree
     }
@@ -192,6 +194,7 @@ impl Tree {
         let is_directory = matches!(inode.body, Body::Directory(_));
         let Some((name, above)) = steps.split_last() else {
             if is_directory {
+                self.has_root = true;
                 self.dress(0, inode);
             }
             return Ok(Some(0));

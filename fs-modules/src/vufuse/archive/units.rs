@@ -93,6 +93,14 @@ impl Units {
         Place::Image(Arc::clone(&self.image))
     }
 
+    /// How a unit is packed, where each is for itself.
+    pub(super) fn method(&self, unit: usize) -> Option<zip::CompressionMethod> {
+        match &self.packed {
+            Packed::Zip(zip) => zip.method(unit),
+            _ => None,
+        }
+    }
+
     /// Whether reading may take its time.
     pub(super) fn may_wait(&self) -> bool {
         self.image.may_wait() || !matches!(self.packed, Packed::Plain)

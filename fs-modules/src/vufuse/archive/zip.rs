@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The number of the field with user and group of a file, of Info-ZIP.
-const UNIX: u16 = 0x7875;
+pub(super) const UNIX: u16 = 0x7875;
 /// The bit of MS-DOS that says that a file is a directory, or must not be written to.
 const DOS: [u32; 2] = [0x10, 0x01];
 
@@ -78,6 +78,13 @@ impl Zip {
     /// Where in the image the content of a member is, if it is there as it is.
     pub(super) fn stored(&self, index: usize) -> Option<u64> {
         self.stored.get(&index).copied()
+    }
+
+    /// How a member is packed, if one can be packed so.
+    pub(super) fn method(&self, index: usize) -> Option<CompressionMethod> {
+        use CompressionMethod::{Bzip2, Deflated, Stored, Zstd};
+        let method = self.archive.clone().by_index_raw(index).ok()?.compression();
+        matches!(method, Stored | Deflated | Bzip2 | Zstd).then_some(method)
     }
 
     /// Unpacks a member. Errors: `PermissionDenied` for one that is encrypted, those of reading and writing.

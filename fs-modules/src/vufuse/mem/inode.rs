@@ -37,6 +37,25 @@ impl Inode {
         Self { mode, owner, links: 0, references: 0, times: [now; 3], born: now, xattrs, body }
     }
 
+    /// One that was there before.
+    pub(super) fn known(
+        attributes: &Attributes,
+        xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+        body: Body,
+    ) -> Self {
+        let Attributes { mode, uid, gid, nlink, atime, mtime, ctime, btime, .. } = *attributes;
+        Self {
+            mode,
+            owner: [uid, gid],
+            links: nlink,
+            references: 0,
+            times: [atime, mtime, ctime],
+            born: btime.unwrap_or(ctime),
+            xattrs: xattrs.into_iter().collect(),
+            body,
+        }
+    }
+
     pub(super) fn directory(mode: u32, owner: [u32; 2]) -> Self {
         Self::new(mode, owner, Body::Directory(Names::new()))
     }

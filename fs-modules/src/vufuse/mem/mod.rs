@@ -7,6 +7,7 @@
 
 mod data;
 mod inode;
+mod saved;
 mod tree;
 
 use std::{collections::HashMap, sync::Arc};
@@ -15,14 +16,19 @@ use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{
-        Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Seek,
-        StatFs, Traits,
+        Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Right,
+        Seek, StatFs, Traits,
     },
     module::{MountError, MountRequest},
 };
 
+pub(super) use self::{
+    data::Base,
+    saved::{Content, Known, Member, Save, View},
+};
 use self::{
     inode::{Body, Inode},
+    saved::Saved,
     tree::Tree,
 };
 use crate::options::Options;
@@ -43,7 +49,7 @@ pub fn mount(request: &MountRequest) -> Result<Arc<dyn FileSystem>, MountError> 
     let owner = [options.number("uid", 10)?, options.number("gid", 10)?];
     options.finish()?;
     let root = Inode::directory(libc::S_IFDIR | mode & 0o7777, owner.map(|id| id.unwrap_or(0)));
-    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)), waits }))
+    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)), waits, saved: None }))
 }
 
 /// The file system.
@@ -52,6 +58,8 @@ pub struct Memory {
     tree: Mutex<Tree>,
     /// Whether it is treated as one whose calls may wait, which it never does: to try that.
     waits: bool,
+    /// Where it comes from and goes to, if it does.
+    saved: Option<Saved>,
 }
 
 impl Memory {
@@ -59,7 +67,7 @@ impl Memory {
     #[must_use]
     pub fn unlimited() -> Self {
         let root = Inode::directory(libc::S_IFDIR | 0o1777, [0, 0]);
-        Self { tree: Mutex::new(Tree::new(root, None, None)), waits: false }
+        Self { tree: Mutex::new(Tree::new(root, None, None)), waits: false, saved: None }
     }
 }
 
@@ -71,7 +79,12 @@ fn entry(tree: &mut Tree, node: u64) -> Result<Entry, Errno> {
 
 impl FileSystem for Memory {
     fn traits(&self) -> Traits {
-        Traits { may_wait: self.waits, ..Traits::default() }
+        let may_wait = self.waits || self.saved.as_ref().is_some_and(|saved| saved.may_wait);
+        Traits { may_wait, ..Traits::default() }
+    }
+
+    fn grants(&self, caller: &Caller, _: &Attributes, _: Right) -> bool {
+        caller.is_privileged() || self.saved.as_ref().is_some_and(|saved| saved.owner == caller.uid)
     }
 
     fn lookup(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
@@ -95,7 +108,7 @@ impl FileSystem for Memory {
         _: Option<Handle>,
         changes: &Changes,
     ) -> Result<Attributes, Errno> {
-        let mut tree = self.tree.lock();
+        let mut tree = self.changing();
         if let Some(size) = changes.size {
             tree.resize(node.0, size)?;
         }
@@ -142,17 +155,18 @@ impl FileSystem for Memory {
     }
 
     fn link(&self, _: &Caller, node: Node, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
-        let mut tree = self.tree.lock();
+        self.allows(name, libc::S_IFREG)?;
+        let mut tree = self.changing();
         tree.link(node.0, parent.0, name)?;
         entry(&mut tree, node.0)
     }
 
     fn unlink(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
-        self.tree.lock().unlink(parent.0, name)
+        self.changing().unlink(parent.0, name)
     }
 
     fn rmdir(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
-        self.tree.lock().rmdir(parent.0, name)
+        self.changing().rmdir(parent.0, name)
     }
 
     fn rename(
@@ -162,7 +176,8 @@ impl FileSystem for Memory {
         to: (Node, &[u8]),
         flags: u32,
     ) -> Result<(), Errno> {
-        let mut tree = self.tree.lock();
+        self.allows(to.1, libc::S_IFREG)?;
+        let mut tree = self.changing();
         let (from, to) = ((from.0.0, from.1), (to.0.0, to.1));
         if flags & libc::RENAME_EXCHANGE != 0 {
             return tree.exchange(from, to);
@@ -194,11 +209,19 @@ impl FileSystem for Memory {
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        Ok(self.tree.lock().file(node.0)?.read(at, buffer))
+        let tree = self.tree.lock();
+        let file = tree.file(node.0)?;
+        let Some(below) = file.untouched().cloned() else { return file.read(at, buffer) };
+        // To unpack may take long.
+        let rest = usize::try_from(file.size().saturating_sub(at)).unwrap_or(usize::MAX);
+        drop(tree);
+        let length = rest.min(buffer.len());
+        below.fill(at, &mut buffer[..length])?;
+        Ok(length)
     }
 
     fn write(&self, node: Node, _: Handle, at: u64, data: &[u8]) -> Result<usize, Errno> {
-        self.tree.lock().write(node.0, at, data)
+        self.changing().write(node.0, at, data)
     }
 
     fn fallocate(
@@ -210,7 +233,7 @@ impl FileSystem for Memory {
         length: u64,
     ) -> Result<(), Errno> {
         let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        let mut tree = self.tree.lock();
+        let mut tree = self.changing();
         match mode {
             0 => {
                 let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
@@ -246,7 +269,7 @@ impl FileSystem for Memory {
         let free = blocks.saturating_sub(tree.used.div_ceil(PAGE));
         let files = tree.inodes_limit.unwrap_or(PLENTY);
         Ok(StatFs {
-            kind: MAGIC,
+            kind: self.saved.as_ref().map_or(MAGIC, |saved| saved.magic),
             block_size: 4096,
             blocks,
             free,
@@ -269,7 +292,10 @@ impl FileSystem for Memory {
         value: &[u8],
         flags: i32,
     ) -> Result<(), Errno> {
-        let mut tree = self.tree.lock();
+        if self.saved.as_ref().is_some_and(|saved| !saved.save.has_xattrs()) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let mut tree = self.changing();
         let inode = tree.get_mut(node.0)?;
         match (inode.xattrs.contains_key(name), flags) {
             (true, libc::XATTR_CREATE) => return Err(Errno::EEXIST),
@@ -286,11 +312,15 @@ impl FileSystem for Memory {
     }
 
     fn removexattr(&self, _: &Caller, node: Node, name: &[u8]) -> Result<(), Errno> {
-        let mut tree = self.tree.lock();
+        let mut tree = self.changing();
         let inode = tree.get_mut(node.0)?;
         inode.xattrs.remove(name).ok_or(Errno::ENODATA)?;
         inode.touched();
         Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.save()
     }
 }
 
@@ -303,7 +333,8 @@ impl Memory {
         mode: u32,
         body: Body,
     ) -> Result<Entry, Errno> {
-        let mut tree = self.tree.lock();
+        self.allows(name, mode)?;
+        let mut tree = self.changing();
         let (mode, owner) = tree.inherit(parent.0, caller, mode)?;
         let node = tree.insert(parent.0, name, Inode::new(mode, owner, body))?;
         entry(&mut tree, node)

@@ -33,6 +33,18 @@ impl Tree {
         Self { inodes, next: Node::ROOT.0 + 1, used: 0, size_limit: size, inodes_limit }
     }
 
+    /// Files that are there already: their numbers, the root's first, with limits.
+    pub(super) fn of(inodes: Vec<(u64, Inode)>, size: Option<u64>) -> Self {
+        let next = inodes.iter().map(|(node, _)| node + 1).max().unwrap_or(Node::ROOT.0 + 1);
+        Self {
+            inodes: inodes.into_iter().collect(),
+            next,
+            used: 0,
+            size_limit: size,
+            inodes_limit: None,
+        }
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.inodes.len() as u64
     }
@@ -263,7 +275,10 @@ impl Tree {
         if i64::try_from(size).is_err() {
             return Err(Errno::EFBIG);
         }
-        self.charged(node, |file| file.resize(size))
+        self.charged(node, |file| {
+            file.resize(size);
+            Ok(())
+        })
     }
 
     pub(super) fn punch(&mut self, node: u64, at: u64, length: u64) -> Result<(), Errno> {
@@ -271,12 +286,16 @@ impl Tree {
     }
 
     /// Changes the data of a file and keeps account of it.
-    fn charged(&mut self, node: u64, change: impl FnOnce(&mut Data)) -> Result<(), Errno> {
+    fn charged(
+        &mut self,
+        node: u64,
+        change: impl FnOnce(&mut Data) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         let file = self.file_mut(node)?;
         let before = file.bytes();
-        change(file);
+        let changed = change(file);
         let after = file.bytes();
         self.used = self.used.saturating_sub(before) + after;
-        Ok(())
+        changed
     }
 }

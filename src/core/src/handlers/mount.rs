@@ -222,6 +222,15 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     // Without any lock: who serves the files may have something mounted itself meanwhile.
     if let Some(files) = core.view.mount_at(target).as_ref().and_then(|mount| mount.files()) {
         core.objects.write_back(files);
+        // What cannot be written stays mounted, and is not lost yet.
+        if !(force || lazy)
+            && let Err(errno) = files.fs.sync()
+        {
+            let reason = format!(
+                "{target}: cannot be written: {errno} (vuumount -f takes it away all the same)"
+            );
+            return Err(MountError::new(errno, reason));
+        }
     }
     let mount = core.view.umount(target, &|mount| {
         if let Some(files) = mount.files() {
