@@ -54,9 +54,39 @@ fn a_partitioned_disk_is_made_as_in_the_readme() {
 
 const SESSION: &str = "Bad MBR signature 0 0\n\
     The operation has completed successfully.\n\
-    hda\nhda1\nhda2\nbrw------- 0:1\nbrw------- 0:2\n\
+    hda\nhda1\nhda2\nbrw------- f0:1\nbrw------- f0:2\n\
     /dev/hda1: 11/51200 files (0.0% non-contiguous)\n0 files\n209715200\n209715200\n\
     ls: cannot access '/dev/hda1': No such file or directory\n";
+
+#[test]
+fn util_linux_finds_virtual_disks_by_itself() {
+    for place in INSIDE {
+        let image = scratch("lsblk").join("disk");
+        let script = format!(
+            r#"
+            vu_insmod vudev; truncate -s 100M {0}; vumount -t vudevpartx {0} /dev/hda 2>/dev/null
+            vumount -t vudevramdisk -o size=4M,minor=7,major=241 none /dev/d/r
+            printf 'label: gpt\nsize=30M\nsize=20M\n' | sfdisk -q /dev/hda; mkfs.ext4 -q -L root /dev/hda1; mkswap -L s /dev/hda2 >/dev/null
+            lsblk -rno NAME,MAJ:MIN,RO,TYPE,SIZE,START,PKNAME /dev/hda; lsblk -rno NAME,MAJ:MIN /dev/d/r
+            fdisk -l 2>/dev/null | grep -E '^(Disk )?/dev/(hda|d)' | cut -d' ' -f1,2,3,4; blkid -c /dev/null | grep -E 'hda' | sed 's/ .*TYPE="\([a-z0-9]*\)".*/ \1/' | sort
+            grep hda /proc/partitions; findfs LABEL=s; cd -P /sys/class/block/hda2; pwd; cat start size partition; cat ../queue/logical_block_size; cd /
+            readlink /sys/block/hda /sys/dev/block/241:7 /sys/class/block/hda1/subsystem; ls /sys/block | grep -cv '^hda$\|^d!r$' | grep -qx "$(ls /proc/self/root/sys/block 2>/dev/null | grep -cv '^hda$\|^d!r$')" && echo others
+            blockdev --setro /dev/hda2; cat /sys/block/hda/hda2/ro; sfdisk -q --delete /dev/hda 1; ls -d /sys/block/hda/hda*; partx -u /dev/hda; blockdev --rereadpt /dev/hda
+            vuumount /dev/hda; grep -c hda /proc/partitions /proc/diskstats || true; ls /sys/block/hda /sys/dev/block/240:0 2>&1 | grep -o 'No such.*'
+            "#,
+            image.display()
+        );
+        assert_eq!(inside(place, &script), FOUND, "{place:?}");
+        fs::remove_file(image).expect("the image is there");
+    }
+}
+
+const FOUND: &str = "hda 240:0 0 disk 100M  \nhda1 240:1 0 part 30M 2048 hda\nhda2 240:2 0 part 20M 63488 hda\n\
+    d/r 241:7\nDisk /dev/hda: 100 MiB,\n/dev/hda1   2048\n/dev/hda2  63488 104447\nDisk /dev/d/r: 4 MiB,\n\
+    /dev/hda1: ext4\n/dev/hda2: swap\n\x20240        0     102400 hda\n 240        1      30720 hda1\n\x20\
+    240        2      20480 hda2\n/dev/hda2\n/sys/devices/virtual/block/hda/hda2\n63488\n40960\n2\n512\n\
+    ../devices/virtual/block/hda\n../../devices/virtual/block/d!r\n../../../../../class/block\nothers\n1\n\
+    /sys/block/hda/hda2\n/proc/partitions:0\n/proc/diskstats:0\nNo such file or directory\nNo such file or directory\n";
 
 /// Tables of every kind for sfdisk(8), with what it would else choose by chance.
 const TABLES: [&str; 2] = [

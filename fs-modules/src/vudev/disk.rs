@@ -13,7 +13,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
-    files::{Backing, Caller, Device, Handle, Looks},
+    files::{Backing, Block, Caller, Device, Handle, Looks},
 };
 
 use super::{
@@ -206,6 +206,11 @@ impl Device for Disk {
 
     fn sub_devices(&self) -> Vec<u32> {
         self.with_table(|table| table.partitions.keys().copied().collect())
+    }
+
+    fn block(&self, sub: u32) -> Option<Block> {
+        let Extent { start, .. } = self.extent(sub)?;
+        Some(Block { start, read_only: self.is_read_only(sub) })
     }
 
     fn may_wait(&self) -> bool {

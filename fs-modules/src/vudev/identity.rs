@@ -1,11 +1,19 @@
 //! What a device says it is: the options that all devices share.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use umvu_abi::{
     files::{Caller, DeviceKind, Looks},
     module::MountError,
 };
 
 use crate::options::Options;
+
+/// The first number of disks: one that Linux leaves to local use (Documentation/admin-guide/devices.txt).
+const LOCAL: u32 = 240;
+/// How many second numbers there are, and how many a disk has for its partitions.
+const MINORS: u32 = 1 << 20;
+const ROOM: u32 = 256;
 
 /// `mode=`, `uid=`, `gid=`, `major=`, `minor=`, and the kind.
 #[derive(Debug, Clone, Copy)]
@@ -19,15 +27,22 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Takes the options out. A device is its user's alone unless they say otherwise.
-    /// Errors: `EINVAL`.
+    /// Takes the options out. A device is its user's alone unless they say otherwise. Each disk has
+    /// numbers of its own: programs look it up by them. Errors: `EINVAL`.
     pub(super) fn of(
         options: &mut Options,
         kind: DeviceKind,
         owner: &Caller,
     ) -> Result<Self, MountError> {
+        static DISKS: AtomicU32 = AtomicU32::new(0);
         let (uid, gid) = (owner.uid, owner.gid);
-        Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 }.changed(options)
+        let none = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 };
+        let changed = none.changed(options)?;
+        if changed.kind == DeviceKind::Character || (changed.major, changed.minor) != (0, 0) {
+            return Ok(changed);
+        }
+        let disk = DISKS.fetch_add(1, Ordering::Relaxed) % (MINORS / ROOM);
+        Ok(Self { major: LOCAL, minor: disk * ROOM, ..changed })
     }
 
     /// The same of the device for tun and tap interfaces, which is everybody's.

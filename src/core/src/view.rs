@@ -16,6 +16,7 @@ use umvu_abi::{
         Clock, ExecFormats, Facet, HostNames, Module, MountError, MountRequest, Mounted, Standing,
     },
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
+    tree::Tree,
 };
 
 use crate::files::{Inode, MountedFiles, Objects, device::DeviceFiles, whole::Nowhere};
@@ -78,6 +79,25 @@ impl Mount {
             root: None,
             dev: 1,
             owner: Mutex::new(owner),
+            mounted_at: 0,
+            permanent: false,
+        }
+    }
+
+    /// A generated tree that is where it is because of a mount, whose device number it shows.
+    pub(crate) fn generated(target: String, tree: Arc<dyn Tree>, dev: u64) -> Self {
+        Self {
+            target,
+            source: String::new(),
+            fstype: String::new(),
+            data: String::new(),
+            flags: 0,
+            exceptions: Vec::new(),
+            serial: 0,
+            content: Mounted::Tree(tree),
+            root: None,
+            dev,
+            owner: Mutex::new(Ownership { mode: 0o755, uid: 0, gid: 0 }),
             mounted_at: 0,
             permanent: false,
         }

@@ -31,6 +31,15 @@ pub struct Looks {
     pub size: u64,
 }
 
+/// What sysfs tells about a disk or partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Where a partition begins on its disk, in bytes.
+    pub start: u64,
+    /// It cannot be written to.
+    pub read_only: bool,
+}
+
 /// A virtual device. Mounted at `/dev/hda` it is number 0; `/dev/hda1` is its sub-device 1.
 pub trait Device: Send + Sync + fmt::Debug {
     /// How a device or sub-device looks; None when there is no such sub-device.
@@ -39,6 +48,11 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// The numbers of the sub-devices there are now, for the listing of the directory.
     fn sub_devices(&self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// What sysfs tells about a disk, or the partition that a sub-device is; None for other devices.
+    fn block(&self, _sub: u32) -> Option<Block> {
+        None
     }
 
     /// Whether calls may wait for guests or for the network; then they run on threads of their own.

@@ -19,7 +19,7 @@ mod system;
 
 pub use attributes::{Attributes, Changes, SetTime, StatFs, Time};
 pub use caller::{Caller, EXECUTE, READ, WRITE};
-pub use device::{Device, DeviceKind, Looks};
+pub use device::{Block, Device, DeviceKind, Looks};
 pub use open::{Data, Handle, Node, Opened};
 pub use outside::{Backing, Claim, GuestFile, Outside, Source};
 pub use system::{DirEntry, Entry, FileSystem, Keeper, Right, Seek, Seen, Takes, Traits};

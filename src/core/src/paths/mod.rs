@@ -19,6 +19,7 @@
 //! Lock order: the writers, then a stack (through its tree); the others are leaves.
 
 mod attributes;
+mod blocks;
 mod change;
 mod content;
 mod credentials;

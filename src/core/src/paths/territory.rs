@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::blocks;
 use super::lexical::{below, climbs, components, normalise, number, pop, push};
 use super::procfs::{NAMES, Procfs};
 use umvu_abi::{module::Mounted, tree::Tree};
@@ -82,7 +83,9 @@ impl Territory {
             let earlier = is_virtual.then(|| Arc::new(earlier));
             territory.exceptions.insert(path, earlier);
         }
-        for mount in mounts {
+        let disks = blocks::generated(&mounts).into_iter();
+        let disks = disks.map(|(path, tree, dev)| Arc::new(Mount::generated(path, tree, dev)));
+        for mount in disks.chain(mounts) {
             let target = mount.target.as_bytes().to_vec();
             territory.claim(&target);
             territory.covers_all |= target == b"/";
