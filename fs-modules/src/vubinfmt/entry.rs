@@ -102,8 +102,9 @@ fn magic_of(offset: &[u8], magic: &[u8], mask: &[u8]) -> Result<Sign, Errno> {
     let offset = match offset {
         b"" => 0,
         offset => {
-            let text = std::str::from_utf8(offset).map_err(|_| Errno::EINVAL)?;
-            text.parse::<usize>().map_err(|_| Errno::EINVAL)?
+            let text = std::str::from_utf8(offset).ok();
+            let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|text| text.parse::<usize>().ok()).ok_or(Errno::EINVAL)?
         }
     };
     let magic = unescape(magic);
@@ -162,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_is_refused() {
-        let lines: [&[u8]; 9] = [
+        let lines: [&[u8]; 10] = [
+            b":a:M:+3:x::/i:",
             b"",
             b":a:M::x::/i",
             b":a:X::x::/i:",

@@ -26,6 +26,8 @@ pub(super) struct Folder {
 
 /// What is written to `status` and to the files of formats.
 enum Order {
+    /// Nothing was.
+    None,
     Disable,
     Enable,
     Remove,
@@ -34,6 +36,7 @@ enum Order {
 impl Order {
     fn parse(data: &[u8]) -> Result<Self, Errno> {
         match data.strip_suffix(b"\n").unwrap_or(data) {
+            b"" if data.is_empty() => Ok(Self::None),
             b"0" => Ok(Self::Disable),
             b"1" => Ok(Self::Enable),
             b"-1" => Ok(Self::Remove),
@@ -116,6 +119,7 @@ impl Tree for Folder {
         let order = Order::parse(data)?;
         let mut state = self.state.write();
         match (path, order) {
+            (_, Order::None) => {}
             ("status", Order::Remove) => state.entries.clear(),
             ("status", order) => state.enabled = matches!(order, Order::Enable),
             (path, order) => {
@@ -153,6 +157,8 @@ mod tests {
         write("one", b"-1").expect("there");
         assert_eq!(write("one", b"-1"), Err(Errno::ENOENT));
         assert_eq!(finds(b"/opt/a.x"), None);
+        write("status", b"").expect("as the kernel has it");
+        assert_eq!(write("status", b"\n"), Err(Errno::EINVAL));
         write("status", b"-1").expect("there");
         assert_eq!(folder.entry("two"), Err(Errno::ENOENT));
     }
