@@ -51,10 +51,11 @@ impl Leases {
         now: Instant,
     ) -> Option<Answer> {
         let request = Message::decode(&mut Decoder::new(bytes)).ok()?;
-        let mac: [u8; 6] = request.chaddr().try_into().ok()?;
-        if request.opcode() != Opcode::BootRequest {
+        // The field has 16 bytes; a length beyond would have dhcproto panic.
+        if request.opcode() != Opcode::BootRequest || request.hlen() != 6 {
             return None;
         }
+        let mac: [u8; 6] = request.chaddr().try_into().ok()?;
         let options = request.opts();
         let server = match options.get(OptionCode::ServerIdentifier) {
             Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
@@ -293,7 +294,11 @@ mod tests {
         let config = Config::of(&"slirp://".parse().expect("a locator")).expect("right");
         let v4 = config.v4.expect("IPv4");
         for length in 0..400 {
-            let bytes = vec![1; length];
+            let bytes =
+                vec![1, 1, 0xff].into_iter().chain([1; 400]).take(length).collect::<Vec<u8>>();
+            let answer = Leases::default().answer(&config, &v4, &bytes, Instant::from_secs(1));
+            assert_eq!(answer, None, "its hardware address is longer than its field");
+            let bytes = vec![6; length];
             let answer = Leases::default().answer(&config, &v4, &bytes, Instant::from_secs(1));
             assert_eq!(answer, None);
         }

@@ -62,7 +62,7 @@ pub(super) fn input(
         ROUTER_SOLICITATION => advertise(lan, config),
         SOLICITATION => {
             let Some(target) = target(body).filter(|target| ours(*target)) else { return };
-            if let Some(mac) = mac_option(&body[24..], SOURCE_MAC) {
+            if let Some(mac) = mac_option(body.get(24..).unwrap_or_default(), SOURCE_MAC) {
                 lan.learn(header.source, mac, now);
             }
             // To a host that has no address yet: to all, not as what it asked for.
@@ -76,7 +76,9 @@ pub(super) fn input(
         }
         ADVERTISEMENT => {
             let told = target(body).filter(|target| !ours(*target) && !is_ours(v6, *target));
-            if let (Some(target), Some(mac)) = (told, mac_option(&body[24..], TARGET_MAC)) {
+            if let (Some(target), Some(mac)) =
+                (told, mac_option(body.get(24..).unwrap_or_default(), TARGET_MAC))
+            {
                 lan.learn(target.into(), mac, now);
             }
         }

@@ -148,6 +148,8 @@ pub(crate) fn read(bytes: &[u8], identity: &Identity, xid: u32) -> Option<Reply>
     let message = Message::decode(&mut Decoder::new(bytes)).ok()?;
     let is_ours = message.opcode() == Opcode::BootReply
         && message.xid() == xid
+        // The field has 16 bytes; a length beyond would have dhcproto panic.
+        && usize::from(message.hlen()) == identity.mac.len()
         && message.chaddr() == identity.mac;
     if !is_ours {
         return None;
@@ -350,6 +352,9 @@ mod tests {
     fn answers_to_others_are_not_ours() {
         let bytes = answer(MessageType::Nak, vec![]);
         assert_eq!(read(&bytes, &identity(), 9), Some(Reply::Refused));
+        let mut long = bytes.clone();
+        long[2] = 0xff;
+        assert_eq!(read(&long, &identity(), 9), None, "a hardware address that does not fit");
         assert_eq!(read(&bytes, &identity(), 8), None);
         let other = Identity { mac: [2, 0, 0, 0, 0, 8], fqdn: None };
         assert_eq!(read(&bytes, &other, 9), None);
