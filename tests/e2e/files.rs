@@ -8,6 +8,7 @@ use crate::harness::{INSIDE, Place, scratch, succeed};
 const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
 const DEEP: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/deep.py");
 const WATCHES: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/watches.py");
+const UNIX: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/unix.py");
 const PROCFS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/procfs.py");
 
 /// What a program says in a directory of a tmpfs.
@@ -172,6 +173,21 @@ fn watched_files_of_the_host_tell_what_linux_tells() {
         patched("bind", "a"),
     ] {
         compare_with(&native, &program, &mount);
+    }
+}
+
+#[test]
+fn unix_sockets_in_mounts_have_the_names_that_were_given() {
+    let program = format!("{UNIX} .");
+    let native = native(&program);
+    assert!(native.contains("late TOP/child"), "{native}");
+    for mount in [
+        "vu_insmod vufuse; vumount -t vufusemem -o mode=755 none $M; D=$M",
+        "vu_insmod vufuse; vumount -t vufusemem -o mode=755,waits none $M; D=$M",
+        "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M",
+        &patched("cow", "a"),
+    ] {
+        compare_with(&native, &program, mount);
     }
 }
 

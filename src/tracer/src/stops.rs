@@ -390,7 +390,10 @@ impl Stops {
                 let action = unwatched(action);
                 self.replays.settle(parked.tid, &parked);
                 self.kept.remove(&parked.tid);
-                if matches!(action, Action::Forward | Action::Instead(_) | Action::Exec(_)) {
+                if matches!(
+                    action,
+                    Action::Forward | Action::Instead(_) | Action::Exec(_) | Action::Wait(_)
+                ) {
                     self.inside.insert(tid, Inside::Remade(action));
                     return before.again().write(tid);
                 }

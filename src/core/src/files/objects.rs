@@ -47,6 +47,9 @@ const DRESSED_LIMIT: usize = 32_768;
 /// How many paths of programs are known.
 const NAMES_LIMIT: usize = 4096;
 
+/// How many names of bound sockets are known.
+const BOUND_LIMIT: usize = 16_384;
+
 /// How many programs are kept open.
 const EXECUTED: usize = 32;
 
@@ -92,6 +95,10 @@ struct Table {
     dressing: VecDeque<Identity>,
     /// Paths of the host that guests execute under other ones.
     names: HashMap<Vec<u8>, Vec<u8>>,
+    /// What guests have called the sockets that they have bound, by the kernel's paths.
+    bound: HashMap<Vec<u8>, Vec<u8>>,
+    /// The same, the oldest first.
+    binding: VecDeque<Vec<u8>>,
     /// Programs that guests have been told to execute, the last ones.
     executed: VecDeque<OwnedFd>,
     next: u64,
@@ -135,6 +142,7 @@ pub struct Objects {
     used: AtomicBool,
     dressed: AtomicBool,
     named: AtomicBool,
+    any_bound: AtomicBool,
     /// What `/proc/PID/fd` shows of files that were taken away from guests.
     revoked: Mutex<HashSet<OsString>>,
     any_revoked: AtomicBool,
@@ -163,6 +171,7 @@ impl Objects {
             used: AtomicBool::new(false),
             dressed: AtomicBool::new(false),
             named: AtomicBool::new(false),
+            any_bound: AtomicBool::new(false),
             revoked: Mutex::default(),
             any_revoked: AtomicBool::new(false),
             signs: OnceLock::new(),
@@ -504,6 +513,30 @@ impl Objects {
         }
         table.names.insert(host.to_vec(), shown.to_vec());
         self.dressed.store(true, Ordering::Release);
+    }
+
+    /// A guest binds a socket by a path of the view, for which the kernel has another.
+    pub(crate) fn binds(&self, host: &[u8], given: &[u8]) {
+        let mut table = self.table.lock();
+        if table.bound.insert(host.to_vec(), given.to_vec()).is_none() {
+            table.binding.push_back(host.to_vec());
+        }
+        if table.binding.len() > BOUND_LIMIT
+            && let Some(oldest) = table.binding.pop_front()
+        {
+            table.bound.remove(&oldest);
+        }
+        self.any_bound.store(true, Ordering::Release);
+    }
+
+    /// Whether a guest has ever done so.
+    pub(crate) fn any_bound(&self) -> bool {
+        self.any_bound.load(Ordering::Acquire)
+    }
+
+    /// What the guest has called a socket that the kernel has at a path.
+    pub(crate) fn bound_as(&self, host: &[u8]) -> Option<Vec<u8>> {
+        self.table.lock().bound.get(host).cloned()
     }
 
     /// The path by which a guest has executed a file of the host; both have ` (deleted)` behind them when

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
 use umvu_tracer::api::{Action, Call, FdReply};
 
-use super::with_socket;
+use super::{or_native, with_socket};
 use crate::{
     Core,
     bridge::Kind,
@@ -64,7 +64,7 @@ pub(super) fn accept4(core: &Core, call: &Call) -> Action {
 }
 
 fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
-    with_socket(core, call, |one| {
+    let accepted = with_socket(core, call, |one| {
         let Kind::Stream(stream) = &one.kind else { return Err(Errno::EOPNOTSUPP) };
         if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
             return Err(Errno::EINVAL);
@@ -72,15 +72,16 @@ fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
         let core = core.shared().ok_or(Errno::EIO)?;
         let copy = call.clone();
         let finish = move |result: Result<OwnedFd, Errno>| match result {
-            Ok(fd) => accepted(&core, &copy, fd, flags),
+            Ok(fd) => given(&core, &copy, fd, flags),
             Err(errno) => errno.into(),
         };
         Ok(stream.accept(one, call, Box::new(finish)))
-    })
+    });
+    or_native(accepted, || unix::tell(core, call, 1))
 }
 
 /// The new descriptor, and the peer's address for the guest.
-fn accepted(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
+fn given(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
     let peer = core.sockets.flow_of(&fd).and_then(|flow| flow.socket().peer().ok());
     let peer = peer.unwrap_or(SockAddr::Unspec);
     let room = call.addr(2);

@@ -110,6 +110,11 @@ fn kernel_socket(domain: i32, kind: i32, protocol: i32) -> Action {
     }
 }
 
+/// What is done about a socket of the kernel.
+fn or_native(action: Action, native: impl FnOnce() -> Action) -> Action {
+    if matches!(action, Action::Forward) { native() } else { action }
+}
+
 /// Runs `then` on the virtual socket behind argument 0; any other descriptor is forwarded.
 fn with_socket(
     core: &Core,

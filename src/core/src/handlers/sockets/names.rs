@@ -2,7 +2,7 @@
 
 use umvu_tracer::api::{Action, Call, Reply};
 
-use super::with_socket;
+use super::{or_native, with_socket};
 use crate::{
     Core,
     guest::{self, Purpose},
@@ -34,20 +34,22 @@ pub(super) fn bind(core: &Core, call: &Call) -> Action {
 }
 
 pub(super) fn getsockname(core: &Core, call: &Call) -> Action {
-    with_socket(core, call, |one| {
+    let told = with_socket(core, call, |one| {
         core.sockets.settle_requests(one);
         let addr = one.socket().local()?;
         let writes =
             guest::sockaddr_writes(call.guest.as_ref(), &addr, call.addr(1), call.addr(2))?;
         Ok(Action::Return(Reply { result: Ok(0), writes }))
-    })
+    });
+    or_native(told, || unix::tell(core, call, 1))
 }
 
 pub(super) fn getpeername(core: &Core, call: &Call) -> Action {
-    with_socket(core, call, |one| {
+    let told = with_socket(core, call, |one| {
         let addr = one.socket().peer()?;
         let writes =
             guest::sockaddr_writes(call.guest.as_ref(), &addr, call.addr(1), call.addr(2))?;
         Ok(Action::Return(Reply { result: Ok(0), writes }))
-    })
+    });
+    or_native(told, || unix::tell(core, call, 1))
 }

@@ -7,6 +7,7 @@ use umvu_tracer::api::{Action, Call};
 
 use super::{
     message::{self, MULTI_SIZE},
+    or_native,
     send::MESSAGES_LIMIT,
     with_socket,
 };
@@ -14,10 +15,11 @@ use crate::{
     Core,
     bridge::{Batch, Kind, Request},
     guest,
+    paths::unix,
 };
 
 pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
-    with_socket(core, call, |one| {
+    let told = with_socket(core, call, |one| {
         let room = match call.addr(4) {
             GuestAddr::NULL => 0,
             _ => guest::read_i32(call.guest.as_ref(), call.addr(5))?,
@@ -38,11 +40,12 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
             }
             Kind::Stream(stream) => stream.receive(call, request),
         }
-    })
+    });
+    or_native(told, || unix::tell(core, call, 4))
 }
 
 pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
-    with_socket(core, call, |one| {
+    let told = with_socket(core, call, |one| {
         let request = decode(call, call.addr(1), call.int(2), GuestAddr::NULL)?;
         let datagram = match &one.kind {
             Kind::Datagram(datagram) => datagram,
@@ -53,12 +56,13 @@ pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
             Kind::Stream(_) => return Ok(Action::Forward),
         };
         Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
-    })
+    });
+    or_native(told, || unix::tell_messages(core, call, None))
 }
 
 /// Receives messages until all are there, or a wait of one of them ends.
 pub(super) fn recvmmsg(core: &Core, call: &Call) -> Action {
-    with_socket(core, call, |one| {
+    let told = with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         let count = call.syscall.args[2].min(MESSAGES_LIMIT);
         let until = match call.addr(4) {
@@ -73,7 +77,8 @@ pub(super) fn recvmmsg(core: &Core, call: &Call) -> Action {
             return Ok(Action::value(0));
         }
         Ok(datagram.receive(one, core.sockets.hub(), call, Batch::new(requests, until)))
-    })
+    });
+    or_native(told, || unix::tell_messages(core, call, Some(MULTI_SIZE)))
 }
 
 /// A `struct timespec`. Errors: `EINVAL`.

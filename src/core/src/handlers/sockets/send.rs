@@ -16,6 +16,7 @@ use crate::{
     Core,
     bridge::{self, Datagrams, Kind, Virtual},
     guest::{self, Purpose},
+    paths::unix,
 };
 
 /// The largest datagram: IP's 64 KiB, and what a netlink request may be.
@@ -26,6 +27,9 @@ const STREAM_LIMIT: usize = 1 << 20;
 pub(crate) const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
+    if let Some(action) = unix::send_to(core, call) {
+        return action;
+    }
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else {
             return stream_sendto(one, call);
