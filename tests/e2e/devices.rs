@@ -266,13 +266,37 @@ fn images_of_other_machines_are_as_qemu_sees_them() {
 }
 
 #[test]
+fn vmdk_images_for_streams_are_read_and_differences_written() {
+    for place in INSIDE {
+        let folder = scratch("vmdk");
+        let script = format!(
+            r#"cd {}; vu_insmod vudev; truncate -s 40M raw; mkfs.ext4 -q -d /usr/include/linux raw; head -c 3M /dev/urandom > r
+            dd if=r of=raw bs=1M seek=30 conv=notrunc status=none; qemu-img convert -O vmdk -o subformat=streamOptimized raw stream
+            vumount -t vudevvdi -o ro stream /dev/hda 2>/dev/null; cmp raw /dev/hda && echo same; blockdev --getro /dev/hda
+            e2fsck -fn /dev/hda 2>/dev/null | grep -o non-contiguous; vuumount /dev/hda
+            qemu-img convert -O vmdk raw whole; sum=$(sha256sum < whole); qemu-img create -q -f vmdk -b whole -F vmdk part
+            qemu-img create -q -f vmdk -b part -F vmdk above
+            vumount -t vudevvdi above /dev/hdb 2>/dev/null; cmp raw /dev/hdb && echo same
+            for at in 0 100 77777 20000001 31000000 41943030; do printf xyz | dd of=/dev/hdb bs=1 seek=$at conv=notrunc status=none 2>/dev/null || echo full; done
+            dd if=/dev/zero of=/dev/hdb bs=64K seek=485 count=3 conv=notrunc status=none; cp /dev/hdb seen; vuumount /dev/hdb
+            cmp -s raw seen || echo changed; [ "$sum" = "$(sha256sum < whole)" ] && echo kept
+            qemu-img check -q above && qemu-img compare -f vmdk -F raw above seen"#,
+            folder.display()
+        );
+        let wanted = "same\n1\nnon-contiguous\nsame\nchanged\nkept\nImages are identical.\n";
+        assert_eq!(inside(place, &script), wanted, "{place:?}");
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+#[test]
 fn images_that_are_not_whole_are_refused_with_a_sentence() {
     for place in INSIDE {
         let folder = scratch("parts");
         let script = format!(
             r#"cd {}; vu_insmod vudev
             qemu-img create -q -f vmdk whole.vmdk 10M
-            qemu-img create -q -f vmdk -b whole.vmdk -F vmdk part.vmdk
+            qemu-img create -q -f vmdk -b whole.vmdk -F vmdk part.vmdk; cp whole.vmdk new; qemu-io -f vmdk -c 'write 0 1M' whole.vmdk >/dev/null
             qemu-img convert -O vmdk -o subformat=streamOptimized whole.vmdk stream.vmdk
             qemu-img create -q -f vhdx other 10M
             qemu-img create -q -f qcow2 gone 10M; qemu-img create -q -f qcow2 -b gone -F qcow2 alone; rm gone
@@ -289,8 +313,8 @@ fn images_that_are_not_whole_are_refused_with_a_sentence() {
 }
 
 const REFUSED: &str = "\
-    vumount: part.vmdk: a VMDK snapshot, of which only the differences are here: convert it (qemu-img convert)\n\
-    vumount: stream.vmdk: a VMDK image for streams, which cannot be written to: convert it (qemu-img convert)\n\
+    vumount: part.vmdk: whole.vmdk, of which the VMDK image has the differences, was changed since\n\
+    vumount: stream.vmdk: a VMDK image for streams can only be read: mount with -o ro\n\
     vumount: other: a VHDX image: convert it (qemu-img convert -O qcow2)\n\
     vumount: alone: /gone: No such file or directory\n\
     vumount: cut: the VHD image has lost its end: repair it (qemu-img check, qemu-img convert)\n";

@@ -19,6 +19,11 @@ pub(super) trait Blocks: fmt::Debug + Send + Sync {
     /// Where the data of a block is in the image; None for one that reads as zeros. Errors: `EIO`.
     fn place(&self, block: u64) -> Result<Option<u64>, Errno>;
 
+    /// The disk that has a block without a place; None where that reads as zeros. Errors: `EIO`.
+    fn below(&self, _block: u64) -> Result<Option<&Arc<dyn Backing>>, Errno> {
+        Ok(None)
+    }
+
     /// Gives a block without a place one, with this data in it. One at a time. Errors: `ENOSPC`, and
     /// those of the image.
     fn allocate(&self, block: u64, data: &[u8]) -> Result<(), Errno>;
@@ -68,6 +73,9 @@ impl<B: Blocks> Mapped<B> {
         let start = usize::try_from(piece.offset).map_err(|_| Errno::EINVAL)?;
         let size = usize::try_from(self.blocks.block()).map_err(|_| Errno::EINVAL)?;
         let mut block = vec![0; size];
+        if let Some(disk) = self.blocks.below(piece.block)? {
+            disk.read_at(piece.block * self.blocks.block(), &mut block)?;
+        }
         block[start..start + data.len()].copy_from_slice(data);
         self.blocks.allocate(piece.block, &block)
     }
@@ -81,7 +89,12 @@ impl<B: Blocks> Backing for Mapped<B> {
             // A block at the end of an image may not have been written as a whole.
             let got = match self.blocks.place(piece.block)? {
                 Some(place) => self.blocks.image().read_at(place + piece.offset, into)?,
-                None => 0,
+                None => match self.blocks.below(piece.block)? {
+                    Some(disk) => {
+                        disk.read_at(piece.block * self.blocks.block() + piece.offset, into)?
+                    }
+                    None => 0,
+                },
             };
             into[got..].fill(0);
             done += piece.length;
@@ -97,7 +110,8 @@ impl<B: Blocks> Backing for Mapped<B> {
             match self.blocks.place(piece.block)? {
                 Some(place) => self.blocks.image().write_at(place + piece.offset, part)?,
                 // It reads as zeros already.
-                None if part.iter().all(|byte| *byte == 0) => {}
+                None if part.iter().all(|byte| *byte == 0)
+                    && self.blocks.below(piece.block)?.is_none() => {}
                 None => self.allocate(&piece, part)?,
             }
         }

@@ -76,9 +76,13 @@ impl Outside for Everywhere {
 
 /// Opens an image of these bytes, and reads and writes what is in it; whether it could be opened.
 pub fn image(bytes: &[u8]) -> bool {
+    [true, false].map(|writable| open_as(bytes, writable)).contains(&true)
+}
+
+fn open_as(bytes: &[u8], writable: bool) -> bool {
     let image = Arc::new(Bytes(Mutex::new(bytes.to_vec())));
     let outside = Everywhere(Arc::clone(&image));
-    let around = Surroundings::new(&outside, b"/image", true);
+    let around = Surroundings::new(&outside, b"/image", writable);
     let Ok(disk) = open(image, &around) else { return false };
     let size = disk.size().unwrap_or(0);
     let mut buffer = [0; 1500];
@@ -148,6 +152,27 @@ mod tests {
         image
     }
 
+    /// An image for streams of 16 grains of 4 KiB, the first of which is there.
+    fn stream() -> Vec<u8> {
+        let mut image = vec![0; 8 * 512];
+        put(&mut image, 0, b"KDMV");
+        for (at, value) in [(4, 3_u64), (12, 128), (20, 8), (56, 1), (64, 8)] {
+            put(&mut image, at, &value.to_le_bytes());
+        }
+        put(&mut image, 8, &0x3_0001_u32.to_le_bytes());
+        put(&mut image, 44, &512_u32.to_le_bytes());
+        image[77] = 1;
+        put(&mut image, 512, &2_u32.to_le_bytes());
+        put(&mut image, 1024, &6_u32.to_le_bytes());
+        let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packer, &[7; 4096]).expect("in memory");
+        let packed = packer.finish().expect("in memory");
+        let length = u32::try_from(packed.len()).expect("short");
+        put(&mut image, 6 * 512 + 8, &length.to_le_bytes());
+        put(&mut image, 6 * 512 + 12, &packed);
+        image
+    }
+
     /// An image of version 2 with clusters of 512 bytes, none of which is there.
     fn qcow2() -> Vec<u8> {
         let mut image = vec![0; 4 * 512];
@@ -169,7 +194,9 @@ mod tests {
 
     #[test]
     fn sound_images_open() {
-        for (name, bytes) in [("vhd", vhd()), ("vmdk", vmdk()), ("qcow2", qcow2())] {
+        for (name, bytes) in
+            [("vhd", vhd()), ("vmdk", vmdk()), ("qcow2", qcow2()), ("stream", stream())]
+        {
             assert!(image(&bytes), "{name}");
         }
         assert!(image(TEXT));
@@ -178,11 +205,11 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_images_are_no_panic(
-            kind in 0..4_usize,
+            kind in 0..5_usize,
             flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
             cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         ) {
-            let mut bytes = [vhd(), vmdk(), qcow2(), TEXT.to_vec()][kind].clone();
+            let mut bytes = [vhd(), vmdk(), qcow2(), TEXT.to_vec(), stream()][kind].clone();
             for (at, value) in flips {
                 let at = at.index(bytes.len());
                 bytes[at] = value;

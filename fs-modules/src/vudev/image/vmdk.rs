@@ -3,12 +3,13 @@
 //! A sparse piece ([`sparse`]) may hold the text itself; then it is the only one.
 
 mod sparse;
+mod stream;
 
 use std::sync::Arc;
 
 use umvu_abi::{Errno, files::Backing, module::MountError};
 
-use self::sparse::Sparse;
+use self::{sparse::Sparse, stream::Stream};
 use super::{Surroundings, blocks::Mapped};
 
 const SECTOR: u64 = 512;
@@ -22,35 +23,77 @@ pub(super) fn is_descriptor(start: &[u8]) -> bool {
     start.get(..SIGN.len()).is_some_and(|start| start.eq_ignore_ascii_case(SIGN))
 }
 
-/// Opens an image. Errors: `EOPNOTSUPP`, `EUCLEAN`, `EIO`, those of opening its pieces.
+/// Opens an image. Errors: `EOPNOTSUPP`, `EROFS` for one that can only be read, `EUCLEAN`, `EIO`, those of
+/// opening its pieces and what it stands on.
 pub(super) fn open(
     image: Arc<dyn Backing>,
     around: &Surroundings<'_>,
 ) -> Result<Arc<dyn Backing>, MountError> {
-    let mut magic = [0; 4];
-    image.read_at(0, &mut magic)?;
-    if magic == *b"KDMV" {
+    opened(image, around).map(|(disk, _)| disk)
+}
+
+/// As [`open`], with the text of the image.
+fn opened(
+    image: Arc<dyn Backing>,
+    around: &Surroundings<'_>,
+) -> Result<(Arc<dyn Backing>, String), MountError> {
+    let mut header = [0; sparse::HEADER];
+    image.read_at(0, &mut header)?;
+    if header.starts_with(b"KDMV") && sparse::is_stream(&header) {
+        if around.writable {
+            let reason = "a VMDK image for streams can only be read: mount with -o ro";
+            return Err(MountError::new(Errno::EROFS, reason));
+        }
+        let (stream, text) = Stream::open(image, &header)?;
+        return Ok((Arc::new(stream), text));
+    }
+    if header.starts_with(b"KDMV") {
         let (sparse, text) = Sparse::open(image)?;
-        check(&text)?;
-        return Ok(Arc::new(Mapped::new(sparse)));
+        let sparse = match parent(&text, around)? {
+            Some(disk) => sparse.over(disk),
+            None => sparse,
+        };
+        return Ok((Arc::new(Mapped::new(sparse)), text));
     }
     let length = usize::try_from(image.size()?.min(TEXT_LIMIT)).unwrap_or(0);
     let mut text = vec![0; length];
     image.read_at(0, &mut text)?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    check(&text)?;
-    Ok(Arc::new(Pieces::open(&text, around)?))
-}
-
-/// Errors: `EOPNOTSUPP` for the differences to another image.
-fn check(text: &str) -> Result<(), MountError> {
-    let is_whole = |id: &str| id.trim().eq_ignore_ascii_case("ffffffff");
-    let parent = text.lines().find_map(|line| line.trim().strip_prefix("parentCID="));
-    if parent.is_some_and(|id| !is_whole(id)) {
-        let reason = "a VMDK snapshot, of which only the differences are here: convert it (qemu-img convert)";
+    if value(&text, "parentCID").is_some_and(|id| !is_whole(id)) {
+        let reason = "a VMDK snapshot in several files: convert it (qemu-img convert)";
         return Err(MountError::new(Errno::EOPNOTSUPP, reason));
     }
-    Ok(())
+    Ok((Arc::new(Pieces::open(&text, around)?), text))
+}
+
+/// A value in a text.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let value = |line: &'a str| line.trim().strip_prefix(key)?.trim_start().strip_prefix('=');
+    text.lines().find_map(value).map(|value| value.trim().trim_matches('"'))
+}
+
+/// Whether an image stands on no other.
+fn is_whole(id: &str) -> bool {
+    id.eq_ignore_ascii_case("ffffffff")
+}
+
+/// The disk that an image has the differences to. Errors: `EUCLEAN` when that was changed since.
+fn parent(text: &str, around: &Surroundings<'_>) -> Result<Option<Arc<dyn Backing>>, MountError> {
+    let Some(id) = value(text, "parentCID").filter(|id| !is_whole(id)) else { return Ok(None) };
+    let name = value(text, "parentFileNameHint").filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| {
+        let reason = "a VMDK snapshot that does not say of what: convert it (qemu-img convert)";
+        MountError::new(Errno::EOPNOTSUPP, reason)
+    })?;
+    let (image, around) = around.file(name.as_bytes(), false)?;
+    let around = Surroundings { writable: false, ..around };
+    let (disk, text) = opened(image, &around)?;
+    if !value(&text, "CID").is_some_and(|found| found.eq_ignore_ascii_case(id)) {
+        let reason =
+            format!("{name}, of which the VMDK image has the differences, was changed since");
+        return Err(MountError::new(Errno::EUCLEAN, reason));
+    }
+    Ok(Some(disk))
 }
 
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use super::{
     SECTOR,
 };
 
-const HEADER: usize = 512;
+pub(super) const HEADER: usize = 512;
 /// Entries of a table.
-const ENTRIES: u64 = 512;
+pub(super) const ENTRIES: u64 = 512;
 /// The bytes of a table.
 const TABLE: usize = 2048;
-const LARGEST_GRAIN: u64 = 32 << 20;
+pub(super) const LARGEST_GRAIN: u64 = 32 << 20;
 const TEXT_LIMIT: u64 = 64 << 10;
 /// Bits of the flags.
 const HAS_DOUBLE: u64 = 1 << 1;
@@ -25,7 +25,7 @@ const HAS_ZEROS: u64 = 1 << 2;
 const COMPRESSED: u64 = 1 << 16;
 const MARKERS: u64 = 1 << 17;
 /// An entry of a grain of zeros, where the flags say so.
-const ZEROS: u64 = 1;
+pub(super) const ZEROS: u64 = 1;
 
 #[derive(Debug)]
 pub(super) struct Sparse {
@@ -37,6 +37,26 @@ pub(super) struct Sparse {
     /// What is before the grains.
     overhead: u64,
     has_zeros: bool,
+    /// The disk of which this one has the differences.
+    below: Option<Arc<dyn Backing>>,
+}
+
+/// Whether an image with this header is one for streams.
+pub(super) fn is_stream(header: &[u8; HEADER]) -> bool {
+    little(header, 8, 4) & (COMPRESSED | MARKERS) != 0 || little(header, 77, 2) != 0
+}
+
+/// The text in an image with this header; empty when there is none. Errors: `EUCLEAN`, `EIO`.
+pub(super) fn text_of(image: &dyn Backing, header: &[u8; HEADER]) -> Result<String, MountError> {
+    let sectors = |at: usize| little(header, at, 8).checked_mul(SECTOR);
+    let length = sectors(36).unwrap_or(0).min(TEXT_LIMIT);
+    let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
+    let at = sectors(28).ok_or_else(|| {
+        MountError::new(Errno::EUCLEAN, "the header of the VMDK image is damaged")
+    })?;
+    let got = image.read_at(at, &mut text)?;
+    text.truncate(got);
+    Ok(String::from_utf8_lossy(&text).replace('\0', ""))
 }
 
 impl Sparse {
@@ -50,8 +70,8 @@ impl Sparse {
         if !header.starts_with(b"KDMV") || !(1..=3).contains(&little(&header, 4, 4)) {
             return Err(damaged());
         }
-        if flags & (COMPRESSED | MARKERS) != 0 || little(&header, 77, 2) != 0 {
-            let reason = "a VMDK image for streams, which cannot be written to: convert it (qemu-img convert)";
+        if is_stream(&header) {
+            let reason = "a piece of a VMDK image for streams: convert it (qemu-img convert)";
             return Err(MountError::new(Errno::EOPNOTSUPP, reason));
         }
         let (size, grain) = (sectors(12).ok_or_else(damaged)?, sectors(20).ok_or_else(damaged)?);
@@ -67,15 +87,17 @@ impl Sparse {
         if !is_sound {
             return Err(damaged());
         }
-        let length = sectors(36).unwrap_or(0).min(TEXT_LIMIT);
-        let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
-        let got = image.read_at(sectors(28).ok_or_else(damaged)?, &mut text)?;
-        text.truncate(got);
-        let text = String::from_utf8_lossy(&text).replace('\0', "");
+        let text = text_of(image.as_ref(), &header)?;
         let directories = std::iter::once(main).chain(double).collect();
         let overhead = sectors(64).ok_or_else(damaged)?;
         let has_zeros = flags & HAS_ZEROS != 0;
-        Ok((Self { image, size, grain, directories, overhead, has_zeros }, text))
+        let below = None;
+        Ok((Self { image, size, grain, directories, overhead, has_zeros, below }, text))
+    }
+
+    /// The same, with the differences to another disk.
+    pub(super) fn over(self, disk: Arc<dyn Backing>) -> Self {
+        Self { below: Some(disk), ..self }
     }
 
     /// The sector in an entry. Errors: `EIO` when it is not there.
@@ -135,6 +157,13 @@ impl Blocks for Sparse {
             }
             _ => Ok(Some(sector * SECTOR)),
         }
+    }
+
+    fn below(&self, grain: u64) -> Result<Option<&Arc<dyn Backing>>, Errno> {
+        let Some(disk) = &self.below else { return Ok(None) };
+        let at = self.entry_of(self.directories[0], grain)?;
+        let is_told = at.map(|at| self.entry(at)).transpose()?.is_some_and(|sector| sector != 0);
+        Ok((!is_told).then_some(disk))
     }
 
     fn allocate(&self, grain: u64, data: &[u8]) -> Result<(), Errno> {
