@@ -44,7 +44,7 @@ pub(crate) fn shape(flow: &Flow, link: &Link) -> Shape {
     let mss = own.min(peer.into()) as u64;
     let long = is_ipv4 && link.takes_long();
     let most = if long { ((LONGEST - headers) as u64 / mss * mss).max(mss) } else { mss };
-    Shape { mss, most, spread: !link.offload, nodelay: flow.tuning.nodelay }
+    Shape { mss, most, far: !link.offload, nodelay: flow.tuning.nodelay }
 }
 
 impl Inner {

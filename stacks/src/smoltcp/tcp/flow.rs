@@ -244,7 +244,7 @@ impl Flow {
 
     /// The most bytes that may wait to be sent or acknowledged.
     pub(crate) fn send_limit(&self) -> usize {
-        if !self.tuning.grows {
+        if !self.tuning.grows || !self.path.far {
             return self.limit;
         }
         // As much as the path holds, and a little that comes next.

@@ -196,6 +196,10 @@ impl Sender {
             self.reduce(news.delivered, progress && !lost);
             return;
         }
+        if !progress && !by_itself {
+            // What arrives out of order may mean a loss: the window does not grow by it.
+            return;
+        }
         let flying = self.board.flying();
         let window = self.control.window();
         // In slow start a window may be twice what was used of it (RFC 7661).

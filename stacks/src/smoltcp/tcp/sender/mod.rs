@@ -73,6 +73,8 @@ pub(crate) struct Sender {
     short: u64,
     /// The segment size in use.
     mss: u64,
+    /// Packets leave this machine's memory.
+    far: bool,
     /// The round-trip time.
     pub(crate) rtt: Rtt,
     /// Reordering.
@@ -137,6 +139,7 @@ impl Sender {
             told: 0,
             short: 0,
             mss: MSS,
+            far: true,
             rtt: Rtt::default(),
             rack: Rack::default(),
             algorithm,

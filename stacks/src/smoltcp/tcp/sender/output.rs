@@ -14,8 +14,9 @@ pub(crate) struct Shape {
     pub(crate) mss: u64,
     /// Bytes of a packet that stands for several segments, or `mss`.
     pub(crate) most: u64,
-    /// Whether packets may be spread over time; not where they go no further than this process.
-    pub(crate) spread: bool,
+    /// Whether packets leave this machine's memory. Where they do not, all delay is that of busy
+    /// threads: nothing is spread over time, and no tail is probed for.
+    pub(crate) far: bool,
     /// Whether small segments do not wait for acknowledgements (`TCP_NODELAY`).
     pub(crate) nodelay: bool,
 }
@@ -47,13 +48,14 @@ impl Sender {
             return None;
         }
         self.mss = shape.mss.max(1);
+        self.far = shape.far;
         if self.timers.take_window_probe() {
             return Some(Emit::Probe);
         }
         if self.timers.tail_probe_is_due() {
             return self.probe_tail(now);
         }
-        if shape.spread && self.timers.is_pacing() {
+        if shape.far && self.timers.is_pacing() {
             return None;
         }
         let emit = self.repeat(shape, now).or_else(|| self.advance(shape, now))?;
@@ -146,6 +148,7 @@ impl Sender {
     fn probe_tail(&mut self, now: Instant) -> Option<Emit> {
         let left = self.unsent().min(self.mss).min(self.edge.saturating_sub(self.next));
         self.timers.probe_sent(self.next, left == 0);
+        self.restart_timeout(now);
         if left > 0 {
             let fin = self.ends && left == self.unsent();
             return Some(self.send_new(left + u64::from(fin), now));

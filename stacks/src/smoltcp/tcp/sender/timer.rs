@@ -194,7 +194,7 @@ impl Sender {
     }
 
     fn arm_probe(&mut self, now: Instant) {
-        let quiet = self.mode == Mode::Open && self.board.sacked == 0;
+        let quiet = self.far && self.mode == Mode::Open && self.board.sacked == 0;
         if !quiet || self.timers.probed.is_some() || !self.offer().sack {
             self.timers.stop_probe();
             return;
