@@ -2,6 +2,7 @@
 
 mod archives;
 mod autoconf;
+mod badlinks;
 mod cables;
 mod capture;
 mod distributed;
