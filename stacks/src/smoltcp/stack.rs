@@ -30,6 +30,10 @@ use super::{
 };
 use crate::{names::Names, options::InterfacePlan};
 
+/// The congestion control of new sockets, and where the host has its own.
+const CONGESTION: &str = "ipv4.tcp_congestion_control";
+const HOST_CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
 /// A network stack in this process.
 pub(crate) struct SmolStack {
     shared: Arc<Shared>,
@@ -52,6 +56,10 @@ impl SmolStack {
         let shared = Shared::new(Clock::real(), seed, names.clone());
         let source: Arc<dyn Source> = Arc::clone(&shared) as Arc<dyn Source>;
         shared.attach(reactor.handle(&source));
+        // As a new network namespace has it. What the host has and we do not leaves ours.
+        if let Ok(control) = std::fs::read_to_string(HOST_CONGESTION) {
+            let _ = shared.look(|inner| inner.net.config.set_sysctl(CONGESTION, control.trim()));
+        }
         let stack = Self { shared };
         transports
             .into_iter()
@@ -111,9 +119,13 @@ impl NetStack for SmolStack {
         if class == Class::Stream {
             let family = u16::try_from(spec.domain).map_err(|_| Errno::EAFNOSUPPORT)?;
             let protocol = default_protocol(class, spec);
-            let options = Options::new(class, spec.domain, spec.kind, protocol);
-            let id =
-                shared.look(|inner| inner.tcp.socks.insert(Sock::new(family, events, options)));
+            let mut options = Options::new(class, spec.domain, spec.kind, protocol);
+            let id = shared.look(|inner| {
+                if let Some(control) = inner.net.config.sysctl(CONGESTION) {
+                    let _ = options.set(libc::SOL_TCP, libc::TCP_CONGESTION, control.as_bytes());
+                }
+                inner.tcp.socks.insert(Sock::new(family, events, options))
+            });
             return Ok(NewSocket::Stream(Arc::new(TcpSocket::new(shared, id))));
         }
         let id = open_datagram(&shared, spec, class, events);
