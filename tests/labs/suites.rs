@@ -20,7 +20,7 @@ fn the_quick_ones_end_as_on_linux() {
 }
 
 #[test]
-#[ignore = "takes half an hour, and the packages that tests/suites/run names"]
+#[ignore = "takes hours, and the packages that tests/suites/run names"]
 fn all_end_as_on_linux() {
     run(&[]);
 }

@@ -3,6 +3,11 @@
 import os
 import re
 
+import network
+
+WHERE = network
+PLACES = network.PLACES
+
 TESTS = (
     "test_socket test_socketserver test_select test_selectors test_poll test_epoll test_httplib "
     "test_httpservers test_ftplib test_poplib test_imaplib test_smtplib test_ssl test_asyncio "

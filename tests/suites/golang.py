@@ -5,6 +5,11 @@ import re
 import shutil
 import subprocess
 
+import network
+
+WHERE = network
+PLACES = network.PLACES
+
 PACKAGES = ["net", "net/rpc", "crypto/tls", "net/http"]
 SOURCE = "/usr/lib/go-1.19"
 VERDICT = re.compile(r"^ *--- (PASS|FAIL|SKIP): (\S+)", re.M)

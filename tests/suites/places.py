@@ -1,23 +1,15 @@
-"""Where a suite runs: plain Linux in a network namespace of its own, and inside umvu on a stack.
+"""Runs a command on plain Linux or inside umvu.
 
-All have `lo` and `vde0`, both up, `vde0` with 10.0.0.1/24 and nobody on its wire.
+A place is `native`, or a mode of interception (`notify`, `ptrace`) and, behind a colon, what the
+suite sees there: a network stack (network.py) or a file system (files.py).
 """
 
 import os
-import shlex
 import signal
 import subprocess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-NATIVE = (
-    "ip link set lo up && ip link add vde0 type veth peer name wire && ip link set wire up && "
-    "ip addr add 10.0.0.1/24 dev vde0 && ip link set vde0 up && exec {}"
-)
-INSIDE = (
-    "vumount -t vunetioth -o null://,eth,ip=10.0.0.1/24 smoltcp /dev/net/a && "
-    "exec vustack /dev/net/a {}"
-)
+MODES = {"notify": [], "ptrace": ["-S"]}
 
 
 def umvu():
@@ -30,22 +22,18 @@ def umvu():
     return program
 
 
-def argv(place, command):
-    """The command line that runs a command in a place."""
-    command = shlex.join(command)
-    if place == "native":
-        return ["unshare", "-Urnu", "sh", "-c", NATIVE.format(command)]
-    mode = {"notify": [], "ptrace": ["-S"]}[place]
-    return [umvu(), "-N", *mode, "-m", "vunet", "sh", "-c", INSIDE.format(command)]
+def inside(mode, modules, script):
+    """The command line that runs a script of sh(1) in umvu."""
+    return [umvu(), "-N", *MODES[mode], "-m", modules, "sh", "-c", script]
 
 
-def run(place, command, log, timeout, cwd=None, env=None):
-    """Runs a command in a place with its output in the file `log`; returns its status, None when
-    it had to be ended after `timeout` seconds."""
+def run(argv, log, timeout, cwd=None, env=None):
+    """Runs a command with its output in the file `log`; returns its status, None when it had to be
+    ended after `timeout` seconds."""
     environment = {**os.environ, "LC_ALL": "C", **(env or {})}
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            argv(place, command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd,
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd,
             env=environment, start_new_session=True,
         )
         try:
