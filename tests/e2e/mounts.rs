@@ -17,6 +17,9 @@ umount b; echo $?; umount nonexist; echo $?; mount -t nosuch none c; echo $?; mo
 mount --make-rprivate / ; echo $?; mount --make-private c; echo $?
 mount -t $T none c; mount --make-private c; echo $?; umount -R c; echo $?; mount --rbind a b; umount b; echo $?
 mount -o bind,ro a b; touch b/q; umount b; echo $?
+mount -t $T none c; mkdir c/in; mount --bind a c/in; (cd c; mount -n --move . ../b; echo $?; /bin/pwd | sed 's:.*/::'; ls ../b)
+ls c; cat b/in/f; mountpoint b; mountpoint c; findmnt -n -o TARGET b | plain; findmnt -n -o TARGET b/in | plain
+mount -n --move b b/in; echo $?; mount -n --move a c; echo $?; mount -n --move b nonexist; echo $?; umount b/in; umount b; echo $?
 "#;
 
 #[test]

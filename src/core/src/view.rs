@@ -63,6 +63,24 @@ pub struct Ownership {
 }
 
 impl Mount {
+    /// The same mount at another place.
+    fn moved(&self, target: String) -> Self {
+        if let Some(files) = self.files() {
+            files.move_to(&target);
+        }
+        Self {
+            target,
+            source: self.source.clone(),
+            fstype: self.fstype.clone(),
+            data: self.data.clone(),
+            exceptions: self.exceptions.clone(),
+            content: self.content.clone(),
+            root: self.root.clone(),
+            owner: Mutex::new(*self.owner.lock()),
+            ..*self
+        }
+    }
+
     /// A mount for tests, at a place of no meaning.
     #[cfg(test)]
     pub(crate) fn for_tests(content: Mounted, owner: Ownership) -> Self {
@@ -393,6 +411,42 @@ impl View {
         }
         self.change(|mounts| mounts.retain(|other| !Arc::ptr_eq(other, &mount)));
         Ok(mount)
+    }
+
+    /// Moves a mount with what is mounted below it: mount(2) with `MS_MOVE`. Errors: `EINVAL` where no file
+    /// system or device is mounted, `ELOOP` below itself, `EBUSY` for a permanent one.
+    pub(crate) fn move_mount(&self, from: &str, to: &str) -> Result<(), MountError> {
+        let _guard = self.mounting.lock();
+        let refused = |errno, why| Err(MountError::new(errno, format!("{from}: {why}")));
+        match self.mount_at(from) {
+            None => return refused(Errno::EINVAL, "not mounted"),
+            Some(mount) if mount.permanent => return refused(Errno::EBUSY, "mounted permanently"),
+            Some(mount) if mount.root.is_none() || !mount.exceptions.is_empty() => {
+                return refused(Errno::EINVAL, "cannot be moved");
+            }
+            Some(_) => {}
+        }
+        let rest = |mount: &Mount| mount.target.strip_prefix(from).map(str::to_owned);
+        let rest =
+            |mount: &Mount| rest(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        if to.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return refused(Errno::ELOOP, "cannot be moved below itself");
+        }
+        self.change(|mounts| {
+            // What another mount covers there stays.
+            let first = mounts.iter().rposition(|mount| mount.target == from).unwrap_or(0);
+            let (moved, mut stay): (Vec<_>, Vec<_>) = std::mem::take(mounts)
+                .into_iter()
+                .enumerate()
+                .partition(|(at, mount)| *at >= first && rest(mount).is_some());
+            let moved = moved.into_iter().map(|(at, mount)| {
+                let target = format!("{to}{}", rest(&mount).unwrap_or_default());
+                (at, Arc::new(mount.moved(target)))
+            });
+            stay.extend(moved);
+            *mounts = stay.into_iter().map(|(_, mount)| mount).collect();
+        });
+        Ok(())
     }
 
     /// The name of the view, empty when it has none.

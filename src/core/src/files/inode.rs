@@ -144,8 +144,10 @@ impl Inode {
             names.push(place.name);
             place = parent.place.lock().clone();
         }
-        let mut path =
-            if self.files.target == b"/" { Vec::new() } else { self.files.target.clone() };
+        let mut path = self.files.target();
+        if path == b"/" {
+            path.clear();
+        }
         for name in names.iter().rev() {
             path.push(b'/');
             path.extend_from_slice(name);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use umvu_abi::{
     Errno,
     files::{Attributes, Caller, Entry, FileSystem, Keeper, Node, Traits},
@@ -33,7 +33,7 @@ pub(crate) struct MountedFiles {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) traits: Traits,
     /// The mount point.
-    pub(crate) target: Vec<u8>,
+    target: RwLock<Vec<u8>>,
     /// `st_dev`.
     pub(crate) dev: u64,
     read_only: AtomicBool,
@@ -65,7 +65,7 @@ impl Drop for Footing {
 
 impl fmt::Debug for MountedFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MountedFiles({})", String::from_utf8_lossy(&self.target))
+        write!(f, "MountedFiles({})", String::from_utf8_lossy(&self.target()))
     }
 }
 
@@ -82,7 +82,7 @@ impl MountedFiles {
         Arc::new(Self {
             traits,
             fs,
-            target: target.as_bytes().to_vec(),
+            target: RwLock::new(target.as_bytes().to_vec()),
             dev,
             read_only: AtomicBool::new(read_only || traits.read_only),
             objects: Arc::clone(objects),
@@ -92,6 +92,16 @@ impl MountedFiles {
             footings: AtomicUsize::new(0),
             room: Room::default(),
         })
+    }
+
+    /// The mount point.
+    pub(crate) fn target(&self) -> Vec<u8> {
+        self.target.read().clone()
+    }
+
+    /// It is mounted elsewhere from now on.
+    pub(crate) fn move_to(&self, target: &str) {
+        *self.target.write() = target.as_bytes().to_vec();
     }
 
     /// It is in its place: the file system may tell of changes from now on.

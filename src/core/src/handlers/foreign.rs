@@ -33,6 +33,12 @@ pub(super) fn mount(core: &Core, call: &Call, fstype: &str, target: &str) -> Act
     Action::Forward
 }
 
+/// mount(2) with `MS_MOVE` of what no module has mounted, at an absolute path.
+pub(super) fn move_mount(core: &Core, call: &Call, from: &str) -> Action {
+    let is_refused = is_virtual_root(core, call) && !is_mount_point(from);
+    if is_refused { Errno::EINVAL.into() } else { Action::Forward }
+}
+
 /// umount2(2) of what no module has mounted, at an absolute path.
 pub(super) fn umount(core: &Core, call: &Call, target: &str) -> Action {
     if !is_virtual_root(core, call) || is_mount_point(target) {

@@ -25,7 +25,11 @@ use crate::{
     dispatch::{Row, always, refused},
     files::{MountedFiles, whole::View},
     guest,
-    paths::lexical::below,
+    paths::{
+        lexical::below,
+        locate::{self, os_path},
+        resolve::{Last, Place},
+    },
 };
 
 const PATH_LIMIT: usize = 4096;
@@ -37,7 +41,7 @@ pub(crate) fn rows() -> Vec<Row> {
         always(
             "mount",
             mount,
-            "types of loaded modules, MS_RDONLY, MS_BIND, MS_REMOUNT; others are the kernel's",
+            "types of loaded modules, MS_RDONLY, MS_BIND, MS_MOVE, MS_REMOUNT; others are the kernel's",
         ),
         always("umount2", umount, "virtual mounts, MNT_FORCE, MNT_DETACH; others are the kernel's"),
     ];
@@ -64,6 +68,9 @@ fn mount(core: &Core, call: &Call) -> Action {
     let flags = call.syscall.args[3];
     if flags & libc::MS_REMOUNT != 0 {
         return remount(core, call);
+    }
+    if flags & libc::MS_MOVE != 0 {
+        return move_mount(core, call);
     }
     let fstype = match guest::read_optional_text(call, 2, PATH_LIMIT) {
         Ok(fstype) => fstype,
@@ -98,6 +105,33 @@ fn mount(core: &Core, call: &Call) -> Action {
             if result.is_ok() { Action::value(0) } else { report(&core, &call, result) }
         })
     })))
+}
+
+/// `MS_MOVE` of a virtual mount.
+fn move_mount(core: &Core, call: &Call) -> Action {
+    let place = |argument| {
+        let path = guest::read_text(call, argument, PATH_LIMIT)?;
+        core.absolute(call, path.as_bytes())
+    };
+    let (from, to) = match (place(0), place(1)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(errno), _) | (_, Err(errno)) => return errno.into(),
+    };
+    core.tasks.get(call.tid()).set_last_error("");
+    if core.view.mount_at(&from).is_none() {
+        return foreign::move_mount(core, call, &from);
+    }
+    let result = locate::resolve(core, call.tid(), to.as_bytes(), Last::Keep)
+        .and_then(|place| match place {
+            Place::Vacant(_) | Place::Missing(_) => Err(Errno::ENOENT),
+            Place::Real(path) => std::fs::metadata(os_path(&path)).map(drop).map_err(Into::into),
+            _ => Ok(()),
+        })
+        .map_err(Into::into)
+        .and_then(|()| core.view.move_mount(&from, &to));
+    core.publish_mounts();
+    core.say(call.tid(), b'N', || format!("move {from} to {to}: {}", outcome(&result)));
+    report(core, call, result)
 }
 
 /// `MS_REMOUNT` of a virtual mount: only whether it may be written to.

@@ -47,7 +47,7 @@ impl<W: World> Resolver<'_, W> {
 
     /// A trail that has got to a file, also one that no path leads to any more.
     pub(super) fn trail_of(&self, inode: &Arc<Inode>) -> Trail {
-        let mut here = inode.files.target.clone();
+        let mut here = inode.files.target();
         let depth = components(&here).count();
         pop(&mut here);
         let mut trail = match self.start(&here) {
