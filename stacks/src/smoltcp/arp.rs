@@ -6,6 +6,7 @@ use super::{
     inner::Inner,
     link::Outgoing,
     neighbour::{Mac, Solicited},
+    net::HopKind,
     packet::HEADROOM,
     pool,
 };
@@ -64,6 +65,7 @@ impl Inner {
             return;
         }
         let ours = self.is_local(arp.target.1.into()) && !arp.target.1.is_loopback();
+        let stands_in = !ours && arp.operation == REQUEST && self.answers_for(index, arp.target.1);
         let Some(link) = self.links.get_mut(index) else { return };
         if mac == link.mac {
             return;
@@ -71,18 +73,28 @@ impl Inner {
         if !ip.is_unspecified() {
             let how = match arp.operation {
                 REPLY if ours => Solicited::Yes,
-                REQUEST if ours => Solicited::No,
+                REQUEST if ours || stands_in => Solicited::No,
                 _ => Solicited::UpdateOnly,
             };
             let waited = link.neighbours.learn(ip.into(), mac, how, now);
             self.send_waiting(index, mac, waited);
         }
-        if ours && arp.operation == REQUEST {
+        if (ours || stands_in) && arp.operation == REQUEST {
             let Some(link) = self.links.get_mut(index) else { return };
             let answer =
                 Arp { operation: REPLY, sender: (link.mac, arp.target.1), target: arp.sender };
             link.queue_frame(answer.packet(), mac, ETHERTYPE);
         }
+    }
+
+    /// Whether this router answers in place of a host behind another of its links (`proxy_arp`,
+    /// RFC 1027).
+    fn answers_for(&self, index: usize, target: Ipv4Addr) -> bool {
+        self.net.forwards(false)
+            && self.is_set_for(index, "proxy_arp")
+            && self.route(target.into(), None, 0).is_ok_and(|hop| {
+                hop.kind == HopKind::Unicast && hop.link != index && !self.is_loopback(hop.link)
+            })
     }
 
     /// Asks who has an IPv4 address.

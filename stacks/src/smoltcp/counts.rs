@@ -160,6 +160,7 @@ const MESSAGES: &[(bool, bool, &str, Option<u8>)] = &[
     (true, false, "OutMsgs", None),
     (true, false, "OutEchoReps", Some(0)),
     (true, false, "OutDestUnreachs", Some(3)),
+    (true, false, "OutRedirects", Some(5)),
     (true, false, "OutEchos", Some(8)),
     (true, false, "OutTimeExcds", Some(11)),
     (false, true, "InMsgs", None),
@@ -172,6 +173,7 @@ const MESSAGES: &[(bool, bool, &str, Option<u8>)] = &[
     (false, true, "InRouterAdvertisements", Some(134)),
     (false, true, "InNeighborSolicits", Some(135)),
     (false, true, "InNeighborAdvertisements", Some(136)),
+    (false, true, "InRedirects", Some(137)),
     (true, true, "OutMsgs", None),
     (true, true, "OutDestUnreachs", Some(1)),
     (true, true, "OutPktTooBigs", Some(2)),
@@ -181,4 +183,5 @@ const MESSAGES: &[(bool, bool, &str, Option<u8>)] = &[
     (true, true, "OutRouterSolicits", Some(133)),
     (true, true, "OutNeighborSolicits", Some(135)),
     (true, true, "OutNeighborAdvertisements", Some(136)),
+    (true, true, "OutRedirects", Some(137)),
 ];

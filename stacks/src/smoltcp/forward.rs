@@ -19,6 +19,9 @@ impl Inner {
             Ok(hop) if hop.kind.is_unicast() => hop,
             _ => return self.send_trouble(Trouble::NetUnreachable, header, ip),
         };
+        if hop.link == from {
+            self.tell_redirect(&hop, header, ip);
+        }
         self.counts.ip(header.source.is_ipv6()).forwarded += 1;
         tracing::trace!(from, to = hop.link, "forward");
         let Some(link) = self.links.get(hop.link) else { return };

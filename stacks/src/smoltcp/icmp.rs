@@ -69,6 +69,7 @@ impl Inner {
             8 if cast == Cast::Unicast => self.echo(arrival, 0),
             0 => self.ping_input(arrival),
             3 | 11 | 12 => self.icmp_error_input(arrival),
+            5 if cast == Cast::Unicast => self.redirect_input(arrival),
             _ => {}
         }
     }

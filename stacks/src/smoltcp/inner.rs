@@ -20,6 +20,7 @@ use super::{
     net::Net,
     qdisc::{self, Scheduler, Seeds},
     reassembly::Reassembly,
+    redirect::Redirects,
     rng::Rng,
     tcp::Tcp,
     wire::Frame,
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     arrived: VecDeque<Frame>,
     /// ICMP errors sent in the current second, and when it began.
     pub(crate) complaints: (Instant, u32),
+    /// Better hops than the routes name.
+    pub(crate) redirects: Redirects,
     /// When a transport wants housekeeping.
     pub(crate) ticks: Option<Instant>,
     /// The seeds of queueing disciplines.
@@ -98,6 +101,7 @@ impl Inner {
             produced: Vec::new(),
             arrived: VecDeque::new(),
             complaints: (now, 0),
+            redirects: Redirects::default(),
             ticks: None,
             seeds,
             again: false,

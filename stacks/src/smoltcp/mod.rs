@@ -30,6 +30,7 @@ pub(crate) mod opttable;
 pub(crate) mod output;
 pub(crate) mod ports;
 pub(crate) mod qdisc;
+pub(crate) mod redirect;
 pub(crate) mod rng;
 pub(crate) mod routers;
 pub(crate) mod rows;

@@ -9,7 +9,7 @@ use super::{
     net::{Hop, HopKind},
     output::fill_checksum,
     packet::{Build, ICMPV6},
-    routers,
+    redirect, routers,
     tcp::input::Arrival,
 };
 
@@ -17,7 +17,8 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 /// The option with the hardware address of the sender.
 pub(crate) const SOURCE_MAC: u8 = 1;
-const TARGET_MAC: u8 = 2;
+/// The option with that of the target.
+pub(crate) const TARGET_MAC: u8 = 2;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
@@ -53,6 +54,9 @@ impl Inner {
         }
         if body.first() == Some(&routers::ADVERTISEMENT) {
             return self.router_advertisement(arrival);
+        }
+        if body.first() == Some(&redirect::REDIRECT_V6) {
+            return self.redirect_input_v6(arrival);
         }
         let (Some(kind), Some(target)) = (body.first(), body.get(8..24)) else { return };
         let Ok(target) = <[u8; 16]>::try_from(target) else { return };

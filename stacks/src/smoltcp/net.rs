@@ -192,7 +192,8 @@ impl Inner {
         };
         let any: IpAddr =
             if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        Ok(Hop { link, next: hop.next(to), source: hop.source.unwrap_or(any), kind })
+        let hop = Hop { link, next: hop.next(to), source: hop.source.unwrap_or(any), kind };
+        Ok(self.redirected(to, hop))
     }
 
     /// The interface that SO_BINDTODEVICE names, 0 for none. Errors: `ENODEV`.
