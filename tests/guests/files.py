@@ -95,6 +95,12 @@ def content():
     shutil.copyfile("big", "copy")
     with open("copy", "rb") as file:
         print("copied", file.read() == big)
+    with open("far", "wb") as file:
+        file.truncate(700 << 20)
+    with open("far", "r+b", 0) as file:
+        file.truncate(600 << 20), print("far", file.seek(0, 2))
+        print("further", file.write(b"end"), file.seek(0, 2), os.stat("far").st_size)
+    os.unlink("far")
     one, other = os.open("big", os.O_RDONLY), os.open("copy2", os.O_RDWR | os.O_CREAT, 0o600)
     print("copy_file_range", os.copy_file_range(one, other, 100000, 5), os.pread(other, 3, 0))
     print("sendfile", os.sendfile(other, one, 0, 1000), os.fstat(other).st_size)

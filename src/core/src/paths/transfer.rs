@@ -179,6 +179,9 @@ fn transfer(
             let deed = if way == Way::Read { Deed::Read } else { Deed::Write };
             core.objects.tell(&held.inode, deed);
         }
+        if way == Way::Write && moved > 0 {
+            descriptor.ends_after(&held.inode, at + moved as u64)?;
+        }
         if current && is_seekable(&held.inode)? {
             descriptor.go_to(at + moved as u64)?;
         }
@@ -237,6 +240,18 @@ impl Descriptor {
             }
         };
         if i64::try_from(at).is_ok() { Ok(at) } else { Err(Errno::EINVAL) }
+    }
+
+    /// Lets the stand-in of a file end where that ends now at least: lseek(2) is the kernel's.
+    fn ends_after(&self, inode: &Inode, end: u64) -> Result<(), Errno> {
+        let stands = nix::sys::stat::fstat(&self.fd).map_err(failed)?.st_size;
+        let is_longer = u64::try_from(stands).is_ok_and(|stands| stands < end);
+        if is_longer && inode.kind()? == libc::S_IFREG { self.ends_at(end) } else { Ok(()) }
+    }
+
+    fn ends_at(&self, end: u64) -> Result<(), Errno> {
+        let end = i64::try_from(end).map_err(|_| Errno::EFBIG)?;
+        nix::unistd::ftruncate(&self.fd, end).map_err(failed)
     }
 
     fn go_to(&self, position: u64) -> Result<(), Errno> {
@@ -362,12 +377,12 @@ fn truncate(core: &Core, call: &Call) -> Action {
         Ok(Some((held, _))) => {
             let caller = core.caller(call.tid());
             let size = call.syscall.args[1].cast_signed();
-            let writable = Descriptor::of(call).and_then(|fd| fd.allows(Way::Write));
-            Action::done(
-                writable
-                    .map_err(|_| Errno::EINVAL)
-                    .and_then(|()| crate::files::change::truncate(&held.inode, &caller, size)),
-            )
+            let descriptor = Descriptor::of(call).and_then(|fd| fd.allows(Way::Write).map(|()| fd));
+            let truncated = descriptor.map_err(|_| Errno::EINVAL).and_then(|descriptor| {
+                crate::files::change::truncate(&held.inode, &caller, size)?;
+                descriptor.ends_at(size.cast_unsigned())
+            });
+            Action::done(truncated)
         }
         Ok(None) => Action::Forward,
         Err(errno) => errno.into(),
