@@ -82,6 +82,8 @@ pub(crate) struct Sender {
     algorithm: Algorithm,
     control: Box<dyn Control>,
     mode: Mode,
+    /// Retransmissions of the last recovery that have not proved needless.
+    doubtful: u32,
     timers: Timers,
     /// The window was in the way of sending since the last acknowledgement.
     limited: bool,
@@ -145,6 +147,7 @@ impl Sender {
             algorithm,
             control: algorithm.start(MSS),
             mode: Mode::Open,
+            doubtful: 0,
             timers: Timers::default(),
             limited: false,
             sent_at: Instant::ZERO,

@@ -29,8 +29,6 @@ pub(super) struct Proportion {
     sent: u64,
     /// What may fly now.
     window: u64,
-    /// Retransmissions that have not proved needless.
-    doubtful: u32,
 }
 
 impl Mode {
@@ -59,14 +57,8 @@ impl Sender {
         self.control.on_loss(self.board.flying(), self.mss);
         let window = self.board.flying() + self.mss;
         let until = self.next;
-        self.mode = Mode::Recovery(Proportion {
-            until,
-            flight,
-            delivered: 0,
-            sent: 0,
-            window,
-            doubtful: 0,
-        });
+        self.doubtful = 0;
+        self.mode = Mode::Recovery(Proportion { until, flight, delivered: 0, sent: 0, window });
         self.timers.stop_probe();
     }
 
@@ -118,7 +110,7 @@ impl Sender {
     pub(super) fn spend(&mut self, bytes: u64, again: bool) {
         if let Mode::Recovery(state) = &mut self.mode {
             state.sent += bytes;
-            state.doubtful += u32::from(again);
+            self.doubtful += u32::from(again);
         }
     }
 
@@ -128,10 +120,10 @@ impl Sender {
         self.counts.needless = self.counts.needless.saturating_add(1);
         self.rack.needless(self.una, self.next);
         self.timers.probe_answered();
-        let Mode::Recovery(state) = &mut self.mode else { return };
-        let Some(left) = state.doubtful.checked_sub(1) else { return };
-        state.doubtful = left;
-        if left == 0 && self.board.lost == 0 {
+        // The peer often tells when the recovery is already over.
+        let Some(left) = self.doubtful.checked_sub(1) else { return };
+        self.doubtful = left;
+        if left == 0 && self.board.lost == 0 && !matches!(self.mode, Mode::Loss { .. }) {
             self.control.undo();
             self.mode = Mode::Open;
         }

@@ -170,15 +170,22 @@ fn what_is_only_late_is_not_sent_again_once_reordering_was_seen() {
 
 #[test]
 fn a_needless_retransmission_is_undone() {
+    for acknowledged in [9, 10] {
+        undo(acknowledged);
+    }
+}
+
+/// The peer tells so when it has acknowledged so much: in the recovery or after it.
+fn undo(acknowledged: u64) {
     let mut script = Script::new(true, 10);
     script.sent();
     script.pass(100);
     let before = script.sender.window();
     script.acknowledge(0, &[(1, 5)]);
     assert_eq!(script.sent(), ["0'"]);
-    script.acknowledge(9, &[]);
+    script.acknowledge(acknowledged, &[]);
     // The peer tells that it got segment 0 twice.
-    script.acknowledge(9, &[(0, 1)]);
+    script.acknowledge(acknowledged, &[(0, 1)]);
     assert_eq!(script.sender.mode, Mode::Open);
     assert!(script.sender.window() >= before);
     assert_eq!(script.sender.counts.needless, 1);

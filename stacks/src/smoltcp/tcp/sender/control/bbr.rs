@@ -132,7 +132,8 @@ impl Bbr {
 
     /// Notes whether the rate still grows.
     fn look_whether_full(&mut self, starts: bool, limited: bool) {
-        if self.filled || !starts || limited {
+        // What is sent while a loss is repaired does not grow by itself.
+        if self.filled || !starts || limited || self.conserves.is_some() {
             return;
         }
         let rate = self.rate_measured();
