@@ -217,7 +217,9 @@ fn extensions(row: &SocketRow, wanted: &InetRequest) -> Vec<DefaultNla> {
     }
     if wanted.table == SocketTable::Tcp {
         if asked(kind::CONG) {
-            list.push(DefaultNla::new(kind::CONG, b"cubic\0".to_vec()));
+            let name = row.tcp.as_ref().map(|tcp| tcp.control).filter(|name| !name.is_empty());
+            let name = [name.unwrap_or("cubic").as_bytes(), b"\0"].concat();
+            list.push(DefaultNla::new(kind::CONG, name));
         }
         if let Some(tcp) = row.tcp.as_ref().filter(|_| asked(kind::INFO)) {
             list.push(DefaultNla::new(kind::INFO, tcp.encode()));

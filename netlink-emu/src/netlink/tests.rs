@@ -396,7 +396,7 @@ fn unknown_protocols_and_options_are_refused() {
 /// `struct inet_diag_req_v2` of `ss -tn`: header, family, protocol, extensions, states.
 fn diag_request(family: u8, protocol: u8) -> Vec<u8> {
     let mut data = vec![72, 0, 0, 0, 20, 0, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0];
-    data.extend_from_slice(&[family, protocol, 2, 0, 0xff, 0xff, 0xff, 0xff]);
+    data.extend_from_slice(&[family, protocol, 2 | 8, 0, 0xff, 0xff, 0xff, 0xff]);
     data.extend_from_slice(&[0; 48]);
     data
 }
@@ -426,7 +426,7 @@ fn sock_diag_is_understood() {
     use netlink_packet_sock_diag::{SockDiagMessage, inet::InetResponse};
     let lab = Lab::ready();
     let mut held = row("10.0.0.1:22", "10.0.0.2:4000", TcpState::Established);
-    held.tcp = Some(Box::new(TcpDetails { rtt: 1234, ..TcpDetails::default() }));
+    held.tcp = Some(Box::new(TcpDetails { rtt: 1234, control: "bbr", ..TcpDetails::default() }));
     lab.rows.lock().push((SocketTable::Tcp, held));
     let client = Client::of(&lab, libc::NETLINK_SOCK_DIAG);
     client.raw(&diag_request(2, 6));
@@ -442,6 +442,11 @@ fn sock_diag_is_understood() {
         netlink_packet_sock_diag::inet::nlas::Nla::TcpInfo(info) => Some(info[68..72].to_vec()),
         _ => None,
     });
+    let control = nlas.iter().find_map(|nla| match nla {
+        netlink_packet_sock_diag::inet::nlas::Nla::Congestion(name) => Some(name.as_str()),
+        _ => None,
+    });
+    assert_eq!(control, Some("bbr"));
     // tcpi_rtt
     assert_eq!(info, Some(1234u32.to_ne_bytes().to_vec()));
 }

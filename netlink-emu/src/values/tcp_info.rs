@@ -4,6 +4,8 @@
 /// segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct TcpDetails {
+    /// The name of the congestion control; not a part of the structure.
+    pub control: &'static str,
     /// The state, as `/proc/net/tcp` numbers it.
     pub state: u8,
     /// The state of congestion avoidance: 0 open, 3 recovery, 4 loss.

@@ -165,6 +165,7 @@ pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
     let space = u32::try_from(socket.recv_capacity()).unwrap_or(u32::MAX);
     let send_mss = if sender.is_open() { short(state.mss) } else { own };
     TcpDetails {
+        control: sender.control_name(),
         state: state_number(socket.state()),
         ca_state: state.mode,
         retransmits: u8::try_from(counts.backoff).unwrap_or(u8::MAX),

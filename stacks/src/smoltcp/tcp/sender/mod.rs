@@ -183,6 +183,11 @@ impl Sender {
         self.open
     }
 
+    /// The name of the congestion control.
+    pub(crate) fn control_name(&self) -> &'static str {
+        self.algorithm.name()
+    }
+
     /// Chooses another congestion control.
     pub(crate) fn set_algorithm(&mut self, algorithm: Algorithm) {
         if self.algorithm != algorithm {
