@@ -312,6 +312,7 @@ fn within_room(
         if descriptor.allows(Way::Write).is_err() {
             return Ok(None);
         }
+        inode.files.ask()?;
         let at = descriptor.position(call, Way::Write, place, inode)?;
         let fits = room_at(core, call, inode, at, wanted as u64)?;
         match usize::try_from(fits).unwrap_or(wanted) {
@@ -338,6 +339,8 @@ fn within_room(
 /// Errors: those of the file system.
 fn room_at(core: &Core, call: &Call, inode: &Inode, at: u64, wanted: u64) -> Result<u64, Errno> {
     let caller = core.caller(call.tid());
+    // Who writes the content back holds it while it waits for who serves the files.
+    inode.files.ask()?;
     let fresh = wanted - inode.content.lock().fitting(at, wanted, 0);
     if fresh == 0 {
         return Ok(wanted);
