@@ -108,7 +108,8 @@ impl Bbr {
     /// How much may fly for a share of what the path holds; some more for late acknowledgements.
     fn target(&self, share: Share, mss: u64) -> u64 {
         let Some(product) = self.product() else { return INITIAL * mss };
-        let burst = (self.pacing / 1000).clamp(2 * mss, 65_536);
+        // A segment of the loopback is nearly that long itself.
+        let burst = (self.pacing / 1000).min(65_536).max(2 * mss);
         (share.times(product) + 3 * burst).max(LEAST * mss)
     }
 
