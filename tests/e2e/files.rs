@@ -218,6 +218,7 @@ fn mounts_nest_cover_and_go() {
         vumount -t vufusemem none $M; [ ! -e $M/real ]; echo one > $M/one
         mkdir $M/in; vumount -t vufusemem none $M/in; echo two > $M/in/two
         vumount -t vufusemem none $M/new/deep
+        vuumount $M 2>&1 | grep -o 'in use by what is mounted on'
         ls $M $M/in $M/new | tr '\n' ' '; echo
         mv $M/one $M/in/one; cat $M/in/one
         ln $M/in/one $M/hard 2>&1 | grep -o 'Invalid cross-device link'
@@ -240,7 +241,7 @@ fn mounts_nest_cover_and_go() {
     }
 }
 
-const NESTED: &str = "M: in new one  M/in: two  M/new: deep \n\
+const NESTED: &str = "in use by what is mounted on\nM: in new one  M/in: two  M/new: deep \n\
     one\nInvalid cross-device link\ntwo\ntwo\nin use by\nin use by\n\
     Read-only file system\nvumount: vufusemem: sise=3: unknown option\nreal\n";
 

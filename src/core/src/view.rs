@@ -337,6 +337,18 @@ impl View {
         self.mounts().iter().rev().find(|mount| mount.target == path).cloned()
     }
 
+    /// The mounts that stand on one, the newest first: below its mount point, and made after it.
+    #[must_use]
+    pub(crate) fn standing_on(&self, mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
+        let mounts = self.mounts();
+        let below = |other: &str| {
+            let rest = other.strip_prefix(mount.target.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+        };
+        let later = mounts.iter().rev().take_while(|other| !Arc::ptr_eq(other, mount));
+        later.filter(|other| below(&other.target)).cloned().collect()
+    }
+
     /// Whether a file-system type is a matter of this view: a loaded module's, or one of a module
     /// that could be loaded.
     #[must_use]

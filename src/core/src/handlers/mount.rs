@@ -69,14 +69,14 @@ fn mount(core: &Core, call: &Call) -> Action {
     if flags & libc::MS_REMOUNT != 0 {
         return remount(core, call);
     }
-    if flags & libc::MS_MOVE != 0 {
-        return move_mount(core, call);
-    }
     let fstype = match guest::read_optional_text(call, 2, PATH_LIMIT) {
         Ok(fstype) => fstype,
         Err(errno) => return errno.into(),
     };
-    // A type of ours has a meaning of its own for the flag.
+    // A type of ours has a meaning of its own for the flags.
+    if flags & libc::MS_MOVE != 0 && !core.view.serves(&fstype) {
+        return move_mount(core, call);
+    }
     let is_bind = flags & libc::MS_BIND != 0 && !core.view.serves(&fstype);
     let bind = core.view.bind_type().filter(|_| is_bind);
     let fstype = bind.map_or(fstype, str::to_owned);
@@ -266,7 +266,18 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
             return Err(MountError::new(errno, reason));
         }
     }
+    if lazy && let Some(mount) = core.view.mount_at(target) {
+        // The whole tree leaves the view.
+        for other in core.view.standing_on(&mount) {
+            release(core, &other.target, flags)?;
+        }
+    }
     let mount = core.view.umount(target, &|mount| {
+        if mount.files().is_some()
+            && let Some(other) = core.view.standing_on(mount).first().filter(|_| !force)
+        {
+            return Some(format!("in use by what is mounted on {}", other.target));
+        }
         if let Some(files) = mount.files() {
             if files.is_stood_on() && !(force || lazy) {
                 let reason = "in use by a virtual disk or file system that stands on it";
