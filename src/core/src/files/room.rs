@@ -135,10 +135,12 @@ impl MountedFiles {
         Ok(self.left(caller, true).unwrap_or(u64::MAX).min(memory))
     }
 
-    /// What guests have written has gone to the file system.
-    pub(super) fn room_changed(&self) {
-        if self.room.said.lock().is_some() {
-            let _ = self.ask_room(Duration::ZERO);
+    /// So many bytes that guests have written have gone to the file system.
+    pub(super) fn room_taken(&self, bytes: u64) {
+        let mut said = self.room.said.lock();
+        if let Some(Said { free: Some((all, unreserved)), .. }) = &mut *said {
+            *all = all.saturating_sub(bytes);
+            *unreserved = unreserved.saturating_sub(bytes);
         }
     }
 }

@@ -28,7 +28,7 @@ use umvu_abi::{
     patience,
 };
 
-use super::{Inode, Objects};
+use super::{Inode, Objects, content::Content};
 use crate::paths::locate::os_path;
 
 /// How often open files are written back, and closed ones are looked for of which nothing was told:
@@ -186,14 +186,18 @@ fn tend(objects: &Arc<Objects>) {
 pub(super) fn write_back(inode: &Arc<Inode>) {
     with_patience(inode, |inode| {
         let mut content = inode.content.lock();
-        if content.is_written()
-            && let Err(errno) = content.write_back(inode)
-        {
-            complain(inode, errno);
+        if content.is_written() {
+            return_to_file_system(inode, &mut content);
         }
-        drop(content);
-        inode.files.room_changed();
     });
+}
+
+fn return_to_file_system(inode: &Arc<Inode>, content: &mut Content) {
+    let pending = content.pending();
+    match content.write_back(inode) {
+        Ok(()) => inode.files.room_taken(pending.saturating_sub(content.pending())),
+        Err(errno) => complain(inode, errno),
+    }
 }
 
 /// A guest has closed an object.
@@ -208,19 +212,12 @@ fn closed(objects: &Arc<Objects>, number: u64) {
         // Before writing back: what an idle file holds then is the last.
         // Whether somebody stands in a directory or has a FIFO open is not known.
         let idle = inode.kind() == Ok(libc::S_IFREG) && content.is_idle();
-        if content.is_written()
-            && let Err(errno) = content.write_back(inode)
-        {
-            complain(inode, errno);
+        if content.is_written() {
+            return_to_file_system(inode, &mut content);
         }
-        let written = content.is_written();
         if idle {
             content.rest(inode);
             objects.unused(number);
-        }
-        drop(content);
-        if written {
-            inode.files.room_changed();
         }
     });
 }
