@@ -54,7 +54,7 @@ fn a_partitioned_disk_is_made_as_in_the_readme() {
 
 const SESSION: &str = "Bad MBR signature 0 0\n\
     The operation has completed successfully.\n\
-    hda\nhda1\nhda2\nbrw------- f0:1\nbrw------- f0:2\n\
+    hda\nhda1\nhda2\nbrw------- 0:1\nbrw------- 0:2\n\
     /dev/hda1: 11/51200 files (0.0% non-contiguous)\n0 files\n209715200\n209715200\n\
     ls: cannot access '/dev/hda1': No such file or directory\n";
 
@@ -81,10 +81,10 @@ fn util_linux_finds_virtual_disks_by_itself() {
     }
 }
 
-const FOUND: &str = "hda 240:0 0 disk 100M  \nhda1 240:1 0 part 30M 2048 hda\nhda2 240:2 0 part 20M 63488 hda\n\
+const FOUND: &str = "hda 240:0 0 disk 100M  \nhda1 0:1 0 part 30M 2048 hda\nhda2 0:2 0 part 20M 63488 hda\n\
     d/r 241:7\nDisk /dev/hda: 100 MiB,\n/dev/hda1   2048\n/dev/hda2  63488 104447\nDisk /dev/d/r: 4 MiB,\n\
-    /dev/hda1: ext4\n/dev/hda2: swap\n\x20240        0     102400 hda\n 240        1      30720 hda1\n\x20\
-    240        2      20480 hda2\n/dev/hda2\n/sys/devices/virtual/block/hda/hda2\n63488\n40960\n2\n512\n\
+    /dev/hda1: ext4\n/dev/hda2: swap\n\x20240        0     102400 hda\n   0        1      30720 hda1\n\x20\x20\x20\
+    0        2      20480 hda2\n/dev/hda2\n/sys/devices/virtual/block/hda/hda2\n63488\n40960\n2\n512\n\
     ../devices/virtual/block/hda\n../../devices/virtual/block/d!r\n../../../../../class/block\nothers\n1\n\
     /sys/block/hda/hda2\n/proc/partitions:0\n/proc/diskstats:0\nNo such file or directory\nNo such file or directory\n";
 

@@ -24,11 +24,14 @@ pub(super) struct Identity {
     gid: u32,
     major: u32,
     minor: u32,
+    /// The first number of sub-devices.
+    sub_major: u32,
 }
 
 impl Identity {
     /// Takes the options out. A device is its user's alone unless they say otherwise. Each disk has
-    /// numbers of its own: programs look it up by them. Errors: `EINVAL`.
+    /// numbers of its own: programs look it up by them, and 0:0 is none to them. Its partitions have
+    /// those of VUOS. Errors: `EINVAL`.
     pub(super) fn of(
         options: &mut Options,
         kind: DeviceKind,
@@ -36,7 +39,7 @@ impl Identity {
     ) -> Result<Self, MountError> {
         static DISKS: AtomicU32 = AtomicU32::new(0);
         let (uid, gid) = (owner.uid, owner.gid);
-        let none = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0 };
+        let none = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0, sub_major: 0 };
         let changed = none.changed(options)?;
         if changed.kind == DeviceKind::Character || (changed.major, changed.minor) != (0, 0) {
             return Ok(changed);
@@ -49,7 +52,7 @@ impl Identity {
     pub(super) fn of_tun(options: &mut Options, owner: &Caller) -> Result<Self, MountError> {
         let (uid, gid) = (owner.uid, owner.gid);
         let kind = DeviceKind::Character;
-        Self { kind, mode: 0o666, uid, gid, major: 10, minor: 200 }.changed(options)
+        Self { kind, mode: 0o666, uid, gid, major: 10, minor: 200, sub_major: 10 }.changed(options)
     }
 
     fn changed(mut self, options: &mut Options) -> Result<Self, MountError> {
@@ -77,6 +80,7 @@ impl Identity {
             }
         }
         identity.mode &= 0o7777;
+        identity.sub_major = identity.major;
         Ok(self)
     }
 
@@ -87,7 +91,10 @@ impl Identity {
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
-            rdev: libc::makedev(self.major, self.minor.wrapping_add(sub)),
+            rdev: libc::makedev(
+                if sub == 0 { self.major } else { self.sub_major },
+                self.minor.wrapping_add(sub),
+            ),
             size,
         }
     }
