@@ -98,20 +98,22 @@ fn on_three_hosts(place: Place, script: &str) -> String {
 fn a_router_tells_of_a_better_hop_and_hosts_follow() {
     // Packets that the router has passed on, before and after.
     let script = r#"
-        sent() { H r sh -c "grep -h Ip6OutForwDatagrams /proc/net/snmp6; grep Ip: /proc/net/snmp | tail -n 1 | cut -d' ' -f7"; }
+        sent4() { H r grep Ip: /proc/net/snmp | tail -n 1 | cut -d' ' -f7; }
+        sent6() { H r grep Ip6OutForwDatagrams /proc/net/snmp6 | tr -dc '0-9\n' | cut -c2-; }
         for i in 1 2 3 4 5; do
             H a ping -c 1 -W 2 10.9.0.1 >/dev/null; H a ping -c 1 -W 2 fd09::1 >/dev/null; done
-        sent | tr -s ' \t' '  ' >$W/before
+        four=$(sent4); six=$(sent6)
         H a ping -c 5 -i 0.2 10.9.0.1 | grep -o '. received'; H a ping -c 5 -i 0.2 fd09::1 | grep -o '. received'
-        sent | tr -s ' \t' '  ' | diff $W/before - && echo direct
+        [ $(($(sent4) - four)) -lt 4 ] && [ $(($(sent6) - six)) -lt 4 ] && echo direct
         H a nstat -asz IcmpInRedirects Icmp6InRedirects | awk '/Redirects/ {print $1, $2 > 0}'
         H r nstat -asz IcmpOutRedirects Icmp6OutRedirects | awk '/Redirects/ {print $1, $2 > 0}'
         H a sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.vde0.accept_redirects=0
         H a ip route del 10.9.0.0/24; H a ip route add 10.9.0.0/24 via 10.0.0.254
-        H a ping -c 2 -i 0.2 10.9.0.1 | grep -o '. received'; sent | tr -s ' \t' '  ' | cmp -s $W/before - || echo by the router"#;
+        four=$(sent4); H a ping -c 4 -i 0.2 10.9.0.1 | grep -o '. received'
+        [ $(($(sent4) - four)) -ge 4 ] && echo by the router"#;
     let script = script.replace("$2 > 0", "($2 > 0)");
     let wanted = "5 received\n5 received\ndirect\nIcmpInRedirects 1\nIcmp6InRedirects 1\n\
-                  IcmpOutRedirects 1\nIcmp6OutRedirects 1\n2 received\nby the router\n";
+                  IcmpOutRedirects 1\nIcmp6OutRedirects 1\n4 received\nby the router\n";
     for place in with_hosts() {
         assert_eq!(on_three_hosts(place, &script), wanted, "{place:?}");
     }
