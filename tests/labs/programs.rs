@@ -97,3 +97,32 @@ tcp 0 0 10.0.0.2:5000 0.0.0.0:* LISTEN python3\x20
 ";
     same_everywhere(script, wanted);
 }
+
+#[test]
+fn a_cork_gathers_what_is_written() {
+    let script = r#"
+        $B python3 -c '
+import socket
+l = socket.create_server(("10.0.0.2", 5000))
+for _ in range(3):
+    c, _ = l.accept(); c.settimeout(10); sizes = []
+    while data := c.recv(10000): sizes.append(len(data))
+    print(sizes if len(sizes) < 3 else "one by one")' >$W/sizes & server=$!
+        until on_b ss -Hltn | grep -q :5000; do sleep 0.1; done
+        on_a python3 -c '
+import socket, time
+for way in ("corked", "never uncorked", "plain"):
+    c = socket.create_connection(("10.0.0.2", 5000))
+    c.setsockopt(socket.SOL_TCP, socket.TCP_NODELAY, way == "plain")
+    c.setsockopt(socket.SOL_TCP, socket.TCP_CORK, way != "plain")
+    for _ in range(5):
+        c.send(bytes(20)); time.sleep(0.15 if way == "plain" else 0.005)
+    if way == "corked":
+        c.setsockopt(socket.SOL_TCP, socket.TCP_CORK, 0)
+    time.sleep(0.6)
+    if way == "never uncorked":
+        c.send(bytes(7))
+    c.close()'
+        wait $server; cat $W/sizes"#;
+    same_everywhere(script, "[100]\n[100, 7]\none by one\n");
+}

@@ -316,6 +316,7 @@ impl Options {
             grows: !given(libc::SO_SNDBUF),
             widens: !given(libc::SO_RCVBUF),
             nodelay: self.flag(libc::SOL_TCP, libc::TCP_NODELAY),
+            corked: self.flag(libc::SOL_TCP, libc::TCP_CORK),
             ttl: self.ttl(self.is_v6(), 64),
             tos: self.tos(self.is_v6()),
             keepalive,

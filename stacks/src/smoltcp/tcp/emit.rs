@@ -11,7 +11,7 @@ use super::{
         packet::{Build, HEADROOM, TCP, fill_header_checksum},
         pool,
     },
-    flow::{Flow, FlowId},
+    flow::{Flow, FlowId, Tuning},
     segment::{ACK, FIN, PSH, RST, SYN, Segment},
     sender::{Emit, Shape},
 };
@@ -44,7 +44,8 @@ pub(crate) fn shape(flow: &Flow, link: &Link) -> Shape {
     let mss = own.min(peer.into()) as u64;
     let long = is_ipv4 && link.takes_long();
     let most = if long { ((LONGEST - headers) as u64 / mss * mss).max(mss) } else { mss };
-    Shape { mss, most, far: !link.offload, nodelay: flow.tuning.nodelay }
+    let Tuning { nodelay, corked, .. } = flow.tuning;
+    Shape { mss, most, far: !link.offload, nodelay, corked }
 }
 
 impl Inner {

@@ -70,6 +70,8 @@ pub(crate) struct Tuning {
     pub(crate) widens: bool,
     /// TCP_NODELAY.
     pub(crate) nodelay: bool,
+    /// TCP_CORK.
+    pub(crate) corked: bool,
     /// IP_TTL.
     pub(crate) ttl: u8,
     /// IP_TOS.

@@ -19,6 +19,8 @@ pub(crate) struct Shape {
     pub(crate) far: bool,
     /// Whether small segments do not wait for acknowledgements (`TCP_NODELAY`).
     pub(crate) nodelay: bool,
+    /// Whether small segments wait for more (`TCP_CORK`).
+    pub(crate) corked: bool,
 }
 
 /// A packet to send.
@@ -118,6 +120,13 @@ impl Sender {
                 self.watch_window(now);
                 return None;
             }
+        } else if shape.corked && !self.ends && !length.is_multiple_of(self.mss) {
+            let whole = length / self.mss * self.mss;
+            if whole > 0 {
+                length = whole;
+            } else if self.timers.holds_back(now) {
+                return None;
+            }
         } else if length > 0 && length < self.mss && !shape.nodelay && self.waits(length) {
             return None;
         }
@@ -133,6 +142,7 @@ impl Sender {
     }
 
     fn send_new(&mut self, length: u64, now: Instant) -> Emit {
+        self.timers.uncork();
         let (start, end) = (self.next, self.next + length);
         let tally = self.tally(now);
         self.board.push(Piece { start, end, at: now, again: 0, mark: Mark::Flying, tally });

@@ -13,7 +13,7 @@ use super::{
 };
 
 const MSS: u64 = 1000;
-const SHAPE: Shape = Shape { mss: MSS, most: MSS, far: true, nodelay: true };
+const SHAPE: Shape = Shape { mss: MSS, most: MSS, far: true, nodelay: true, corked: false };
 /// What the first byte's number is: numbers wrap in the first window.
 const FIRST: u32 = 0u32.wrapping_sub(2500);
 
@@ -283,6 +283,30 @@ fn a_closed_window_is_probed_and_small_segments_wait_for_nagle() {
         script.sender.emit(&lazy, script.now),
         Some(Emit::Data { length: 10, fin: true, push: true, again: false, .. })
     ));
+}
+
+#[test]
+fn a_cork_holds_small_segments_back_for_a_while() {
+    let corked = Shape { corked: true, ..SHAPE };
+    let emit = |script: &mut Script, shape: &Shape| match script.sender.emit(shape, script.now) {
+        Some(Emit::Data { length, .. }) => length,
+        _ => 0,
+    };
+    let mut script = Script::new(true, 0);
+    script.write(10);
+    assert_eq!(emit(&mut script, &corked), 0);
+    script.write(MSS - 10);
+    assert_eq!(emit(&mut script, &corked), 1000, "a whole segment goes");
+    script.write(20);
+    let begun = script.now;
+    assert_eq!(emit(&mut script, &corked), 0);
+    script.acknowledge(1, &[]);
+    assert_eq!(emit(&mut script, &corked), 0);
+    script.wait();
+    assert_eq!((emit(&mut script, &corked), script.now - begun), (20, Duration::from_millis(200)));
+    script.write(30);
+    assert_eq!(emit(&mut script, &corked), 0);
+    assert_eq!(emit(&mut script, &SHAPE), 30, "without the cork it goes");
 }
 
 #[test]

@@ -7,6 +7,9 @@ use super::{Sender, board::Mark, recovery::Mode};
 /// How late the timers may be: what was due in that time is sent at once.
 const BURST: Duration = Duration::from_millis(2);
 
+/// How long a small segment is held back at most (tcp(7), `TCP_CORK`).
+const CORKED: Duration = Duration::from_millis(200);
+
 /// When to act.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timers {
@@ -20,6 +23,10 @@ pub(super) struct Timers {
     window: Option<Instant>,
     /// Not sooner is more to be sent.
     pace: Option<Instant>,
+    /// A small segment that is held back goes.
+    cork: Option<Instant>,
+    /// It goes at once.
+    uncork_now: bool,
     /// The probe is to be sent at once.
     probe_now: bool,
     /// The same for the window.
@@ -38,6 +45,8 @@ impl Default for Timers {
             probe: None,
             window: None,
             pace: None,
+            cork: None,
+            uncork_now: false,
             probe_now: false,
             window_now: false,
             paced: Instant::ZERO,
@@ -75,6 +84,19 @@ impl Timers {
         self.pace = Some(self.paced).filter(|at| *at > now);
     }
 
+    /// Whether a small segment is still to be held back.
+    pub(super) fn holds_back(&mut self, now: Instant) -> bool {
+        if !self.uncork_now && self.cork.is_none() {
+            self.cork = Some(now + CORKED);
+        }
+        !self.uncork_now
+    }
+
+    /// Nothing is held back any more.
+    pub(super) fn uncork(&mut self) {
+        (self.cork, self.uncork_now) = (None, false);
+    }
+
     /// Whether a tail probe is to be sent.
     pub(super) fn tail_probe_is_due(&self) -> bool {
         self.probe_now
@@ -92,7 +114,7 @@ impl Timers {
     }
 
     fn next(&self) -> Option<Instant> {
-        let all = [self.retransmit, self.reorder, self.probe, self.window, self.pace];
+        let all = [self.retransmit, self.reorder, self.probe, self.window, self.pace, self.cork];
         all.into_iter().flatten().min()
     }
 }
@@ -113,6 +135,9 @@ impl Sender {
             self.timers.probe_now = true;
         }
         due(&mut self.timers.pace);
+        if due(&mut self.timers.cork) {
+            self.timers.uncork_now = true;
+        }
         if due(&mut self.timers.window) {
             self.timers.window_now = true;
             self.counts.backoff += 1;
@@ -161,8 +186,8 @@ impl Sender {
             self.counts.backoff = 0;
         }
         if self.board.is_empty() {
-            let Timers { window, window_now, probed, pace, paced, .. } = self.timers;
-            self.timers = Timers { window, window_now, probed, pace, paced, ..Timers::default() };
+            let (retransmit, reorder, probe, probe_now) = (None, None, None, false);
+            self.timers = Timers { retransmit, reorder, probe, probe_now, ..self.timers };
         } else if progress {
             self.timers.retransmit = Some(now + self.rtt.timeout(0));
             self.arm_probe(now);
