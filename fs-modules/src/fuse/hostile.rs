@@ -36,7 +36,7 @@ impl GuestFile for Unwatched {
         false
     }
 
-    fn revoke(&self) {}
+    fn revoke(&self, _: Arc<OwnedFd>) {}
 }
 
 /// Takes pieces of a length that the bytes themselves say.

@@ -488,8 +488,7 @@ impl Session {
             let _ = reader.join();
         }
         let Some(socket) = self.state.lock().socket.take() else { return };
-        self.device.revoke();
-        drop(socket);
+        self.device.revoke(socket);
         let until = Instant::now() + LETTING_GO;
         while self.device.is_open() && Instant::now() < until && patience::wanted() == Wanted::Still
         {

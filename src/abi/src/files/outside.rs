@@ -1,6 +1,6 @@
 //! What a module may ask of the core.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use super::{Caller, FileSystem, Node};
 use crate::{Errno, net::NetStack};
@@ -64,8 +64,8 @@ pub trait GuestFile: Send + Sync + fmt::Debug {
 
     /// Takes the file away from all guests: reads and writes give `ENODEV` from now on, also those
     /// that wait already. A socket gets an unread message from its guest, so that closing the other
-    /// end is an error there (`POLLERR`).
-    fn revoke(&self);
+    /// end, which is `end`, is an error there (`POLLERR`); no guest is told before it is closed.
+    fn revoke(&self, end: Arc<OwnedFd>);
 }
 
 /// The tree of files as it was before the mount that is being made, and what else the core gives.

@@ -5,7 +5,7 @@
 //! in `/proc/TID/fd` and `/proc/TID/cwd`. While a guest has an object open its inode is kept.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     ffi::{OsStr, OsString},
     fs, io,
     os::{
@@ -20,6 +20,8 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -33,6 +35,7 @@ use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
     files::{Attributes, Handle, Time},
+    patience,
 };
 
 use super::{Inode, room::Guard, shadows::Shadows, worker::Signs};
@@ -49,6 +52,9 @@ const NAMES_LIMIT: usize = 4096;
 
 /// How many names of bound sockets are known.
 const BOUND_LIMIT: usize = 16_384;
+
+/// How long a file that is taken away may take to be closed at its other end.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How many programs are kept open.
 const EXECUTED: usize = 32;
@@ -69,6 +75,15 @@ enum Hold {
     Handle,
     /// A directory, likewise.
     Directory,
+}
+
+/// How far a file is that is taken away from all guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Revoked {
+    /// Guests are being stopped.
+    Leaving,
+    /// Its other end is closed.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -144,7 +159,7 @@ pub struct Objects {
     named: AtomicBool,
     any_bound: AtomicBool,
     /// What `/proc/PID/fd` shows of files that were taken away from guests.
-    revoked: Mutex<HashSet<OsString>>,
+    revoked: Mutex<HashMap<OsString, Revoked>>,
     any_revoked: AtomicBool,
     /// What the kernel tells about the objects.
     pub(super) signs: OnceLock<Arc<Signs>>,
@@ -373,7 +388,7 @@ impl Objects {
 
     /// A file is taken away from all guests: what `/proc/PID/fd` shows of it.
     pub(crate) fn revoke(&self, link: &OsStr) {
-        self.revoked.lock().insert(link.to_owned());
+        self.revoked.lock().insert(link.to_owned(), Revoked::Leaving);
         self.any_revoked.store(true, Ordering::Release);
     }
 
@@ -382,9 +397,28 @@ impl Objects {
         self.any_revoked.load(Ordering::Acquire)
     }
 
+    /// Its other end is closed.
+    pub(crate) fn closed_revoked(&self, link: &OsStr) {
+        if let Some(state) = self.revoked.lock().get_mut(link) {
+            *state = Revoked::Closed;
+        }
+    }
+
+    /// Waits until the other end of one that was taken away is closed: who is told of it sooner would not
+    /// find it so. Errors: `LATER` where one may not wait.
+    pub(crate) fn await_closed(&self, link: &[u8]) -> Result<(), Errno> {
+        let leaves = || self.revoked.lock().get(OsStr::from_bytes(link)) == Some(&Revoked::Leaving);
+        let begun = Instant::now();
+        while leaves() && begun.elapsed() < CLOSING {
+            patience::may_wait()?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Whether this one was.
     pub(crate) fn is_revoked(&self, link: &[u8]) -> bool {
-        self.revoked.lock().contains(OsStr::from_bytes(link))
+        self.revoked.lock().contains_key(OsStr::from_bytes(link))
     }
 
     /// Nobody reads or writes the object any more.

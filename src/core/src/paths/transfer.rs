@@ -96,6 +96,7 @@ fn data(core: &Core, call: &Call, argument: usize) -> Result<Data, Errno> {
         && let Ok(link) = call.guest.fd_link(call.fd(argument))
         && core.objects.is_revoked(&link)
     {
+        core.objects.await_closed(&link)?;
         return Err(Errno::ENODEV);
     }
     Ok(match descriptors::held(core, call, argument)? {

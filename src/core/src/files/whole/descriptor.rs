@@ -2,9 +2,12 @@
 
 use std::{
     fmt, fs,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::PathBuf,
-    sync::Weak,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -53,7 +56,7 @@ impl GuestFile for Descriptor {
         self.core.upgrade().is_some_and(|core| !self.holders(&core).is_empty())
     }
 
-    fn revoke(&self) {
+    fn revoke(&self, end: Arc<OwnedFd>) {
         let Some(core) = self.core.upgrade() else { return };
         core.objects.revoke(self.link.as_os_str());
         let holders = self.holders(&core);
@@ -70,5 +73,7 @@ impl GuestFile for Descriptor {
                 let _ = send(file.as_raw_fd(), b"\0", flags);
             }
         }
+        drop(end);
+        core.objects.closed_revoked(self.link.as_os_str());
     }
 }
