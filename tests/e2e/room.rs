@@ -9,6 +9,11 @@ write ENOSPC True True True
  allocate ENOSPC
  sparse None True
  again True
+synced ENOSPC True True True
+ over 4 behind ENOSPC
+ allocate ENOSPC
+ sparse None True
+ again True
 writev ENOSPC True True True
  over 4 behind ENOSPC
  allocate ENOSPC

@@ -35,9 +35,17 @@ def fill(name, write):
         os.close(fd)
 
 
+def write_and_sync(fd, block):
+    count = os.write(fd, block)
+    if os.fstat(fd).st_size % (20 * len(block)) == 0:
+        os.fsync(fd)
+    return count
+
+
 before = free()
 for name, write in (
     ("write", os.write),
+    ("synced", write_and_sync),
     ("writev", lambda fd, block: os.writev(fd, [block[:1000], block[1000:]])),
     ("pwrite", lambda fd, block: os.pwrite(fd, block, os.fstat(fd).st_size)),
 ):

@@ -55,6 +55,8 @@ struct State {
     /// must not go where structures or files were.
     freed: HashSet<u64>,
     freeing: HashSet<u64>,
+    /// The blocks in `freed`, in their order.
+    trail: Vec<u64>,
     zeroing: Zeroing,
 }
 
@@ -231,10 +233,27 @@ impl Cache {
         let end = number.saturating_add(count.min(self.size / self.block as u64));
         let start = number / self.cluster * self.cluster;
         for number in start..end.div_ceil(self.cluster).saturating_mul(self.cluster) {
-            state.freed.insert(number);
+            if state.freed.insert(number) {
+                state.trail.push(number);
+            }
             if state.dirty.remove(&number) && !state.leaving.contains(&number) {
                 state.pages.remove(&number);
             }
+        }
+    }
+
+    /// How far giving up has come.
+    pub(super) fn freed_so_far(&self) -> usize {
+        self.state.lock().trail.len()
+    }
+
+    /// What was given up since then had been taken since then, and belonged to nobody before: it may be
+    /// taken again at once.
+    pub(super) fn freed_for_nothing(&self, since: usize) {
+        let mut state = self.state.lock();
+        let State { trail, freed, .. } = &mut *state;
+        for number in trail.drain(since.min(trail.len())..) {
+            freed.remove(&number);
         }
     }
 
@@ -265,6 +284,7 @@ impl Cache {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.freeing = std::mem::take(&mut state.freed);
+        state.trail.clear();
         state.leaving = std::mem::take(&mut state.dirty).into_iter().collect();
         let mut numbers: Vec<u64> = state.leaving.iter().copied().collect();
         numbers.sort_unstable();
@@ -284,6 +304,7 @@ impl Cache {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.dirty.extend(state.leaving.drain());
+        state.trail.extend(state.freeing.difference(&state.freed).copied());
         state.freed.extend(state.freeing.drain());
     }
 }

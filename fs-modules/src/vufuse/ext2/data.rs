@@ -156,6 +156,7 @@ impl Work<'_> {
         if size < at && !size.is_multiple_of(block) {
             self.zero(size, (size.div_ceil(block) * block).min(at))?;
         }
+        let before = self.cache.freed_so_far();
         let mut fresh = self.room(start, end)?;
         let image = self.cache.image()?;
         let runs: Vec<Run> = within(self.runs()?, start, end).collect();
@@ -176,7 +177,7 @@ impl Work<'_> {
         let may = |run: &Run| !waits(run) && self.cache.gives_way(run.physical, run.length);
         if !runs.iter().all(may) {
             // The room stays; what of it is new has to be known as new again.
-            self.give_back(&fresh)?;
+            self.give_back(&fresh, before)?;
             return Err(Refusal::Commit);
         }
         let length = data.len().min(place(stop * block - at));
@@ -232,6 +233,7 @@ impl Work<'_> {
         if fresh.is_empty() {
             return Ok(fresh);
         }
+        let before = self.cache.freed_so_far();
         for (number, physical) in &blank {
             self.volume.fs.fill(self.ino, *number, *physical)?;
         }
@@ -241,11 +243,11 @@ impl Work<'_> {
         match given {
             Ok(()) => Ok(fresh),
             Err(Errno::ENOSPC) if end - start > 1 => {
-                self.give_back(&fresh)?;
+                self.give_back(&fresh, before)?;
                 self.room(start, start + (end - start) / 2)
             }
             Err(errno) => {
-                self.give_back(&fresh)?;
+                self.give_back(&fresh, before)?;
                 Err(errno)
             }
         }
@@ -262,13 +264,14 @@ impl Work<'_> {
         self.volume.fs.allocate(self.ino, room, start, count)
     }
 
-    /// Gives new blocks back that got no data.
-    fn give_back(&mut self, fresh: &[u64]) -> Result<(), Errno> {
+    /// Gives blocks back that were taken since `before` ([`Cache::freed_so_far`]) and got no data.
+    fn give_back(&mut self, fresh: &[u64], before: usize) -> Result<(), Errno> {
         for run in fresh.chunk_by(|one, next| one + 1 == *next) {
             if let [first, .., last] | [first @ last] = run {
                 self.volume.fs.punch(self.ino, *first, *last)?;
             }
         }
+        self.cache.freed_for_nothing(before);
         if fresh.is_empty() { Ok(()) } else { self.volume.reread(self.ino) }
     }
 

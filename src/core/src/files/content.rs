@@ -359,7 +359,11 @@ impl Content {
             None => Some(fs.open(&Caller::root(), inode.node, libc::O_WRONLY)?.handle),
         };
         let to = handle.or(own).unwrap_or(Handle(0));
+        let pending = self.pending();
         let result = self.copy_out(inode, to, now, &looks);
+        if result.is_ok() {
+            inode.files.room_taken(pending.saturating_sub(self.pending()));
+        }
         let flushed = fs.flush(inode.node, to);
         if let Some(own) = own {
             fs.release(inode.node, own);

@@ -624,9 +624,9 @@ impl Objects {
 
 impl Objects {
     /// Writes back what guests have changed in the files of a mount.
-    pub(crate) fn write_back(&self, files: &Arc<super::MountedFiles>) {
+    pub(crate) fn write_back(&self, files: &super::MountedFiles) {
         for (_, inode) in self.files() {
-            if Arc::ptr_eq(&inode.files, files) {
+            if std::ptr::eq(&raw const *inode.files, files) {
                 super::worker::write_back(&inode);
             }
         }

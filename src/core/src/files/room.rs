@@ -4,8 +4,7 @@
 //! become of them: too late to tell the writer that there is no room (`ENOSPC`). So what they have
 //! written is measured, the more often the less is left, and once little is left the processes that
 //! have such a file open have their writes trapped, each of which is measured before it is made.
-//! Memory counts likewise: what is written and not read back by the file system's own means stays there
-//! until the file is closed.
+//! Memory counts likewise: what guests write stays there until they have closed the file.
 
 use std::{
     collections::HashSet,
@@ -37,6 +36,8 @@ const FASTEST: u64 = 4 << 30;
 const PERIODS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
 /// How long the word of a file system on its room is good.
 const GOOD: Duration = Duration::from_secs(1);
+/// The same where room is scarce, of a program that has to be asked.
+const HEARD: Duration = Duration::from_millis(50);
 /// What must stay of the host's memory.
 const SPARED: u64 = 256 << 20;
 /// What a file system takes for its own of each byte that it is given.
@@ -125,12 +126,14 @@ impl MountedFiles {
     /// before goes to the file system first. Errors: those of asking it.
     pub(crate) fn room_for(&self, caller: &Caller, wanted: u64) -> Result<u64, Errno> {
         let memory = self.objects.memory_left(PERIODS.0);
+        // What it takes for its own shows in its word only.
+        self.ask_room(if self.traits.may_wait { HEARD } else { Duration::ZERO })?;
         let left = self.left(caller, true).unwrap_or(u64::MAX);
         if wanted <= left {
             return Ok(left.min(memory));
         }
         self.ask()?;
-        self.objects.write_back_of(self);
+        self.objects.write_back(self);
         self.ask_room(Duration::ZERO)?;
         Ok(self.left(caller, true).unwrap_or(u64::MAX).min(memory))
     }
@@ -177,14 +180,6 @@ impl Objects {
         let all = self.files();
         let ours = all.iter().filter(|(_, inode)| std::ptr::eq(&raw const *inode.files, files));
         ours.map(|(_, inode)| of_one(inode)).sum()
-    }
-
-    fn write_back_of(&self, files: &MountedFiles) {
-        for (_, inode) in self.files() {
-            if std::ptr::eq(&raw const *inode.files, files) {
-                super::worker::write_back(&inode);
-            }
-        }
     }
 
     /// Bytes of memory that what guests write may take, as it was so long ago at most.

@@ -186,17 +186,15 @@ fn tend(objects: &Arc<Objects>) {
 pub(super) fn write_back(inode: &Arc<Inode>) {
     with_patience(inode, |inode| {
         let mut content = inode.content.lock();
-        if content.is_written() {
-            return_to_file_system(inode, &mut content);
-        }
+        return_to_file_system(inode, &mut content);
     });
 }
 
-fn return_to_file_system(inode: &Arc<Inode>, content: &mut Content) {
-    let pending = content.pending();
-    match content.write_back(inode) {
-        Ok(()) => inode.files.room_taken(pending.saturating_sub(content.pending())),
-        Err(errno) => complain(inode, errno),
+fn return_to_file_system(inode: &Inode, content: &mut Content) {
+    if content.is_written()
+        && let Err(errno) = content.write_back(inode)
+    {
+        complain(inode, errno);
     }
 }
 
@@ -212,9 +210,7 @@ fn closed(objects: &Arc<Objects>, number: u64) {
         // Before writing back: what an idle file holds then is the last.
         // Whether somebody stands in a directory or has a FIFO open is not known.
         let idle = inode.kind() == Ok(libc::S_IFREG) && content.is_idle();
-        if content.is_written() {
-            return_to_file_system(inode, &mut content);
-        }
+        return_to_file_system(inode, &mut content);
         if idle {
             content.rest(inode);
             objects.unused(number);
