@@ -1,6 +1,6 @@
 //! [`Filter`]: a network inside another one, each frame of which a [`Codec`] transforms.
 
-use std::{collections::VecDeque, fmt, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
+use std::{collections::VecDeque, fmt, io, os::fd::BorrowedFd, sync::Arc};
 
 use crate::{
     batch,
@@ -95,20 +95,8 @@ impl<C: Codec> Transport for Filter<C> {
         self.inner.set_waker(waker);
     }
 
-    fn set_strict(&self) {
-        self.inner.set_strict();
-    }
-
-    fn carrier(&self) -> bool {
-        self.inner.carrier()
-    }
-
-    fn tick(&self, now: Instant) -> Option<Instant> {
-        self.inner.tick(now)
-    }
-
-    fn backlog(&self) -> usize {
-        self.inner.backlog()
+    fn inner(&self) -> Option<&dyn Transport> {
+        Some(&*self.inner)
     }
 
     fn drops(&self) -> u64 {

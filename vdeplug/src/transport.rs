@@ -42,6 +42,11 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// to non-empty, where no descriptor tells, and when the carrier changes.
     fn set_waker(&self, waker: Waker);
 
+    /// The plug that this one stands before, and whose state is told where this one adds nothing.
+    fn inner(&self) -> Option<&dyn Transport> {
+        None
+    }
+
     /// Whether the far end accepts [`Offload`](crate::Offload)ed frames as they are: a switch of
     /// this library on this machine. Other transports complete such frames themselves, as does a
     /// plug that comes back at another kind of switch.
@@ -52,28 +57,31 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// Makes the loss of the connection final: from then on there is no carrier, and receiving
     /// fails. Otherwise a plug whose connection is lost tries to connect again, less and less
     /// often.
-    fn set_strict(&self) {}
+    fn set_strict(&self) {
+        if let Some(inner) = self.inner() {
+            inner.set_strict();
+        }
+    }
 
     /// The link state (`IFF_LOWER_UP`).
     fn carrier(&self) -> bool {
-        true
+        self.inner().is_none_or(|inner| inner.carrier())
     }
 
     /// Does the housekeeping (ageing, reconnection) due at `now`; returns when to call again.
     fn tick(&self, now: Instant) -> Option<Instant> {
-        let _ = now;
-        None
+        self.inner()?.tick(now)
     }
 
     /// How many frames wait in this plug for a far end that is slow: the longer the queue, the
     /// sooner frames are dropped. Each call of [`Self::send`] and [`Self::receive`] tries again.
     fn backlog(&self) -> usize {
-        0
+        self.inner().map_or(0, |inner| inner.backlog())
     }
 
     /// How many frames this plug has dropped, in both directions.
     fn drops(&self) -> u64 {
-        0
+        self.inner().map_or(0, |inner| inner.drops())
     }
 }
 

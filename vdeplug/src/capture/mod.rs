@@ -16,7 +16,7 @@ use std::{
     os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
     path::Path,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use nix::errno::Errno;
@@ -177,24 +177,8 @@ impl Transport for Captured {
         self.inner.accepts_offload()
     }
 
-    fn set_strict(&self) {
-        self.inner.set_strict();
-    }
-
-    fn carrier(&self) -> bool {
-        self.inner.carrier()
-    }
-
-    fn tick(&self, now: Instant) -> Option<Instant> {
-        self.inner.tick(now)
-    }
-
-    fn backlog(&self) -> usize {
-        self.inner.backlog()
-    }
-
-    fn drops(&self) -> u64 {
-        self.inner.drops()
+    fn inner(&self) -> Option<&dyn Transport> {
+        Some(&*self.inner)
     }
 }
 

@@ -166,16 +166,8 @@ impl Transport for Wirefilter {
         self.inner.set_waker(waker);
     }
 
-    fn set_strict(&self) {
-        self.inner.set_strict();
-    }
-
-    fn carrier(&self) -> bool {
-        self.inner.carrier()
-    }
-
-    fn tick(&self, now: Instant) -> Option<Instant> {
-        self.inner.tick(now)
+    fn inner(&self) -> Option<&dyn Transport> {
+        Some(&*self.inner)
     }
 
     fn backlog(&self) -> usize {
