@@ -2,7 +2,7 @@
 
 use smoltcp::time::{Duration, Instant};
 
-use super::{Ack, Control, Window};
+use super::{Ack, by_loss::Law};
 
 /// The scale of growth, in segments per second cubed.
 const C: f64 = 0.4;
@@ -12,9 +12,8 @@ const BETA: f64 = 0.7;
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// The state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Cubic {
-    window: Window,
     /// The window before the last loss, in bytes.
     most: f64,
     /// Since the window grows by the cube.
@@ -37,20 +36,17 @@ struct Epoch {
 }
 
 impl Cubic {
-    pub(super) fn new(mss: u64) -> Self {
-        Self { window: Window::new(mss), most: 0.0, epoch: None, before: 0.0 }
-    }
-
-    fn begin(&self, now: Instant, mss: f64) -> Epoch {
-        let size = self.window.size as f64;
+    fn begin(&self, size: f64, ack: &Ack) -> Epoch {
         let origin = self.most.max(size);
-        let plateau = ((origin - size) / mss / C).cbrt();
-        Epoch { since: now, plateau, origin, reno: size, credit: 0.0 }
+        let plateau = ((origin - size) / ack.mss as f64 / C).cbrt();
+        Epoch { since: ack.now, plateau, origin, reno: size, credit: 0.0 }
     }
+}
 
-    fn grow(&mut self, ack: &Ack, delivered: u64) {
-        let (mss, size) = (ack.mss as f64, self.window.size as f64);
-        let mut epoch = self.epoch.unwrap_or_else(|| self.begin(ack.now, mss));
+impl Law for Cubic {
+    fn grow(&mut self, size: u64, ack: &Ack, delivered: u64) -> u64 {
+        let (mss, size) = (ack.mss as f64, size as f64);
+        let mut epoch = self.epoch.unwrap_or_else(|| self.begin(size, ack));
         let curve = |time: f64| epoch.origin + C * (time - epoch.plateau).powi(3) * mss;
         let time = seconds(ack.now - epoch.since);
         let aim = curve(time + seconds(ack.smooth)).clamp(size, 1.5 * size);
@@ -62,57 +58,24 @@ impl Cubic {
         let whole = epoch.credit.floor();
         epoch.credit -= whole;
         self.epoch = Some(epoch);
-        self.window.size = bytes(size + whole);
-    }
-}
-
-impl Control for Cubic {
-    fn window(&self) -> u64 {
-        self.window.size
+        bytes(size + whole)
     }
 
-    fn threshold(&self) -> u64 {
-        self.window.threshold
-    }
-
-    fn on_ack(&mut self, ack: &Ack) {
-        if !ack.limited {
-            // Time without a full window is no time to grow in.
-            self.epoch = None;
-            return;
-        }
-        let beyond = self.window.slow_start(ack.delivered);
-        if beyond > 0 {
-            self.grow(ack, beyond);
-        }
-    }
-
-    fn on_loss(&mut self, _flying: u64, mss: u64) {
-        let size = self.window.size as f64;
+    fn shrink(&mut self, size: u64) -> u64 {
+        let size = size as f64;
         self.before = self.most;
         // A window that shrinks leaves room for others (fast convergence).
         self.most = if size < self.most { size * (1.0 + BETA) / 2.0 } else { size };
         self.epoch = None;
-        self.window.reduce(bytes(size * BETA), mss);
-    }
-
-    fn on_timeout(&mut self, flying: u64, mss: u64) {
-        self.on_loss(flying, mss);
-        self.window.size = mss;
-    }
-
-    fn on_recovered(&mut self) {
-        self.window.size = self.window.threshold;
+        bytes(size * BETA)
     }
 
     fn undo(&mut self) {
-        self.window.undo();
         self.most = self.before;
         self.epoch = None;
     }
 
-    fn on_idle(&mut self, mss: u64) {
-        self.window.idle(mss);
+    fn rest(&mut self) {
         self.epoch = None;
     }
 }

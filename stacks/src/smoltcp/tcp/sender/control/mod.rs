@@ -1,10 +1,13 @@
 //! Congestion control: how much may be on its way, and how fast (`TCP_CONGESTION`).
 
 mod bbr;
+mod by_loss;
 mod cubic;
 mod reno;
 
 use smoltcp::time::{Duration, Instant};
+
+use self::by_loss::ByLoss;
 
 /// Segments of the initial window (RFC 6928).
 const INITIAL: u64 = 10;
@@ -45,8 +48,8 @@ impl Algorithm {
     /// Makes the state of a connection.
     pub(super) fn start(self, mss: u64) -> Box<dyn Control> {
         match self {
-            Self::Cubic => Box::new(cubic::Cubic::new(mss)),
-            Self::Reno => Box::new(reno::Reno::new(mss)),
+            Self::Cubic => Box::new(ByLoss::new(cubic::Cubic::default(), mss)),
+            Self::Reno => Box::new(ByLoss::new(reno::Reno::default(), mss)),
             Self::Bbr => Box::new(bbr::Bbr::new(mss)),
         }
     }
@@ -129,42 +132,4 @@ pub(super) trait Control: std::fmt::Debug + Send {
     fn undo(&mut self);
     /// Nothing was sent for longer than the timeout.
     fn on_idle(&mut self, mss: u64);
-}
-
-/// What the algorithms share that are driven by losses.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    size: u64,
-    threshold: u64,
-    /// Both before the last loss.
-    before: (u64, u64),
-}
-
-impl Window {
-    fn new(mss: u64) -> Self {
-        Self { size: INITIAL * mss, threshold: UNSET, before: (0, 0) }
-    }
-
-    /// Grows as slow start does; returns what was delivered beyond it.
-    fn slow_start(&mut self, delivered: u64) -> u64 {
-        let room = self.threshold.saturating_sub(self.size);
-        let used = room.min(delivered);
-        self.size += used;
-        delivered - used
-    }
-
-    fn reduce(&mut self, to: u64, mss: u64) {
-        self.before = (self.size, self.threshold);
-        self.threshold = to.max(2 * mss);
-    }
-
-    fn undo(&mut self) {
-        self.size = self.size.max(self.before.0);
-        self.threshold = self.threshold.max(self.before.1);
-    }
-
-    fn idle(&mut self, mss: u64) {
-        self.threshold = self.threshold.max(self.size - self.size / 4);
-        self.size = self.size.min(INITIAL * mss);
-    }
 }

@@ -1,60 +1,26 @@
 //! Reno: one segment more per round trip, half of it after a loss (RFC 5681).
 
-use super::{Ack, Control, Window};
+use super::{Ack, by_loss::Law};
 
 /// The state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Reno {
-    window: Window,
     /// Bytes delivered that the window has not grown for.
     credit: u64,
 }
 
-impl Reno {
-    pub(super) fn new(mss: u64) -> Self {
-        Self { window: Window::new(mss), credit: 0 }
-    }
-}
-
-impl Control for Reno {
-    fn window(&self) -> u64 {
-        self.window.size
-    }
-
-    fn threshold(&self) -> u64 {
-        self.window.threshold
-    }
-
-    fn on_ack(&mut self, ack: &Ack) {
-        if !ack.limited {
-            return;
+impl Law for Reno {
+    fn grow(&mut self, size: u64, ack: &Ack, delivered: u64) -> u64 {
+        self.credit += delivered;
+        if self.credit < size {
+            return size;
         }
-        self.credit += self.window.slow_start(ack.delivered);
-        if self.credit >= self.window.size {
-            self.credit -= self.window.size;
-            self.window.size += ack.mss;
-        }
+        self.credit -= size;
+        size + ack.mss
     }
 
-    fn on_loss(&mut self, _flying: u64, mss: u64) {
-        self.window.reduce(self.window.size / 2, mss);
+    fn shrink(&mut self, size: u64) -> u64 {
         self.credit = 0;
-    }
-
-    fn on_timeout(&mut self, flying: u64, mss: u64) {
-        self.on_loss(flying, mss);
-        self.window.size = mss;
-    }
-
-    fn on_recovered(&mut self) {
-        self.window.size = self.window.threshold;
-    }
-
-    fn undo(&mut self) {
-        self.window.undo();
-    }
-
-    fn on_idle(&mut self, mss: u64) {
-        self.window.idle(mss);
+        size / 2
     }
 }
