@@ -186,15 +186,22 @@ fn tend(objects: &Arc<Objects>) {
 pub(super) fn write_back(inode: &Arc<Inode>) {
     with_patience(inode, |inode| {
         let mut content = inode.content.lock();
-        return_to_file_system(inode, &mut content);
+        return_to_file_system(inode, &mut content)
     });
 }
 
-fn return_to_file_system(inode: &Inode, content: &mut Content) {
-    if content.is_written()
-        && let Err(errno) = content.write_back(inode)
-    {
-        complain(inode, errno);
+/// Errors: [`patience::LATER`]; all others are told.
+fn return_to_file_system(inode: &Inode, content: &mut Content) -> Result<(), Errno> {
+    if !content.is_written() {
+        return Ok(());
+    }
+    match content.write_back(inode) {
+        Err(patience::LATER) => Err(patience::LATER),
+        Err(errno) => {
+            complain(inode, errno);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -210,11 +217,12 @@ fn closed(objects: &Arc<Objects>, number: u64) {
         // Before writing back: what an idle file holds then is the last.
         // Whether somebody stands in a directory or has a FIFO open is not known.
         let idle = inode.kind() == Ok(libc::S_IFREG) && content.is_idle();
-        return_to_file_system(inode, &mut content);
+        return_to_file_system(inode, &mut content)?;
         if idle {
             content.rest(inode);
             objects.unused(number);
         }
+        Ok(())
     });
 }
 
@@ -242,19 +250,25 @@ impl Inode {
     }
 }
 
-/// Does something with an inode, on a thread of its own when it may wait.
-fn with_patience(inode: &Arc<Inode>, work: impl FnOnce(&Arc<Inode>) + Send + 'static) {
+/// Does something with an inode, on a thread of its own when it may wait, or as soon as it says that it must
+/// ([`patience::LATER`]).
+fn with_patience(
+    inode: &Arc<Inode>,
+    work: impl Fn(&Arc<Inode>) -> Result<(), Errno> + Send + 'static,
+) {
     let inode = Arc::clone(inode);
-    let patient = inode.files.traits.may_wait && patience::may_wait().is_err();
+    let must_hurry = patience::may_wait().is_err();
+    let patient = inode.files.traits.may_wait && must_hurry;
     // What a file system does wrong must not end this thread, which serves all of them.
     let work = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(&inode)));
-        if done.is_err() {
+        done.unwrap_or_else(|_| {
             complain(&inode, Errno::EIO);
-        }
+            Ok(())
+        })
     };
-    if !patient {
-        return work();
+    if !patient && !(work() == Err(patience::LATER) && must_hurry) {
+        return;
     }
     let work = move || patience::patiently(work);
     // Without a thread what was written stays in the cache until the next attempt.
