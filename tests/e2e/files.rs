@@ -8,6 +8,7 @@ use crate::harness::{INSIDE, Place, scratch, succeed};
 const PROGRAM: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/files.py");
 const DEEP: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/deep.py");
 const WATCHES: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/watches.py");
+const NAMELESS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/nameless.py");
 const UNIX: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/unix.py");
 const PROCFS: &str = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/procfs.py");
 
@@ -138,6 +139,29 @@ fn files_in_a_merged_directory_are_as_on_linux() {
 #[test]
 fn files_in_a_directory_bound_by_patchwork_are_as_on_linux() {
     compare(&patched("bind", "a"));
+}
+
+#[test]
+fn files_without_names_are_as_on_linux() {
+    let native = native(NAMELESS);
+    assert!(native.contains("many 90000"), "{native}");
+    let memory = "vu_insmod vufuse && vumount -t vufusemem -o mode=755";
+    let image = "PATH=$PATH:/sbin:/usr/sbin; truncate -s 20M $R.img; T=\"$R $R.img\"; \
+                 mkfs.ext4 -q $R.img && vu_insmod vufuse && \
+                 vumount -t vufuseext2 -o rw+ $R.img $M && rmdir $M/lost+found; D=$M";
+    let bind = "vu_insmod mountreal && vumount -t mountreal $R $M; D=$M";
+    for mount in [
+        format!("{memory} none $M; D=$M").as_str(),
+        &format!("{memory},waits none $M; D=$M"),
+        image,
+        bind,
+        "vu_insmod unreal; D=/unreal/unreal$R",
+        &patched("merge", "b"),
+        &patched("cow", "a"),
+        &patched("bind", "a"),
+    ] {
+        compare_with(&native, NAMELESS, mount);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Changing files of an overlay: what a file looks like, and making and linking names.
 
-use std::sync::Arc;
+use std::{os::fd::BorrowedFd, sync::Arc};
 
 use umvu_abi::{
     Errno,
@@ -15,6 +15,9 @@ use super::{
     meta::Sign,
     overlay::{Mode, Overlay},
 };
+
+/// The flags that make a file without a name.
+const NAMELESS: i32 = libc::O_TMPFILE | libc::O_EXCL;
 
 /// Whether the lower layer may not be changed so, as the copy then may.
 pub(super) fn is_forbidden(errno: Errno) -> bool {
@@ -263,17 +266,48 @@ impl Overlay {
         Ok((entry, as_served(data, said)))
     }
 
-    /// Makes a file without a name, in the work directory.
+    /// Makes and opens a file without a name.
     pub(super) fn nameless(
+        &self,
+        caller: &Caller,
+        directory: &Arc<Item>,
+        (mode, flags): (u32, i32),
+    ) -> Result<(Entry, Data), Errno> {
+        let _order = self.ordered()?;
+        if self.manner.mode == Mode::Merge {
+            return self.nameless_below(caller, directory, (mode, flags));
+        }
+        let entry = self.nameless_above(caller, directory, mode)?;
+        let data = self.open_side(&self.item(entry.node)?, caller, flags & !NAMELESS);
+        let data = data.inspect_err(|_| self.forget(entry.node, 1))?;
+        Ok((entry, data))
+    }
+
+    /// Makes it in the lower layer.
+    fn nameless_below(
+        &self,
+        caller: &Caller,
+        directory: &Arc<Item>,
+        (mode, flags): (u32, i32),
+    ) -> Result<(Entry, Data), Errno> {
+        let lower = directory.sides().lower.ok_or(Errno::EROFS)?;
+        let (made, data) = lower.create_nameless(&self.acting(caller), mode, flags)?;
+        let mut state = State::new(Vstat::default());
+        state.sides.lower = Some(made.at);
+        // The host knows it by descriptors only.
+        state.gone = matches!(data, Data::Host(_)).then_some(made.looks);
+        let item = self.table.lock().add(state, libc::S_IFREG);
+        let entry = Entry { node: item.node, attributes: made.looks, valid: super::item::VALID };
+        Ok((entry, as_served(data, false)))
+    }
+
+    /// Makes it in the work directory, where it has a name that does not show.
+    fn nameless_above(
         &self,
         caller: &Caller,
         directory: &Arc<Item>,
         mode: u32,
     ) -> Result<Entry, Errno> {
-        let _order = self.ordered()?;
-        if self.manner.mode == Mode::Merge {
-            return Err(Errno::EOPNOTSUPP);
-        }
         let (work, aside) = (self.meta.work()?, self.meta.fresh_name());
         let node = Make::Node { mode: libc::S_IFREG | mode & 0o7777, rdev: 0 };
         let made = work.make(&self.us, &aside, node)?;
@@ -289,11 +323,11 @@ impl Overlay {
         Ok(Entry { node: item.node, attributes, valid: super::item::VALID })
     }
 
-    /// link(2).
+    /// link(2); a guest may name the file by a descriptor.
     pub(super) fn link(
         &self,
         caller: &Caller,
-        item: &Arc<Item>,
+        (item, opened): (&Arc<Item>, Option<BorrowedFd<'_>>),
         directory: &Arc<Item>,
         name: &[u8],
     ) -> Result<Entry, Errno> {
@@ -302,15 +336,42 @@ impl Overlay {
         let vacancy = self.vacancy(directory, name)?;
         let lower = item.sides().lower.filter(|_| item.sides().upper.is_none());
         let below = |caller: &Caller| match (&vacancy, &lower) {
-            (Some(vacancy), Some(lower)) => vacancy.link(caller, lower, name).map(drop),
+            (Some(vacancy), Some(lower)) => vacancy.link(caller, (lower, opened), name).map(drop),
             _ => Err(Errno::EROFS),
         };
         let is_lower = vacancy.is_some() && lower.is_some();
-        if self.below_first(caller, is_lower, below)?.is_none() {
-            self.link_above(item, directory, name)?;
+        match self.below_first(caller, is_lower, below)? {
+            Some(()) if item.place().is_err() => self.has_a_name(item, directory, name)?,
+            Some(()) => {}
+            None => self.link_above(item, directory, name)?,
         }
         directory.touched();
         self.entry(directory, name)
+    }
+
+    /// A file that was made without a name in the lower layer has got one, and looks as it was told.
+    fn has_a_name(
+        &self,
+        item: &Arc<Item>,
+        directory: &Arc<Item>,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        let gone = item.state.lock().gone.take();
+        self.table.lock().name(item, directory, name);
+        let Some(wanted) = gone else { return Ok(()) };
+        let found = self.find(directory, name)?.ok_or(Errno::EIO)?;
+        let lower = found.sides.lower.ok_or(Errno::EIO)?;
+        let mut has = found.looks;
+        if (wanted.uid, wanted.gid) != (has.uid, has.gid) {
+            let owner = (Some(wanted.uid), Some(wanted.gid));
+            let owner = Changes { uid: owner.0, gid: owner.1, ..Changes::default() };
+            has = lower.set(&self.us, &owner)?;
+        }
+        if wanted.mode != has.mode {
+            let mode = Changes { mode: Some(wanted.mode & 0o7777), ..Changes::default() };
+            lower.set(&self.us, &mode)?;
+        }
+        Ok(())
     }
 
     fn link_above(
@@ -322,7 +383,7 @@ impl Overlay {
         self.copy_up(item, Content::Whole)?;
         let target = self.upper_directory(directory)?;
         let upper = item.sides().upper.ok_or(Errno::ENOENT)?;
-        self.insisting(&target, || target.link(&self.us, &upper, name))?;
+        self.insisting(&target, || target.link(&self.us, (&upper, None), name))?;
         let (place, vstat, nameless) = {
             let mut state = item.state.lock();
             (state.place.clone(), state.vstat, state.nameless.take())

@@ -1,6 +1,10 @@
 //! One file or directory of a layer: a node of another file system, held while it is needed.
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fmt,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use umvu_abi::{
     Errno,
@@ -103,9 +107,29 @@ impl Held {
         Ok((seen, self.taken(entry.node, opened)))
     }
 
-    /// Gives a file of the same layer a name here.
-    pub(super) fn link(&self, caller: &Caller, file: &Self, name: &[u8]) -> Result<Seen, Errno> {
-        let entry = self.files.link(caller, file.node, self.node, name)?;
+    /// Makes and opens a regular file without a name.
+    pub(super) fn create_nameless(
+        &self,
+        caller: &Caller,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(Seen, Data), Errno> {
+        let (entry, opened) = self.files.create_nameless(caller, self.node, mode, flags)?;
+        let seen = self.hold(&entry);
+        Ok((seen, self.taken(entry.node, opened)))
+    }
+
+    /// Gives a file of the same layer a name here; a guest may name it by a descriptor.
+    pub(super) fn link(
+        &self,
+        caller: &Caller,
+        (file, opened): (&Self, Option<BorrowedFd<'_>>),
+        name: &[u8],
+    ) -> Result<Seen, Errno> {
+        let entry = match opened {
+            Some(opened) => self.files.link_opened(caller, (file.node, opened), self.node, name)?,
+            None => self.files.link(caller, file.node, self.node, name)?,
+        };
         Ok(self.hold(&entry))
     }
 

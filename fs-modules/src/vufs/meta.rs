@@ -204,7 +204,7 @@ impl Meta {
         let (old, new) = (looks_of(from.1), looks_of(to.1));
         self.unsay(to.0, &new)?;
         if let Some(found) = self.said(from.0, &old)? {
-            to.0.link(&self.us, &found.at, &new)?;
+            to.0.link(&self.us, (&found.at, None), &new)?;
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! An overlay as a file system.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{
+    fs::File,
+    os::{fd::BorrowedFd, unix::fs::FileExt},
+};
 
 use umvu_abi::{
     Errno,
@@ -150,7 +153,17 @@ impl FileSystem for Overlay {
     }
 
     fn link(&self, caller: &Caller, node: Node, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
-        Self::link(self, caller, &self.item(node)?, &self.item(parent)?, name)
+        Self::link(self, caller, (&self.item(node)?, None), &self.item(parent)?, name)
+    }
+
+    fn link_opened(
+        &self,
+        caller: &Caller,
+        (node, file): (Node, BorrowedFd<'_>),
+        parent: Node,
+        name: &[u8],
+    ) -> Result<Entry, Errno> {
+        Self::link(self, caller, (&self.item(node)?, Some(file)), &self.item(parent)?, name)
     }
 
     fn unlink(&self, caller: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
@@ -196,8 +209,15 @@ impl FileSystem for Overlay {
         Ok((entry, handled(data)))
     }
 
-    fn tmpfile(&self, caller: &Caller, parent: Node, mode: u32) -> Result<Entry, Errno> {
-        self.nameless(caller, &self.item(parent)?, mode)
+    fn create_nameless(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(Entry, Opened), Errno> {
+        let (entry, data) = self.nameless(caller, &self.item(parent)?, (mode, flags))?;
+        Ok((entry, handled(data)))
     }
 
     fn read(&self, node: Node, _: Handle, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

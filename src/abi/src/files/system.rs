@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    os::fd::BorrowedFd,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -237,6 +238,18 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Err(Errno::EPERM)
     }
 
+    /// As [`link`](Self::link), of a file that a guest has open: linkat(2) by the descriptor `file`, which is
+    /// of the host where [`Data::Host`](super::Data::Host) was given for the node.
+    fn link_opened(
+        &self,
+        caller: &Caller,
+        (node, _file): (Node, BorrowedFd<'_>),
+        parent: Node,
+        name: &[u8],
+    ) -> Result<Entry, Errno> {
+        self.link(caller, node, parent, name)
+    }
+
     /// unlink(2). The node stays while it is referenced. Errors: `EISDIR`.
     fn unlink(&self, _caller: &Caller, _parent: Node, _name: &[u8]) -> Result<(), Errno> {
         Err(Errno::EPERM)
@@ -279,7 +292,23 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Ok((entry, opened))
     }
 
-    /// Makes a file without a name: `O_TMPFILE`.
+    /// Makes a file without a name, and opens it: `O_TMPFILE`. The default makes it by
+    /// [`tmpfile`](Self::tmpfile) first.
+    fn create_nameless(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(Entry, Opened), Errno> {
+        let entry = self.tmpfile(caller, parent, mode)?;
+        let flags = flags & !(libc::O_TMPFILE | libc::O_EXCL);
+        let opened =
+            self.open(caller, entry.node, flags).inspect_err(|_| self.forget(entry.node, 1))?;
+        Ok((entry, opened))
+    }
+
+    /// Makes a file without a name. `mode` has type and permission bits.
     fn tmpfile(&self, _caller: &Caller, _parent: Node, _mode: u32) -> Result<Entry, Errno> {
         Err(Errno::EOPNOTSUPP)
     }

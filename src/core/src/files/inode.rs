@@ -23,6 +23,8 @@ struct Place {
     name: Vec<u8>,
     /// The name was taken away.
     removed: bool,
+    /// It was made without a name, and may get one.
+    linkable: bool,
 }
 
 /// A node in use. When the last user goes, the file system may forget it.
@@ -98,15 +100,21 @@ impl Inode {
     /// It was found under this name.
     pub(super) fn stands(&self, parent: &Arc<Self>, name: &[u8]) {
         let parent = Some(Arc::clone(parent));
-        let place = Place { parent, name: name.to_vec(), removed: false };
+        let place = Place { parent, name: name.to_vec(), removed: false, linkable: false };
         let before = std::mem::replace(&mut *self.place.lock(), place);
         drop(before);
     }
 
-    /// It was made in a directory without a name.
-    pub(crate) fn is_nameless_in(&self, directory: &Arc<Self>) {
-        self.stands(directory, format!("#{}", self.node.0).as_bytes());
-        self.removed();
+    /// It was made in a directory without a name, as its number; perhaps to get one.
+    pub(super) fn is_nameless_in(&self, directory: &Arc<Self>, ino: u64, linkable: bool) {
+        self.stands(directory, format!("#{ino}").as_bytes());
+        let mut place = self.place.lock();
+        (place.removed, place.linkable) = (true, linkable);
+    }
+
+    /// Whether it was made without a name, and may get one.
+    pub(super) fn is_linkable(&self) -> bool {
+        self.place.lock().linkable
     }
 
     /// Its name was taken away.

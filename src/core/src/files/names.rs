@@ -1,10 +1,10 @@
 //! Making, removing and moving names, with what Linux checks first.
 
-use std::sync::Arc;
+use std::{os::fd::BorrowedFd, sync::Arc};
 
 use umvu_abi::{
     Errno,
-    files::{Caller, Right, WRITE},
+    files::{Attributes, Caller, Opened, Right, Seen, WRITE},
 };
 
 use super::{Inode, access};
@@ -66,21 +66,59 @@ fn may_make_devices(caller: &Caller, parent: &Arc<Inode>) -> Result<bool, Errno>
     Ok(fs.grants(caller, &above, Right::GiveAway))
 }
 
-/// Gives a file one more name. Errors: `EPERM` for a directory, `EXDEV`, `EROFS`, `EACCES`.
+/// Makes a regular file without a name in a directory, and opens it: `O_TMPFILE`. Also tells how it looks. Errors: `EACCES`, `EROFS`,
+/// `ENOENT` where the directory was removed, those of the file system.
+pub(crate) fn nameless(
+    caller: &Caller,
+    directory: &Arc<Inode>,
+    mode: u32,
+    flags: i32,
+) -> Result<(Arc<Inode>, Attributes, Opened), Errno> {
+    access::alter(directory, caller)?;
+    if directory.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let files = &directory.files;
+    let mode = libc::S_IFREG | mode & PERMISSIONS & !caller.umask;
+    let (entry, opened) = files.ask()?.create_nameless(caller, directory.node, mode, flags)?;
+    let inode = files.nameless(&entry);
+    inode.is_nameless_in(directory, entry.attributes.ino, flags & libc::O_EXCL == 0);
+    Ok((inode, entry.attributes, opened))
+}
+
+/// Gives a file one more name; `opened` is the descriptor that a guest names it by, if it does so. Errors:
+/// `EPERM` for a directory, `ENOENT` for what was removed, `EXDEV`, `EROFS`, `EACCES`.
 pub(crate) fn link(
     caller: &Caller,
-    file: &Arc<Inode>,
+    (file, opened): (&Arc<Inode>, Option<BorrowedFd<'_>>),
     parent: &Arc<Inode>,
     name: &[u8],
 ) -> Result<(), Errno> {
     if !Arc::ptr_eq(&file.files, &parent.files) {
-        return Err(Errno::EXDEV);
+        // A place of the tree once more: the other mount has both.
+        let Seen::Same(inner) = parent.files.fs.seen_at(parent.node) else {
+            return Err(Errno::EXDEV);
+        };
+        let inner = inner.downcast::<Inode>().map_err(|_| Errno::EXDEV)?;
+        access::alter(parent, caller)?;
+        return link(caller, (file, opened), &inner, name);
     }
     access::alter(parent, caller)?;
     if file.is_directory()? {
         return Err(Errno::EPERM);
     }
-    let entry = parent.files.ask()?.link(caller, file.node, parent.node, name)?;
+    let is_gone = || match file.attributes(caller) {
+        Ok(looks) => looks.nlink == 0,
+        Err(errno) => errno == Errno::ENOENT,
+    };
+    if file.is_removed() && !file.is_linkable() && is_gone() {
+        return Err(Errno::ENOENT);
+    }
+    let fs = parent.files.ask()?;
+    let entry = match opened {
+        Some(opened) => fs.link_opened(caller, (file.node, opened), parent.node, name)?,
+        None => fs.link(caller, file.node, parent.node, name)?,
+    };
     parent.files.enter(parent, name, &entry);
     parent.files.objects.tell_links(file);
     parent.files.objects.tell_made(parent, name, file);

@@ -5,7 +5,7 @@
 //! they are; files of other mounts are passed on as [`Data::Same`], so that all who reach one by
 //! whatever way see the same content. Both act with the rights of the caller.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use umvu_abi::{
@@ -24,7 +24,7 @@ use crate::{
         lexical::{below, join, push},
         locate, magic,
         owners::Changer,
-        resolve::{Last, Place},
+        resolve::{Found, Last, Place},
     },
 };
 
@@ -42,7 +42,15 @@ pub(crate) use self::{
 #[derive(Debug)]
 struct Named {
     path: Vec<u8>,
+    /// The file itself, when it is one of another mount that was made without a name.
+    nameless: Option<Arc<Inode>>,
     references: u64,
+}
+
+impl Named {
+    fn new(path: &[u8]) -> Self {
+        Self { path: path.to_vec(), nameless: None, references: 1 }
+    }
 }
 
 #[derive(Debug)]
@@ -69,9 +77,8 @@ const VALID: Duration = Duration::ZERO;
 
 impl Whole {
     fn new(moment: &Arc<Moment>, root: &[u8]) -> Self {
-        let named = Named { path: root.to_vec(), references: 1 };
         let table = Table {
-            by_node: HashMap::from([(Node::ROOT.0, named)]),
+            by_node: HashMap::from([(Node::ROOT.0, Named::new(root))]),
             by_path: HashMap::from([(root.to_vec(), Node::ROOT.0)]),
             next: Node::ROOT.0 + 1,
         };
@@ -102,7 +109,18 @@ impl Whole {
     }
 
     fn at(&self, node: Node, caller: &Caller) -> Result<(Arc<Core>, Place), Errno> {
+        if let Some((inode, path)) = self.nameless(node) {
+            let found = Found { inode, parent: None, path };
+            return Ok((self.moment.core()?, Place::Inode(found)));
+        }
         self.place(&self.path(node)?, caller)
+    }
+
+    /// The file of another mount that was made without a name.
+    fn nameless(&self, node: Node) -> Option<(Arc<Inode>, Vec<u8>)> {
+        let table = self.table.lock();
+        let named = table.by_node.get(&node.0)?;
+        Some((Arc::clone(named.nameless.as_ref()?), named.path.clone()))
     }
 
     /// A node for a path, which counts as one reference.
@@ -117,8 +135,23 @@ impl Whole {
         let node = table.next;
         table.next += 1;
         table.by_path.insert(path.to_vec(), node);
-        table.by_node.insert(node, Named { path: path.to_vec(), references: 1 });
+        table.by_node.insert(node, Named::new(path));
         Node(node)
+    }
+
+    /// A node for a file without a name in a directory, which counts as one reference.
+    fn nameless_node(
+        &self,
+        directory: Node,
+        ino: u64,
+        inode: Option<Arc<Inode>>,
+    ) -> Result<Node, Errno> {
+        let path = self.child(directory, format!("#{ino} (deleted)").as_bytes())?;
+        let mut table = self.table.lock();
+        let node = table.next;
+        table.next += 1;
+        table.by_node.insert(node, Named { nameless: inode, ..Named::new(&path) });
+        Ok(Node(node))
     }
 
     fn entry(&self, path: &[u8], caller: &Caller) -> Result<Entry, Errno> {
@@ -128,22 +161,7 @@ impl Whole {
 
     fn look(&self, path: &[u8], caller: &Caller) -> Result<Attributes, Errno> {
         let (core, place) = self.place(path, caller)?;
-        match place {
-            Place::Inode(found) => found.inode.attributes(caller),
-            Place::Real(path) | Place::Merged(path) => {
-                let real = real::attributes(caller, &path)?;
-                Ok(Changer::of(&core, caller).sees(real))
-            }
-            Place::Directory(path) => Ok(Attributes {
-                dev: Some(0),
-                ino: path.len() as u64,
-                mode: libc::S_IFDIR | 0o755,
-                nlink: 2,
-                ..Attributes::default()
-            }),
-            // Stacks are not seen through a file system.
-            _ => Err(Errno::ENOENT),
-        }
+        look(&core, place, caller)
     }
 
     /// A name is gone: the next that has it is another file.
@@ -184,6 +202,25 @@ impl Whole {
         let path = self.child(node, name)?;
         let (_, place) = self.place(&path, caller)?;
         Ok((path, place))
+    }
+}
+
+fn look(core: &Core, place: Place, caller: &Caller) -> Result<Attributes, Errno> {
+    match place {
+        Place::Inode(found) => found.inode.attributes(caller),
+        Place::Real(path) | Place::Merged(path) => {
+            let real = real::attributes(caller, &path)?;
+            Ok(Changer::of(core, caller).sees(real))
+        }
+        Place::Directory(path) => Ok(Attributes {
+            dev: Some(0),
+            ino: path.len() as u64,
+            mode: libc::S_IFDIR | 0o755,
+            nlink: 2,
+            ..Attributes::default()
+        }),
+        // Stacks are not seen through a file system.
+        _ => Err(Errno::ENOENT),
     }
 }
 
@@ -247,7 +284,8 @@ impl FileSystem for Whole {
     }
 
     fn getattr(&self, caller: &Caller, node: Node, _: Option<Handle>) -> Result<Attributes, Errno> {
-        self.look(&self.path(node)?, caller)
+        let (core, place) = self.at(node, caller)?;
+        look(&core, place, caller)
     }
 
     fn setattr(
@@ -257,8 +295,7 @@ impl FileSystem for Whole {
         _: Option<Handle>,
         changes: &Changes,
     ) -> Result<Attributes, Errno> {
-        let path = self.path(node)?;
-        let (core, place) = self.place(&path, caller)?;
+        let (core, place) = self.at(node, caller)?;
         match place {
             Place::Inode(found) => {
                 let inode = &found.inode;
@@ -279,7 +316,7 @@ impl FileSystem for Whole {
             }
             _ => return Err(Errno::EPERM),
         }
-        self.look(&path, caller)
+        self.getattr(caller, node, None)
     }
 
     fn readlink(&self, caller: &Caller, node: Node) -> Result<Vec<u8>, Errno> {
@@ -323,19 +360,17 @@ impl FileSystem for Whole {
     }
 
     fn link(&self, caller: &Caller, node: Node, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
-        let from = self.path(node)?;
-        let (to, target) = self.side(parent, name, caller)?;
-        match (self.place(&from, caller)?.1, target) {
-            (Place::Inode(found), Place::Vacant(vacant)) => {
-                names::link(caller, &found.inode, &vacant.parent, &vacant.name)?;
-            }
-            (Place::Real(from), Place::Real(to)) => {
-                as_caller(caller, || host::link(&from, &to))?;
-            }
-            (_, Place::Inode(_)) => return Err(Errno::EEXIST),
-            _ => return Err(Errno::EXDEV),
-        }
-        self.entry(&to, caller)
+        self.give_name(caller, (node, None), parent, name)
+    }
+
+    fn link_opened(
+        &self,
+        caller: &Caller,
+        (node, file): (Node, BorrowedFd<'_>),
+        parent: Node,
+        name: &[u8],
+    ) -> Result<Entry, Errno> {
+        self.give_name(caller, (node, Some(file)), parent, name)
     }
 
     fn unlink(&self, caller: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
@@ -429,6 +464,33 @@ impl FileSystem for Whole {
             _ => return Err(Errno::EEXIST),
         };
         Ok((self.entry(&path, caller)?, Opened { handle: Handle(0), data }))
+    }
+
+    fn create_nameless(
+        &self,
+        caller: &Caller,
+        parent: Node,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(Entry, Opened), Errno> {
+        let (core, place) = self.at(parent, caller)?;
+        let (attributes, data, inode) = match place {
+            Place::Inode(found) => {
+                // The mask has been applied.
+                let caller = Caller { umask: 0, ..caller.clone() };
+                let (inode, attributes, opened) =
+                    names::nameless(&caller, &found.inode, mode, flags)?;
+                (attributes, passed_on(&inode, opened), Some(inode))
+            }
+            Place::Real(path) | Place::Merged(path) => {
+                let (file, looks) = real::nameless(caller, &path, mode, flags)?;
+                (Changer::of(&core, caller).sees(looks), Data::Host(file), None)
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        let node = self.nameless_node(parent, attributes.ino, inode)?;
+        let entry = Entry { node, attributes, valid: VALID };
+        Ok((entry, Opened { handle: Handle(0), data }))
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -561,14 +623,19 @@ fn of_inode(inode: &Arc<Inode>, caller: &Caller, flags: i32) -> Result<Data, Err
     if !inode.files.traits.guards {
         return Ok(same());
     }
-    let opened = fs.open(caller, inode.node, flags)?;
-    fs.release(inode.node, opened.handle);
-    Ok(match opened.data {
+    Ok(passed_on(inode, fs.open(caller, inode.node, flags)?))
+}
+
+/// The data of a file of another mount that has been opened there.
+fn passed_on(inode: &Arc<Inode>, opened: Opened) -> Data {
+    inode.files.fs.release(inode.node, opened.handle);
+    match opened.data {
+        Data::Host(file) if !inode.files.traits.guards => Data::Host(file),
         // What is changed by the descriptor is still for that mount to judge.
         Data::Host(file) | Data::HostDressed(file) => Data::HostDressed(file),
         Data::HostPath(path) => Data::HostPath(path),
-        _ => same(),
-    })
+        _ => Data::Same(Arc::<Inode>::clone(inode)),
+    }
 }
 
 impl Whole {
@@ -579,6 +646,31 @@ impl Whole {
             Place::Inode(found) => backing::of_inode(&core, &found.inode, Tid(0), writable),
             place => backing::of_host(place.path(), writable),
         }
+    }
+
+    /// link(2), or linkat(2) by a descriptor.
+    fn give_name(
+        &self,
+        caller: &Caller,
+        (node, opened): (Node, Option<BorrowedFd<'_>>),
+        parent: Node,
+        name: &[u8],
+    ) -> Result<Entry, Errno> {
+        let (to, target) = self.side(parent, name, caller)?;
+        match (self.at(node, caller)?.1, target, opened) {
+            (Place::Inode(found), Place::Vacant(vacant), _) => {
+                names::link(caller, (&found.inode, opened), &vacant.parent, &vacant.name)?;
+            }
+            (Place::Real(_), Place::Real(to), Some(file)) => {
+                as_caller(caller, || host::link_opened(file, &to))?;
+            }
+            (Place::Real(from), Place::Real(to), None) => {
+                as_caller(caller, || host::link(&from, &to))?;
+            }
+            (_, Place::Inode(_), _) => return Err(Errno::EEXIST),
+            _ => return Err(Errno::EXDEV),
+        }
+        self.entry(&to, caller)
     }
 
     fn make(

@@ -267,7 +267,7 @@ fn with_patience(
             Ok(())
         })
     };
-    if !patient && !(work() == Err(patience::LATER) && must_hurry) {
+    if !patient && (work() != Err(patience::LATER) || !must_hurry) {
         return;
     }
     let work = move || patience::patiently(work);

@@ -3,6 +3,8 @@
 //! They are trapped in processes only that have been given such a descriptor. Most descriptors are
 //! the kernel's even there: one readlinkat(2) tells.
 
+use std::{os::fd::OwnedFd, sync::Arc};
+
 use umvu_abi::{
     Errno, GuestFd,
     files::{Attributes, Caller, Handle},
@@ -10,7 +12,9 @@ use umvu_abi::{
 use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use super::{
-    change, inspect, layout, locate, owners,
+    change, inspect, layout,
+    lexical::PATH_MAX,
+    locate, owners,
     resolve::{Last, Place},
     stat,
     times::{self, Times},
@@ -18,7 +22,7 @@ use super::{
 use crate::{
     Core,
     dispatch::{Handler, Row},
-    files::{self, Held},
+    files::{self, Held, Inode, fcntl},
 };
 
 const NOTE: &str = "virtual files as their file system says; others are native";
@@ -70,19 +74,27 @@ pub(super) fn rows() -> Vec<Row> {
             })
         }),
         watched("fgetxattr", |core, call| {
-            of_held(core, call, |held| inspect::get_xattr(core, call, &held.inode))
+            of_held(core, call, |held| {
+                unless_removed(held, || inspect::get_xattr(core, call, &held.inode))
+            })
         }),
         watched("flistxattr", |core, call| {
-            of_held(core, call, |held| inspect::list_xattr(core, call, &held.inode))
+            of_held(core, call, |held| {
+                unless_removed(held, || inspect::list_xattr(core, call, &held.inode))
+            })
         }),
         changing("fsetxattr", |core, call| {
             or_native(
-                of_guarded(core, call, |held| change::set_xattr_of(core, call, &held.inode)),
+                of_guarded(core, call, |held| {
+                    unless_removed(held, || change::set_xattr_of(core, call, &held.inode))
+                }),
                 || owners::set_xattr(core, call),
             )
         }),
         changing("fremovexattr", |core, call| {
-            of_guarded(core, call, |held| change::remove_xattr_of(core, call, &held.inode))
+            of_guarded(core, call, |held| {
+                unless_removed(held, || change::remove_xattr_of(core, call, &held.inode))
+            })
         }),
     ]
 }
@@ -97,13 +109,42 @@ pub(crate) fn held(core: &Core, call: &Call, argument: usize) -> Result<Option<H
     held_by(core, call, call.fd(argument))
 }
 
-/// As [`held`], by the name that a descriptor of the caller has in `/proc/self/fd`.
-pub(super) fn held_by_name(core: &Core, call: &Call, name: &[u8]) -> Result<Option<Held>, Errno> {
-    let number = [&b"/proc/self/fd/"[..], b"/proc/thread-self/fd/"]
-        .into_iter()
-        .find_map(|folder| name.strip_prefix(folder))
-        .and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
-    number.map_or(Ok(None), |number| held_by(core, call, GuestFd(number)))
+/// The descriptor of the caller that a path of procfs names.
+fn named_fd(name: &[u8]) -> Option<GuestFd> {
+    let folders = [&b"/proc/self/fd/"[..], b"/proc/thread-self/fd/"];
+    let number = folders.into_iter().find_map(|folder| name.strip_prefix(folder))?;
+    std::str::from_utf8(number).ok()?.parse().ok().map(GuestFd)
+}
+
+/// A file that the guest has open by a mount, with the descriptor itself; None for what is the kernel's.
+/// `path` is that argument of a call with a directory before it, and names the descriptor.
+pub(super) fn opened(
+    core: &Core,
+    call: &Call,
+    path: usize,
+    flags: i32,
+) -> Option<Result<(Arc<Inode>, OwnedFd), Errno>> {
+    let name = call.guest.read_string(call.addr(path), PATH_MAX).unwrap_or_default();
+    let fd = match () {
+        () if stat::is_empty_path(flags) && name.is_empty() => call.fd(path - 1),
+        () if flags & libc::AT_SYMLINK_FOLLOW != 0 => named_fd(&name)?,
+        () => return None,
+    };
+    let inode = match held_by(core, call, fd) {
+        Ok(Some(held)) => held.inode,
+        Ok(None) => named_by(core, call, fd)?,
+        Err(errno) => return Some(Err(errno)),
+    };
+    let file = umvu_tracer::fetch_descriptor(call.tid().0, fd.0);
+    Some(file.map(|file| (inode, file)).map_err(Errno::from))
+}
+
+/// The inode by whose path the guest has opened a file of the host.
+fn named_by(core: &Core, call: &Call, fd: GuestFd) -> Option<Arc<Inode>> {
+    let native = core.objects.any_named().then(|| look_at(call, fd)).flatten()?;
+    let inode = core.objects.named(&native)?;
+    let file = umvu_tracer::fetch_descriptor(call.tid().0, fd.0).ok()?;
+    fcntl::is_marked(file).then_some(inode)
 }
 
 fn held_by(core: &Core, call: &Call, fd: GuestFd) -> Result<Option<Held>, Errno> {
@@ -160,6 +201,12 @@ pub(crate) fn of_held(core: &Core, call: &Call, answer: impl FnOnce(&Held) -> Ac
     }
 }
 
+/// A file of the host without a name is known to the kernel alone, by its descriptors.
+fn unless_removed(held: &Held, answer: impl FnOnce() -> Action) -> Action {
+    let is_alone = held.native.is_some() && held.inode.is_removed();
+    if is_alone { Action::Forward } else { answer() }
+}
+
 /// Answers a call that changes what a file looks like.
 fn of_guarded(core: &Core, call: &Call, answer: impl FnOnce(&Held) -> Action) -> Action {
     match guarded(core, call) {
@@ -212,7 +259,8 @@ fn sync(held: &Held, data_only: bool) -> Result<(), Errno> {
 /// futimens(3): utimensat(2) without a path.
 pub(super) fn set_times(core: &Core, call: &Call, times: Times) -> Action {
     let caller = core.caller(call.tid());
-    done(core, call, |held| files::change::set_times(&held.inode, &caller, times))
+    let set = |held: &Held| Action::done(files::change::set_times(&held.inode, &caller, times));
+    of_held(core, call, |held| unless_removed(held, || set(held)))
 }
 
 /// stat(2) of a descriptor by `AT_EMPTY_PATH`; None when a path is given or the file is the kernel's.

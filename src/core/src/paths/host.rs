@@ -1,7 +1,12 @@
 //! Calls on files of the host that the hypervisor makes itself, for guests that name them relative
 //! to a materialised directory. Paths are absolute and resolved.
 
-use std::{fs, io, os::fd::OwnedFd, path::Path, sync::LazyLock};
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::LazyLock,
+};
 
 use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag, open as nix_open},
@@ -11,7 +16,7 @@ use nix::{
         },
         time::TimeSpec,
     },
-    unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, getpid},
+    unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, getpid, linkat},
 };
 use umvu_abi::{
     Errno, Tid,
@@ -63,7 +68,7 @@ pub(crate) fn open_plain(path: &[u8], flags: OFlag, mode: u32) -> Result<OwnedFd
     let fd =
         nix_open(reach(path)?.path(), flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
     let wanted = Mode::from_bits_truncate(mode);
-    if flags.contains(OFlag::O_CREAT) && is_masked(mode) {
+    if flags.intersects(OFlag::O_CREAT | OFlag::O_TMPFILE) && is_masked(mode) {
         nix::sys::stat::fchmod(&fd, wanted).map_err(failed)?;
     }
     Ok(fd)
@@ -194,6 +199,14 @@ pub(crate) fn symlink(target: &[u8], path: &[u8]) -> Result<(), Errno> {
 /// link(2).
 pub(crate) fn link(from: &[u8], to: &[u8]) -> Result<(), Errno> {
     Ok(fs::hard_link(reach(from)?.path(), reach(to)?.path())?)
+}
+
+/// linkat(2) of what is open. Errors: `ENOENT` for what was removed or must not get a name.
+pub(crate) fn link_opened(file: BorrowedFd<'_>, to: &[u8]) -> Result<(), Errno> {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let to = reach(to)?;
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    linkat(AT_FDCWD, name.as_str(), AT_FDCWD, to.path(), follow).map_err(failed)
 }
 
 /// renameat2(2) with its flags.

@@ -3,7 +3,7 @@
 //! Virtual places refuse with what Linux says: a mount point is busy, procfs and sysfs make and
 //! remove nothing.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use umvu_abi::{Errno, files::Caller, tree::Entry};
 use umvu_tracer::api::{Action, Call};
@@ -14,7 +14,6 @@ use super::{
     locate::{self, At, Target, answer, locate},
     owners,
     resolve::{Last, Place},
-    stat::is_empty_path,
 };
 use crate::{
     Core,
@@ -303,7 +302,7 @@ fn between(core: &Core, call: &Call, two: Two, from: Target, to: Target) -> Resu
         if slash {
             return Err(Errno::ENOENT);
         }
-        return files::names::link(&caller, &from.inode, &parent, &name);
+        return files::names::link(&caller, (&from.inode, None), &parent, &name);
     }
     if slash && !from.inode.is_directory()? {
         return Err(Errno::ENOTDIR);
@@ -335,20 +334,13 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
 /// linkat(2): also of a descriptor, by `AT_EMPTY_PATH` or its name in `/proc/self/fd`.
 fn linkat(core: &Core, call: &Call) -> Action {
     let flags = call.int(4);
-    let held = if is_empty_path(flags) {
-        descriptors::by_empty_path(core, call, 1)
-    } else if flags & libc::AT_SYMLINK_FOLLOW != 0 {
-        let name = call.guest.read_string(call.addr(1), PATH_MAX).unwrap_or_default();
-        descriptors::held_by_name(core, call, &name).transpose()
-    } else {
-        None
-    };
-    if let Some(held) = held {
+    if let Some(opened) = descriptors::opened(core, call, 1, flags) {
         let to = locate(core, call, locate::at(2), Last::Keep);
         let caller = core.caller(call.tid());
-        return Action::done(held.and_then(|held| match to? {
+        return Action::done(opened.and_then(|(inode, file)| match to? {
             Target::Virtual(Place::Vacant(vacant)) if !vacant.slash => {
-                files::names::link(&caller, &held.inode, &vacant.parent, &vacant.name)
+                let file = (&inode, Some(file.as_fd()));
+                files::names::link(&caller, file, &vacant.parent, &vacant.name)
             }
             Target::Virtual(Place::Inode(_)) => Err(Errno::EEXIST),
             _ => Err(Errno::EXDEV),

@@ -58,6 +58,17 @@ impl How {
         self.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
     }
 
+    /// Errors: `EINVAL` for flags that `O_TMPFILE` does not go with.
+    fn is_sound(self) -> Result<(), Errno> {
+        const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+        let flags = self.flags.bits();
+        let is_tmpfile = flags & (libc::O_TMPFILE | libc::O_CREAT) == libc::O_TMPFILE;
+        if flags & TMPFILE != 0 && !(is_tmpfile && self.writes()) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
     pub(super) fn has(self, flag: OFlag) -> bool {
         self.flags.contains(flag)
     }
@@ -90,6 +101,9 @@ fn openat2(core: &Core, call: &Call) -> Action {
 }
 
 fn open(core: &Core, call: &Call, at: At, how: How) -> Action {
+    if let Err(errno) = how.is_sound() {
+        return errno.into();
+    }
     let exclusive = how.has(OFlag::O_CREAT | OFlag::O_EXCL);
     let last = if how.has(OFlag::O_NOFOLLOW) || exclusive { Last::Keep } else { Last::Follow };
     let fd = match locate(core, call, at, last) {

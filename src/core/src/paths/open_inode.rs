@@ -24,11 +24,10 @@ use super::{
 };
 use crate::{
     Core,
-    files::{Inode, access, attributes, change, content, fcntl, shadows::Deed, whole::as_caller},
+    files::{
+        Inode, access, attributes, change, content, fcntl, names, shadows::Deed, whole::as_caller,
+    },
 };
-
-/// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
-const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// What an open gives to the guest.
 enum Given {
@@ -160,7 +159,7 @@ fn open_directory(
     inode: &Arc<Inode>,
     how: How,
 ) -> Result<Given, Errno> {
-    if how.flags.bits() & TMPFILE != 0 {
+    if how.has(OFlag::O_TMPFILE) {
         return open_nameless(core, caller, inode, how);
     }
     if how.writes() || how.has(OFlag::O_CREAT) || how.has(OFlag::O_TRUNC) {
@@ -183,17 +182,10 @@ fn open_nameless(
     directory: &Arc<Inode>,
     how: How,
 ) -> Result<Given, Errno> {
-    if !how.writes() {
-        return Err(Errno::EINVAL);
-    }
-    access::alter(directory, caller)?;
-    let files = &directory.files;
-    let mode = libc::S_IFREG | how.mode & !caller.umask;
-    let entry = files.ask()?.tmpfile(caller, directory.node, mode)?;
-    let inode = files.nameless(&entry);
-    inode.is_nameless_in(directory);
+    let (inode, _, opened) =
+        names::nameless(caller, directory, how.mode, flags_for_files(how.flags))?;
     let how = How { flags: how.flags & !OFlag::O_TMPFILE, ..how };
-    data(core, caller, &inode, how)
+    serve(core, caller, &inode, opened, how)
 }
 
 fn create_at(core: &Core, caller: &Caller, vacant: &Vacant, how: How) -> Result<Given, Errno> {
@@ -222,7 +214,8 @@ fn create_at(core: &Core, caller: &Caller, vacant: &Vacant, how: How) -> Result<
 
 /// The flags that a file system gets to know.
 fn flags_for_files(flags: OFlag) -> i32 {
-    (flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_TRUNC | OFlag::O_CLOEXEC)).bits()
+    let nameless = if flags.contains(OFlag::O_TMPFILE) { OFlag::empty() } else { OFlag::O_EXCL };
+    (flags & !(OFlag::O_CREAT | nameless | OFlag::O_TRUNC | OFlag::O_CLOEXEC)).bits()
 }
 
 fn data(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Result<Given, Errno> {

@@ -5,7 +5,13 @@
 
 #![expect(unsafe_code, reason = "setgroups(2) for one thread")]
 
-use std::{fs, io, os::unix::ffi::OsStringExt, os::unix::fs::FileTypeExt};
+use std::{
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt, fs::FileTypeExt},
+    },
+};
 
 use nix::{
     fcntl::OFlag,
@@ -109,6 +115,20 @@ pub(super) fn open(caller: &Caller, path: &[u8], flags: i32) -> Result<Data, Err
 pub(super) fn create(caller: &Caller, path: &[u8], mode: u32, flags: i32) -> Result<Data, Errno> {
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_CREAT | OFlag::O_EXCL;
     as_caller(caller, || host::open_plain(path, flags, mode).map(Data::Host))
+}
+
+/// Makes a file without a name in a directory; also tells how it looks.
+pub(super) fn nameless(
+    caller: &Caller,
+    directory: &[u8],
+    mode: u32,
+    flags: i32,
+) -> Result<(OwnedFd, Attributes), Errno> {
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_TMPFILE;
+    let fd = as_caller(caller, || host::open_plain(directory, flags, mode & 0o7777))?;
+    let file = fs::File::from(fd);
+    let looks = convert::of_host(&file.metadata()?);
+    Ok((file.into(), looks))
 }
 
 pub(super) fn make(caller: &Caller, path: &[u8], what: Make<'_>) -> Result<(), Errno> {
