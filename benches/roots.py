@@ -63,6 +63,7 @@ def small_system(folder, tree):
         shutil.copy2(library, place)
     (folder / "dev").mkdir()
     (folder / "dev" / "null").touch(0o666)
+    subprocess.run(["/sbin/ldconfig", "-r", folder], check=True)
     shutil.copytree(tree, folder / "tree")
 
 

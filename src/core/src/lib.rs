@@ -206,7 +206,7 @@ impl Supervisor for Core {
         });
     }
 
-    fn linker(&self, task: Tid) -> Option<Vec<u8>> {
+    fn linker(&self, task: Tid) -> Option<Arc<[u8]>> {
         self.tasks.get(task).take_linker()
     }
 

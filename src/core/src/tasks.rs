@@ -31,7 +31,7 @@ pub struct Task {
     /// The interpreter that it is about to execute, if that gets the program's own name too.
     keeps_name: Mutex<Option<Vec<u8>>>,
     /// The dynamic linker of the program that it is about to execute, when it is not the kernel's choice.
-    linker: Mutex<Option<Vec<u8>>>,
+    linker: Mutex<Option<Arc<[u8]>>>,
     /// What it executes in place of what it has named.
     executes: Mutex<Option<Vec<u8>>>,
     /// Virtual credentials; none while they are the kernel's.
@@ -76,12 +76,12 @@ impl Task {
     }
 
     /// Says which dynamic linker, an ELF file, the program gets that it is about to execute.
-    pub(crate) fn set_linker(&self, bytes: Option<Vec<u8>>) {
+    pub(crate) fn set_linker(&self, bytes: Option<Arc<[u8]>>) {
         *self.linker.lock() = bytes;
     }
 
     /// Hands that over.
-    pub(crate) fn take_linker(&self) -> Option<Vec<u8>> {
+    pub(crate) fn take_linker(&self) -> Option<Arc<[u8]>> {
         self.linker.lock().take()
     }
 

@@ -441,7 +441,7 @@ pub trait Supervisor: Send + Sync {
     fn executed(&self, task: Tid, former: Tid);
 
     /// The dynamic linker that a new program gets in place of the kernel's choice, as an ELF file.
-    fn linker(&self, _task: Tid) -> Option<Vec<u8>> {
+    fn linker(&self, _task: Tid) -> Option<Arc<[u8]>> {
         None
     }
 

@@ -14,6 +14,10 @@ use crate::{
     sys::{self, Wait},
 };
 
+/// How much of a mapping is searched for a system-call instruction, and how much of it at once.
+const TEXT: u64 = 1 << 20;
+const PART: u64 = 16 << 10;
+
 /// A guest at a stop just before it returns to user mode, with its registers saved.
 pub(crate) struct Remote<'a> {
     tid: Pid,
@@ -160,17 +164,26 @@ fn find_site(registers: &Registers, tid: Pid, memory: &Memory) -> io::Result<u64
     // Names of files are any bytes.
     let maps = std::fs::read(format!("/proc/{tid}/maps"))?;
     let maps = String::from_utf8_lossy(&maps);
-    for line in maps.lines().filter(|line| line.contains(" r-xp ") || line.contains("[vdso]")) {
-        let Some((start, end)) = range(line) else { continue };
-        let size = usize::try_from((end - start).min(1 << 20)).unwrap_or(0);
-        let mut text = vec![0; size];
-        let Ok(got) = memory.read_some(start, &mut text) else { continue };
-        let found = text[..got].windows(wanted.len()).position(|part| part == wanted);
-        if let Some(offset) = found {
-            return Ok(start + offset as u64);
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::ENOEXEC))
+    let (vdso, others): (Vec<_>, Vec<_>) = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") || line.contains("[vdso]"))
+        .partition(|line| line.contains("[vdso]"));
+    let mut mappings = vdso.into_iter().chain(others).filter_map(range);
+    let found = mappings.find_map(|(start, end)| search(memory, start, end.min(start + TEXT)));
+    found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOEXEC))
+}
+
+/// Where the system-call instruction is in a part of the guest's memory.
+fn search(memory: &Memory, start: u64, end: u64) -> Option<u64> {
+    let wanted = arch::SYSCALL_INSTRUCTION;
+    // Each part begins with the last bytes of the one before.
+    let step = PART - wanted.len() as u64 + 1;
+    (0..).map(|part| start + part * step).take_while(|at| *at < end).find_map(|at| {
+        let mut text = vec![0; usize::try_from(PART.min(end - at)).unwrap_or(0)];
+        let got = memory.read_some(at, &mut text).ok()?;
+        let found = text[..got].windows(wanted.len()).position(|part| part == wanted)?;
+        Some(at + found as u64)
+    })
 }
 
 /// The addresses of a line of `/proc/PID/maps`.

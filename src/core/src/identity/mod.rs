@@ -12,7 +12,7 @@ pub mod owners;
 pub(crate) mod status;
 pub(crate) mod vector;
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use umvu_abi::{Errno, Tid};
 
@@ -128,7 +128,7 @@ impl Credentials {
     #[must_use]
     pub fn of_kernel(tid: Tid) -> Self {
         // The name of a thread is any bytes.
-        let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+        let status = status::text(tid);
         status::parse(&String::from_utf8_lossy(&status))
     }
 

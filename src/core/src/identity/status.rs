@@ -1,8 +1,28 @@
 //! `/proc/PID/status` (proc_pid_status(5)): the lines about credentials, read and rewritten.
 
-use std::sync::Arc;
+use std::{fs::File, io::Read, sync::Arc};
+
+use umvu_abi::Tid;
 
 use super::{Credentials, Ids, capabilities::Capabilities};
+
+/// More than the text takes without hundreds of groups.
+const USUAL: usize = 4096;
+
+/// The text of a thread; empty when it is gone. By one read(2), where it is not uncommonly long.
+pub(crate) fn text(tid: Tid) -> Vec<u8> {
+    let mut text = Vec::with_capacity(USUAL);
+    let read = File::open(format!("/proc/{tid}/status")).and_then(|mut file| {
+        text.resize(USUAL, 0);
+        let read = file.read(&mut text)?;
+        text.truncate(read);
+        if read == USUAL { file.read_to_end(&mut text) } else { Ok(0) }
+    });
+    if read.is_err() {
+        text.clear();
+    }
+    text
+}
 
 /// Reads what the kernel says.
 pub(super) fn parse(status: &str) -> Credentials {

@@ -12,6 +12,8 @@ use super::Credentials;
 /// How much of the stack is searched for the vector: arguments and environment end before it.
 const STACK_LIMIT: u64 = 8 * 1024 * 1024;
 const WORD: u64 = 8;
+/// How much is read at once.
+const BLOCK: usize = 2048;
 
 /// `AT_FLAGS_PRESERVE_ARGV0`: a format's interpreter gets the name that the program was called by.
 const KEEPS_NAME: u64 = 1;
@@ -41,9 +43,10 @@ pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
     }
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
     let Ok(memory) = memory else { return };
-    let Some(start) = find(task, &memory) else { return };
+    let mut words = Words { memory: &memory, at: 0, block: Vec::new() };
+    let Some(start) = find(task, &mut words) else { return };
     let mut at = start;
-    while let Some(key) = word(&memory, at).filter(|key| *key != libc::AT_NULL) {
+    while let Some(key) = words.get(at).filter(|key| *key != libc::AT_NULL) {
         if let Some((_, value)) = values.iter().find(|(name, _)| *name == key) {
             let _ = memory.write_all_at(&value.to_ne_bytes(), at + WORD);
         }
@@ -52,17 +55,17 @@ pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
 }
 
 /// Where the vector is: behind the arguments and the environment, each with a NULL at its end.
-fn find(task: Tid, memory: &File) -> Option<u64> {
+fn find(task: Tid, words: &mut Words<'_>) -> Option<u64> {
     let stat = fs::read(format!("/proc/{task}/stat")).ok()?;
     // The name of the program, in parentheses, is any bytes.
     let after = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(&stat[after + 1..]).ok()?;
     // startstack is field 28; what follows the name begins with field 3.
     let start: u64 = fields.split_whitespace().nth(25)?.parse().ok()?;
-    let count = word(memory, start)?;
+    let count = words.get(start)?;
     let mut at = start.checked_add(WORD.checked_mul(count.checked_add(2)?)?)?;
     while at < start.saturating_add(STACK_LIMIT) {
-        let value = word(memory, at)?;
+        let value = words.get(at)?;
         at += WORD;
         if value == 0 {
             return Some(at);
@@ -71,8 +74,27 @@ fn find(task: Tid, memory: &File) -> Option<u64> {
     None
 }
 
-fn word(memory: &File, at: u64) -> Option<u64> {
-    let mut bytes = [0; 8];
-    memory.read_exact_at(&mut bytes, at).ok()?;
-    Some(u64::from_ne_bytes(bytes))
+/// The words of a task's memory, read by the block.
+struct Words<'a> {
+    memory: &'a File,
+    at: u64,
+    block: Vec<u8>,
+}
+
+impl Words<'_> {
+    fn get(&mut self, at: u64) -> Option<u64> {
+        if self.known(at).is_none() {
+            self.block.resize(BLOCK, 0);
+            let read = self.memory.read_at(&mut self.block, at).unwrap_or(0);
+            self.block.truncate(read);
+            self.at = at;
+        }
+        self.known(at)
+    }
+
+    fn known(&self, at: u64) -> Option<u64> {
+        let offset = usize::try_from(at.checked_sub(self.at)?).ok()?;
+        let bytes = self.block.get(offset..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*bytes))
+    }
 }

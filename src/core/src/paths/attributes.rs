@@ -2,7 +2,6 @@
 
 use std::{
     collections::hash_map::DefaultHasher,
-    fs,
     hash::{Hash, Hasher},
 };
 
@@ -103,7 +102,7 @@ impl Caller {
     /// Reads the ids of a thread; one that is gone counts as the hypervisor's user.
     pub(super) fn of(tid: Tid, ids: Ids) -> Self {
         // The name of a thread is any bytes.
-        let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+        let status = crate::identity::status::text(tid);
         let status = String::from_utf8_lossy(&status);
         Self::parse(&status, ids).unwrap_or_else(|| Self {
             uid: Uid::effective().as_raw(),
@@ -126,11 +125,6 @@ impl Caller {
     /// The user and the group.
     pub(super) fn ids(&self) -> (u32, u32) {
         (self.uid, self.gid)
-    }
-
-    /// Whether the caller is the hypervisor's user.
-    pub(crate) fn is_us(&self) -> bool {
-        self.uid == Uid::effective().as_raw()
     }
 
     /// Whether the mode bits allow `wanted` (`R_OK`, `W_OK`, `X_OK`).

@@ -1,6 +1,6 @@
 //! What the kernel knows about a thread: its ids, and its umask(2); remembered until they change.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use umvu_abi::{Pid, Tid, files::Caller};
 use umvu_tracer::api::Action;
@@ -20,7 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
 /// Reads the credentials of a thread; one that is gone counts as nobody's.
 pub(super) fn of(tid: Tid) -> Caller {
     // The name of a thread is any bytes.
-    let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+    let status = crate::identity::status::text(tid);
     let status = String::from_utf8_lossy(&status);
     parse(&status).unwrap_or_else(|| Caller { uid: u32::MAX, gid: u32::MAX, ..Caller::root() })
 }

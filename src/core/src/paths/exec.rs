@@ -227,7 +227,7 @@ impl Run {
             if !linker.has_rival {
                 return self.by_linker(core, call, &linker, vectors).map(Some);
             }
-            task.set_linker(Some(linker::content(&linker)?));
+            task.set_linker(Some(core.paths.linkers.content(&linker.path)?));
         }
         // What the kernel can find by itself it shall find.
         if self.arguments.is_none() && !self.is_rooted && finds(&self.name, &path) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, OFlag, open as nix_open},
+    fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, open as nix_open},
     sys::{
         stat::{
             FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mknod as nix_mknod, utimensat,
@@ -57,6 +57,36 @@ pub(crate) fn open(tid: Tid, path: &[u8], flags: OFlag, mode: u32) -> Result<Own
     nix_open(reach(path)?.path(), flags, Mode::from_bits_truncate(mode)).map_err(failed)
 }
 
+/// Opens a file by `open`, which gets the flags; None when that might wait for somebody: for the other
+/// end of a FIFO, a device, the holder of a lease (F_SETLEASE, fcntl(2)).
+pub(crate) fn at_once(
+    path: &[u8],
+    flags: OFlag,
+    open: impl FnOnce(OFlag) -> Result<OwnedFd, Errno>,
+) -> Option<Result<OwnedFd, Errno>> {
+    let never_waits = OFlag::O_PATH | OFlag::O_NONBLOCK;
+    if flags.intersects(never_waits) {
+        return Some(open(flags));
+    }
+    let prompt = |kind: fs::FileType| kind.is_file() || kind.is_dir();
+    let found = reach(path).and_then(|path| Ok(fs::metadata(path.path())?));
+    if found.is_ok_and(|found| !prompt(found.file_type())) {
+        return None;
+    }
+    let file = match open(flags | OFlag::O_NONBLOCK) {
+        Ok(fd) => fs::File::from(fd),
+        Err(Errno::EAGAIN) => return None,
+        Err(errno) => return Some(Err(errno)),
+    };
+    // It may have become another one meanwhile.
+    if !file.metadata().is_ok_and(|found| prompt(found.file_type())) {
+        return None;
+    }
+    let kept = OFlag::O_APPEND | OFlag::O_DIRECT | OFlag::O_NOATIME;
+    let cleared = fcntl(&file, FcntlArg::F_SETFL(flags & kept)).map_err(failed);
+    Some(cleared.map(|_| file.into()))
+}
+
 /// open(2) of something that exists, a stand-in.
 pub(crate) fn open_existing(path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
     nix_open(path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)
@@ -83,7 +113,7 @@ fn is_masked(mode: u32) -> bool {
 /// The umask of a guest, the usual one when it cannot be read.
 fn umask(tid: Tid) -> u32 {
     // The name of a thread is any bytes.
-    let status = fs::read(format!("/proc/{tid}/status")).unwrap_or_default();
+    let status = crate::identity::status::text(tid);
     let status = String::from_utf8_lossy(&status);
     let field = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     field.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)

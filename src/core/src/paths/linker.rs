@@ -1,14 +1,16 @@
 //! The dynamic linker of a program (`PT_INTERP`), looked up in the view of who executes it.
 //!
-//! Where that is another file than the kernel finds, the program gets it before it runs. Where the kernel
+//! Where that has other content than what the kernel finds, the program gets it before it runs. Where the kernel
 //! finds none, the program is executed by it, as ld.so(8) can.
 
 use std::{
     fs,
     io::Read as _,
     os::unix::fs::{FileExt, MetadataExt},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
+
+use parking_lot::Mutex;
 
 use umvu_abi::{Errno, elf, files::Caller};
 use umvu_tracer::api::Call;
@@ -24,6 +26,9 @@ use crate::Core;
 
 /// The longest file that is taken for a dynamic linker.
 const LONGEST: u64 = 64 << 20;
+
+/// How many dynamic linkers are remembered.
+const KNOWN: usize = 4;
 
 /// A dynamic linker that the kernel would not choose.
 pub(super) struct Linker {
@@ -52,16 +57,47 @@ pub(super) fn of(
         _ => return Err(Errno::EACCES),
     };
     let found = fs::metadata(os_path(&path))?;
-    let is_choice = choice == Some((found.dev(), found.ino()));
-    Ok((!is_choice).then_some(Linker { name, path, has_rival: choice.is_some() }))
+    if choice == Some((found.dev(), found.ino())) {
+        return Ok(None);
+    }
+    let known = &core.paths.linkers;
+    let wanted = known.content(&path)?;
+    if choice.is_some() && known.content(&name).is_ok_and(|choice| choice == wanted) {
+        return Ok(None);
+    }
+    Ok(Some(Linker { name, path, has_rival: choice.is_some() }))
 }
 
-/// The content of a dynamic linker. Errors: `EACCES` for what is none, those of reading it.
-pub(super) fn content(linker: &Linker) -> Result<Vec<u8>, Errno> {
-    let file = regular(&linker.path).ok_or(Errno::EACCES)?;
-    let mut content = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LONGEST { Err(Errno(libc::ELIBBAD)) } else { Ok(content) }
+/// What a file was when it was read: device, number, size, and when it was changed, in nanoseconds.
+type Version = (u64, u64, u64, (i64, i64));
+
+/// The contents of the dynamic linkers that programs had last, the latest at the end.
+#[derive(Debug, Default)]
+pub(super) struct Linkers(Mutex<Vec<(Version, Arc<[u8]>)>>);
+
+impl Linkers {
+    /// The content of a dynamic linker at a path of the kernel. Errors: `EACCES` for what is none,
+    /// `ELIBBAD`, those of reading it.
+    pub(super) fn content(&self, path: &[u8]) -> Result<Arc<[u8]>, Errno> {
+        let file = regular(path).ok_or(Errno::EACCES)?;
+        let found = file.metadata()?;
+        if found.len() > LONGEST {
+            return Err(Errno(libc::ELIBBAD));
+        }
+        let version = (found.dev(), found.ino(), found.len(), (found.ctime(), found.ctime_nsec()));
+        let mut known = self.0.lock();
+        if let Some(index) = known.iter().position(|(read, _)| *read == version) {
+            return Ok(Arc::clone(&known[index].1));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(found.len()).unwrap_or(0) + 1);
+        file.take(LONGEST).read_to_end(&mut content)?;
+        let content = Arc::from(content);
+        if known.len() == KNOWN {
+            known.remove(0);
+        }
+        known.push((version, Arc::clone(&content)));
+        Ok(content)
+    }
 }
 
 /// What a program names as its dynamic linker; None for what names none.

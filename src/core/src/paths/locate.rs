@@ -5,11 +5,11 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
+use nix::unistd::Uid;
 use umvu_abi::{Errno, Tid};
 use umvu_tracer::api::{Action, Call};
 
 use super::{
-    attributes::{Caller, Ids},
     host,
     lexical::{PATH_MAX, climbs, join},
     magic,
@@ -108,7 +108,7 @@ pub(crate) fn locate(core: &Core, call: &Call, at: At, last: Last) -> Result<Tar
     match place {
         Place::Real(path) | Place::Merged(path) if is_materialised || has_left => {
             // What we do ourselves is done with our own rights.
-            if Caller::of(call.tid(), Ids::Effective).is_us() {
+            if core.paths.caller(call.tid()).uid == Uid::effective().as_raw() {
                 Ok(Target::Elsewhere(path))
             } else {
                 Err(Errno::EACCES)

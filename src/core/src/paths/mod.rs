@@ -81,6 +81,7 @@ use crate::{Core, dispatch::Row, identity::Credentials, rundir::RunDir, view::Vi
 #[derive(Debug)]
 pub struct Paths {
     threads: Threads,
+    linkers: linker::Linkers,
     directories: Directories,
     writers: Writers,
     promises: Promises,
@@ -93,6 +94,7 @@ impl Paths {
     pub fn new(run_dir: &Arc<RunDir>) -> Self {
         Self {
             threads: Threads::default(),
+            linkers: linker::Linkers::default(),
             directories: Directories::new(run_dir.path()),
             writers: Writers::default(),
             promises: Promises::default(),

@@ -227,16 +227,17 @@ fn open_file(
 
 /// Opens a file of the host for a guest whose directory is materialised.
 fn open_elsewhere(core: &Core, call: &Call, path: Vec<u8>, how: How) -> Action {
-    let Some(core) = core.shared() else { return Errno::EIO.into() };
     let tid = call.tid();
+    if !how.has(OFlag::O_PATH)
+        && let Ok(place @ Place::Merged(_)) = locate::resolve(core, tid, &path, Last::Keep)
+    {
+        return give(open_directory(core, &place, how), how);
+    }
+    let open = |flags| host::open(tid, &path, flags, how.mode);
+    if let Some(opened) = host::at_once(&path, how.flags, open) {
+        return give(opened, how);
+    }
     Action::Slow(SlowHandler(Box::new(move || {
-        let place = locate::resolve(&core, tid, &path, Last::Keep);
-        let fd = match place {
-            Ok(place @ Place::Merged(_)) if !how.has(OFlag::O_PATH) => {
-                open_directory(&core, &place, how)
-            }
-            _ => host::open(tid, &path, how.flags, how.mode),
-        };
-        give(fd, how)
+        give(host::open(tid, &path, how.flags, how.mode), how)
     })))
 }

@@ -72,16 +72,23 @@ fn give(core: &Core, caller: Caller, given: Result<Given, Errno>, how: How) -> A
         Ok(Given::Watched(fd, watch)) => Action::ReturnFd(reply(fd)).watched(watch),
         Ok(Given::Handle(path, flags)) => handle(path, flags).watched(Watch::Looks),
         Ok(Given::Plain(fd)) => Action::ReturnFd(reply(fd)),
-        Ok(Given::Path(path)) => Action::Slow(SlowHandler(Box::new(move || {
-            // The other end of a FIFO may be long in coming.
+        Ok(Given::Path(path)) => {
             let flags = how.flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW);
             let path = path.into_os_string().into_vec();
-            match as_caller(&caller, || host::open_plain(&path, flags, 0)) {
+            let opened = move |fd: Result<OwnedFd, Errno>| match fd {
                 Ok(fd) if private => Action::ReturnFd(reply(fd)).watched(Watch::Looks),
                 Ok(fd) => Action::ReturnFd(reply(fd)),
                 Err(errno) => errno.into(),
+            };
+            let open = |flags| as_caller(&caller, || host::open_plain(&path, flags, 0));
+            if let Some(at_once) = host::at_once(&path, flags, open) {
+                return opened(at_once);
             }
-        }))),
+            // The other end of a FIFO may be long in coming.
+            Action::Slow(SlowHandler(Box::new(move || {
+                opened(as_caller(&caller, || host::open_plain(&path, flags, 0)))
+            })))
+        }
         Err(errno) => errno.into(),
     }
 }

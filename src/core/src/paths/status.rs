@@ -1,7 +1,5 @@
 //! `/proc/PID/status` of a guest with virtual credentials.
 
-use std::fs;
-
 use umvu_abi::Tid;
 use umvu_tracer::api::{Action, Call, FdReply};
 
@@ -24,7 +22,7 @@ pub(super) fn open(core: &Core, call: &Call, at: At, how: How) -> Option<Action>
     }
     let tid = whose(core, call, &normalise(&path))?;
     let who = core.credentials(tid)?;
-    let text = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let text = status::text(tid);
     let file = content::empty(format!("/proc/{tid}/status").as_bytes()).ok()?;
     let fd = content::readable(file, &status::rewrite(&text, &who), 0o444, how.flags).ok()?;
     let close_on_exec = how.has(nix::fcntl::OFlag::O_CLOEXEC);
