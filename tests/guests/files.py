@@ -217,6 +217,22 @@ def names():
     ask("no access", os.access, "d/no", os.F_OK)
 
 
+def keeps_its_time():
+    """Whether a time that was set stays, when what was written before gets to the disk after it."""
+    fd = os.open("timed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open("timed", "ab") as other:
+        other.write(b"more than that")
+    time.sleep(0.001)
+    os.truncate("timed", 6)
+    os.utime("timed", (1, 2))
+    time.sleep(0.001)
+    os.fsync(fd)
+    kept = os.stat("timed").st_mtime == 2
+    os.close(fd)
+    os.unlink("timed")
+    return kept
+
+
 def attributes():
     os.umask(0o027)
     write("m", "x")
@@ -236,6 +252,7 @@ def attributes():
     os.write(fd, b"y")
     print("touched", os.stat("m").st_mtime_ns > 4_000_000_004)
     os.close(fd)
+    print("kept", all(keeps_its_time() for _ in range(50)))
     os.utime("m")
     print("now", os.stat("m").st_mtime > 1e9)
     if os.getuid() == 0:

@@ -8,9 +8,7 @@
 //! touch a time stamp on tmpfs: who could map for writing has all blocks compared.
 
 use std::{
-    collections::hash_map::DefaultHasher,
     fs::{self, File, OpenOptions},
-    hash::Hasher,
     io,
     os::{
         fd::OwnedFd,
@@ -34,10 +32,12 @@ use umvu_abi::{
     files::{Attributes, Caller, Changes, Handle, Node, Opened, Seek, SetTime, Time},
 };
 
-use super::{Inode, MountedFiles, Objects, attributes, change, fcntl};
+use super::{
+    Inode, MountedFiles, Objects, attributes,
+    blocks::{self, BLOCK, checksum, each_block},
+    change, fcntl,
+};
 
-/// The unit of comparing and writing back.
-const BLOCK: usize = 16 << 10;
 /// How much is read from a file system at once.
 const CHUNK: usize = 1 << 20;
 /// A time stamp younger than this may stay the same over a change to come.
@@ -86,13 +86,6 @@ pub(crate) struct Content {
     is_counted: bool,
 }
 
-/// Never zero, which stands for a hole.
-fn checksum(block: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(block);
-    hasher.finish() | 1
-}
-
 impl Content {
     /// Opens for a guest; `flags` are its own. Errors: those of the file system and of the private
     /// directory's (`ENOSPC`).
@@ -118,7 +111,10 @@ impl Content {
         }
         ready?;
         if writes {
-            self.blocks = self.blocks.take().or_else(|| self.checksums().ok());
+            self.blocks = self
+                .blocks
+                .take()
+                .or_else(|| self.file.as_ref().and_then(|file| blocks::of(file).ok()));
             self.written = true;
             self.mapped |= access == OFlag::O_RDWR;
             self.clears |= !caller.is_privileged();
@@ -286,17 +282,6 @@ impl Content {
         Ok(())
     }
 
-    fn checksums(&self) -> Result<Vec<u64>, Errno> {
-        let Some(file) = &self.file else { return Ok(Vec::new()) };
-        let size = file.metadata()?.len();
-        let mut blocks = vec![0; usize::try_from(size).unwrap_or(0).div_ceil(BLOCK)];
-        each_block(file, size, |index, block| {
-            blocks[index] = checksum(block);
-            Ok(())
-        })?;
-        Ok(blocks)
-    }
-
     /// Corrects what the file system tells about the file by what guests have done to it since.
     pub(super) fn correct(&self, looks: &mut Attributes) {
         if !self.written {
@@ -334,8 +319,8 @@ impl Content {
             return Ok(());
         }
         OpenOptions::new().write(true).open(objects.aside(&self.path))?.set_len(size)?;
-        if let Some(blocks) = &mut self.blocks {
-            blocks.truncate(usize::try_from(size).unwrap_or(0) / BLOCK);
+        if let (Some(blocks), Some(file)) = (&mut self.blocks, &self.file) {
+            blocks::resize(blocks, file, size)?;
         }
         Ok(self.note_synced()?)
     }
@@ -438,7 +423,9 @@ impl Content {
             changes.size = Some(now.size);
         }
         if touched || any {
-            let mtime = if touched { SetTime::To(now.mtime) } else { SetTime::Now };
+            // The kernel does not tell when a mapping was written to.
+            let is_told = touched || !self.mapped;
+            let mtime = if is_told { SetTime::To(now.mtime) } else { SetTime::Now };
             changes.mtime = Some(mtime);
             changes.mode = change::without_set_ids(looks).filter(|_| self.clears);
             set(changes)?;
@@ -581,42 +568,6 @@ fn set_mtime(file: &File, mtime: Time) {
     let to = TimeSpec::new(mtime.seconds, i64::from(mtime.nanos));
     // Without it the file is written back once for nothing.
     let _ = futimens(file, &omit, &to);
-}
-
-/// Calls for each block that holds data.
-fn each_block(
-    file: &File,
-    size: u64,
-    mut each: impl FnMut(usize, &[u8]) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let mut block = vec![0; BLOCK];
-    let mut at = 0;
-    while at < size {
-        let whence = Whence::SeekData;
-        let data = match nix::unistd::lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence) {
-            Ok(data) => u64::try_from(data).unwrap_or(at),
-            Err(nix::Error::ENXIO) => break,
-            Err(_) => at,
-        };
-        let index = usize::try_from(data.max(at)).unwrap_or(0) / BLOCK;
-        let start = index as u64 * BLOCK as u64;
-        // The file may have grown meanwhile.
-        if start >= size {
-            break;
-        }
-        let length = usize::try_from((size - start).min(BLOCK as u64)).unwrap_or(BLOCK);
-        let mut got = 0;
-        while got < length {
-            match file.read_at(&mut block[got..length], start + got as u64)? {
-                0 => break,
-                count => got += count,
-            }
-        }
-        block[got..length].fill(0);
-        each(index, &block[..length])?;
-        at = start + BLOCK as u64;
-    }
-    Ok(())
 }
 
 impl Objects {

@@ -12,6 +12,7 @@
 
 pub(crate) mod access;
 pub(crate) mod attributes;
+mod blocks;
 pub(crate) mod change;
 mod claims;
 pub(crate) mod content;
