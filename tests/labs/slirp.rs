@@ -240,6 +240,32 @@ fn ports_lead_in_and_services_lead_out() {
     }
 }
 
+/// What boots over the network gets its files from the router; what lies beside them stays unseen.
+#[test]
+fn files_are_served_by_tftp() {
+    let script = r#"
+        mkdir -p served/sub; seq 1 100000 >served/sub/numbers; cp served/sub/numbers .; echo text >served/small
+        ln -s ../numbers served/out; ln -s sub/numbers served/in; : >served/empty
+        umvu "out slirp:///bootfile=\"'sub/numbers'\"/tftp_path=\"'$W/served'\" dhcp,slaac"'
+            for name in sub/numbers in ../numbers out sub none; do
+                on busybox tftp -g -l got -r $name 10.0.2.2 2>&1 | grep server
+                [ -s got ] && cmp got numbers && echo $name; rm -f got
+            done
+            on busybox tftp -b 1400 -g -l got -r sub/numbers 10.0.2.2 2>log && cmp got numbers && echo large blocks
+            on busybox tftp -g -l got -r empty 10.0.2.2 2>log; wc -c <got
+            for host in 10.0.2.2 [fd00::2]; do on curl -sg tftp://$host/small; done
+            on curl -s --tftp-blksize 1024 tftp://10.0.2.2/sub/numbers | cmp - numbers && echo by curl
+            echo new >new; on curl -sT new tftp://10.0.2.2/new; echo $?; ls served | wc -l'"#;
+    for out in on_a_host(script) {
+        let refused = "tftp: server error: (1) file not found\n";
+        let odd = "tftp: server error: (2) not a regular file\n";
+        let expected = format!(
+            "sub/numbers\nin\n{refused}{refused}{odd}{refused}large blocks\n0\ntext\ntext\nby curl\n69\n5\n"
+        );
+        assert_eq!(out, expected);
+    }
+}
+
 /// Routers on the way are seen, and a path that is narrow is told.
 #[test]
 fn hops_and_path_mtu_are_those_of_the_host() {

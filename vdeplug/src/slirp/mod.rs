@@ -4,7 +4,7 @@
 //! Theory of operation. Guests see a network with one router (10.0.2.2), a name server (10.0.2.3)
 //! and a DHCP server. All that they send beyond arrives in [`nat::Nat`], which makes a socket of
 //! this host for each connection, flow or ping, and speaks with the guest in the name of the far
-//! end: `tcp.rs` by smoltcp (one socket for each [`flow`]), `udp.rs`, `echo.rs`. [`place`] is the
+//! end: `tcp.rs` by smoltcp (one socket for each [`flow`]), `udp.rs`, `echo.rs`; [`tftp`] serves files. [`place`] is the
 //! policy, [`forward`] the way in, [`lan`] and [`ndp`] the Ethernet.
 //!
 //! There is no thread: what guests send is worked on as it is sent, and all else when the owner
@@ -28,6 +28,7 @@ mod place;
 mod resolver;
 mod stream;
 mod tcp;
+mod tftp;
 mod udp;
 mod verbose;
 
@@ -43,7 +44,7 @@ use std::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use parking_lot::Mutex;
 
-use self::{nat::Nat, options::Config};
+use self::{nat::Nat, options::Config, tftp::Tftp};
 use crate::{
     error::OpenError,
     frame::Frame,
@@ -64,6 +65,10 @@ pub(crate) fn open(vnl: &Vnl, _description: &str) -> Result<Arc<dyn Transport>, 
     };
     let (epoll, timer) = made().map_err(OpenError::system(&place, "making a timer"))?;
     let mut nat = Nat::new(config, Arc::clone(&epoll), RandomState::new().hash_one(0_u8));
+    if let Some(folder) = &nat.config.tftp {
+        let doing = format!("opening {}", folder.display());
+        nat.tftp = Some(Tftp::new(folder).map_err(OpenError::system(&place, &doing))?);
+    }
     nat.forwards.open(&nat.config, &epoll, &place)?;
     // smoltcp takes 0 for "at once": begin later than that.
     let now = Instant::now();

@@ -19,6 +19,7 @@ use super::{
     place::Place,
     resolver::Resolver,
     tcp::Tcp,
+    tftp::Tftp,
     udp::Udp,
 };
 use crate::{
@@ -97,6 +98,7 @@ pub(super) struct Nat {
     pub(super) echo: Echo,
     pub(super) forwards: Forwards,
     pub(super) resolver: Resolver,
+    pub(super) tftp: Option<Tftp>,
     leases: Leases,
     reassembly: Reassembly,
     work: VecDeque<Work>,
@@ -122,6 +124,7 @@ impl Nat {
             echo: Echo::default(),
             forwards: Forwards::default(),
             resolver: Resolver::default(),
+            tftp: None,
             leases: Leases::default(),
             reassembly: Reassembly::default(),
             work: VecDeque::new(),
@@ -348,6 +351,7 @@ impl Nat {
     pub(super) fn expire(&mut self) {
         let now = self.now;
         self.tcp_expire();
+        self.tftp_expire();
         if now >= self.advertisement {
             ndp::advertise(&mut self.lan, &self.config);
             self.advertisement = now + ndp::PERIOD;
@@ -367,7 +371,8 @@ impl Nat {
             || self.echo.has_flows()
             || self.forwards.need_care()
             || self.reassembly.due().is_some();
-        let due = [self.tcp.due(), sweeps.then_some(self.sweep), Some(self.advertisement)];
+        let files = self.tftp.as_ref().and_then(Tftp::due);
+        let due = [self.tcp.due(), files, sweeps.then_some(self.sweep), Some(self.advertisement)];
         let due = due.into_iter().flatten().min().unwrap_or(self.advertisement);
         HostDuration::from_micros(u64::try_from(due.total_micros()).unwrap_or(0))
     }

@@ -41,8 +41,6 @@ const NAMES: [&str; 23] = [
 const VERBOSE: &str = "verbose";
 /// Options whose value has a prefix length, which the slash before it makes a word of its own.
 const ADDRESSES: [&str; 4] = ["addr", "host", "addr6", "host6"];
-/// What the library has and umvu has not.
-const FOREIGN: &str = "tftp_path";
 
 /// How a network is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +57,8 @@ pub(super) struct Config {
     pub(super) forwards: Vec<Forward>,
     /// Ports inside that lead to something on this host.
     pub(super) services: Vec<Service>,
+    /// The folder whose files are served by TFTP.
+    pub(super) tftp: Option<PathBuf>,
 }
 
 /// The IPv4 side.
@@ -125,7 +125,7 @@ impl Config {
     /// Reads the options of a locator.
     ///
     /// # Errors
-    /// [`OpenError::Syntax`], or `EOPNOTSUPP` for what only the library has.
+    /// [`OpenError::Syntax`].
     pub(super) fn of(vnl: &Vnl) -> Result<Self, OpenError> {
         let place = vnl.to_string();
         let refused = |problem: &str, errno| OpenError::Refused {
@@ -140,10 +140,6 @@ impl Config {
         let parameters = with_prefixes(&vnl.parameters);
         let known: Vec<_> = NAMES.into_iter().chain([VERBOSE]).collect();
         let options = parameters.resolve("slirp", &known)?;
-        if options.get(FOREIGN).is_some() {
-            let problem = "has no TFTP server (libvdeplug://{slirp://...} asks Debian's plugin)";
-            return Err(refused(problem, libc::EOPNOTSUPP));
-        }
         let forbids = options.get("disable_host_loopback").is_some();
         let host_loopback = options.get("allow_host_loopback").is_some();
         if forbids && host_loopback {
@@ -164,6 +160,7 @@ impl Config {
             names: Names::of(&options),
             forwards: Vec::new(),
             services: Vec::new(),
+            tftp: options.get("tftp_path").filter(|path| !path.is_empty()).map(PathBuf::from),
         };
         config.read_forwards(&options)?;
         if options.get(VERBOSE).is_some() {
@@ -447,7 +444,6 @@ mod tests {
             ("slirp:///addr=10.0.2.2/31", "an address and a prefix"),
             ("slirp:///addr6=fd00::2/48", "prefix 64"),
             ("slirp:///vnameserver=1.2.3.4", "an address of 10.0.2.0/24"),
-            ("slirp:///tftp_path=x", "libvdeplug://{slirp://...}"),
             ("slirp://x", "takes options only"),
             ("slirp:///allow_host_loopback/disable_host_loopback", "not both"),
         ] {

@@ -25,7 +25,7 @@ use super::{
     nat::{Arrival, Nat, Work},
     pace::Pace,
     place::{Place, loopback},
-    stream,
+    stream, tftp,
 };
 use crate::ip::{
     hash::Map,
@@ -115,6 +115,9 @@ impl Nat {
         };
         if word(2) == dhcp::SERVER && header.source.is_ipv4() && word(0) == dhcp::CLIENT {
             return self.dhcp_input(from, data);
+        }
+        if place == Place::Host && key.far.port() == tftp::PORT && self.tftp.is_some() {
+            return self.tftp_input(&key, data);
         }
         if place == Place::Group || self.forward_answer(&key, data) {
             return;

@@ -25,6 +25,9 @@ pub(super) fn table(config: &Config) -> String {
     row("MTU", config.mtu.to_string());
     let loopback = if config.host_loopback { "the router's address" } else { "not reachable" };
     row("loopback of the host", loopback.to_owned());
+    if let Some(folder) = &config.tftp {
+        row("files by TFTP", folder.display().to_string());
+    }
     for forward in &config.forwards {
         let name = if forward.protocol == Protocol::Tcp { "TCP forward" } else { "UDP forward" };
         row(name, format!("{} -> {}", forward.listen, forward.guest));
