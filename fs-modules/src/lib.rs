@@ -32,6 +32,7 @@ pub mod fuse;
 pub mod identity;
 pub mod mountreal;
 pub mod options;
+mod specials;
 pub mod unreal;
 pub mod vubinfmt;
 pub mod vudev;

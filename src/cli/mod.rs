@@ -20,6 +20,7 @@ mod name;
 mod output;
 mod pages;
 mod plug;
+mod probe;
 mod stack;
 mod switch;
 mod user;

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{output, outside, vucalls, words};
+use super::{output, outside, probe, vucalls, words};
 
 fn flag(name: &'static str, short: char, help: &'static str) -> Arg {
     Arg::new(name).short(short).long(name).action(ArgAction::SetTrue).help(help)
@@ -24,7 +24,7 @@ pub(super) fn mount_command() -> Command {
                 .short('t')
                 .long("types")
                 .value_name("TYPE")
-                .help("The type, for instance vunetioth, vunetsmoltcp, vufusemem, vufs"),
+                .help("The type, for instance vunetioth, vunetsmoltcp, vufusemem, vufs; else that of the image"),
         )
         .arg(flag("read-only", 'r', "Mount read-only (the same as -o ro)"))
         .arg(flag("read-write", 'w', "Mount read-write (the default)").visible_alias("rw"))
@@ -64,7 +64,24 @@ pub(super) fn mount(matches: &ArgMatches) -> u8 {
     }
     let word = |name| matches.get_one::<String>(name).map_or("", String::as_str);
     let (source, target) = (word("source"), word("directory"));
-    match vucalls::mount(source, target, word("types"), flags, &data) {
+    let types = word("types");
+    let untyped = libc::MS_BIND | libc::MS_MOVE | libc::MS_REMOUNT;
+    let found = match types.is_empty() && flags & untyped == 0 {
+        true => probe::probe(source),
+        false => Ok(Some(types)),
+    };
+    let fstype = match found {
+        Ok(Some(fstype)) => fstype,
+        Ok(None) => {
+            output::complain(&format!("vumount: {source}: is of no type that is known (give -t)"));
+            return 1;
+        }
+        Err(error) => {
+            output::failed("vumount", source, &error);
+            return 1;
+        }
+    };
+    match vucalls::mount(source, target, fstype, flags, &data) {
         Ok(()) => {
             if let Some(notice) = vucalls::last_error() {
                 output::complain(&notice);

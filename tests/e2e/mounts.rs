@@ -22,25 +22,54 @@ ls c; cat b/in/f; mountpoint b; mountpoint c; findmnt -n -o TARGET b | plain; fi
 mount -n --move b b/in; echo $?; mount -n --move a c; echo $?; mount -n --move b nonexist; echo $?; umount b/in; umount b; echo $?
 "#;
 
-#[test]
-fn the_programs_of_the_distribution_mount_as_on_linux() {
+/// The flags of mounts, and what is mounted once more, remounted and unmounted in all ways.
+const FLAGS: &str = include_str!("../guests/mounts.sh");
+
+/// Runs a session in a mount namespace of Linux, and as virtual root in a view.
+fn compare(session: &str, sign: &str) {
+    let script = format!("cat > s <<'E'\n{session}\nE\n");
     let natively = format!(
-        "W=$(mktemp -d); trap 'rm -rf $W' EXIT; cd $W; unshare -rm env T=tmpfs bash -c '{}' 2>&1 | sed \"s:$W:W:g\"",
-        SESSION.replace('\'', r"'\''")
+        "W=$(mktemp -d); trap 'rm -rf $W' EXIT; cd $W; {script} \
+         unshare -rm env T=tmpfs bash s 2>&1 | sed \"s:$W:W:g\"",
     );
     let linux = run(Place::Native, &natively);
     for place in INSIDE {
         let script = format!(
-            "vu_insmod vufuse mountreal unrealuidgid; PATH=$PATH:/usr/sbin:/sbin; cat > s <<'E'\n{SESSION}\nE\nT=vufusemem vusu -c 'bash s' 2>&1"
+            "vu_insmod vufuse mountreal unrealuidgid; PATH=$PATH:/usr/sbin:/sbin; {script} \
+             T=vufusemem vusu -c 'bash s' 2>&1"
         );
         let told = as_user(place, &script);
-        assert!(
-            told.contains("W is not a mountpoint") || told.contains("c is a mountpoint"),
-            "{told}"
-        );
-        if linux.status == Some(0) && linux.out.contains("c is a mountpoint") {
+        assert!(told.contains(sign), "{told}");
+        // A mount of an ordinary user of the host tells his ids.
+        let is_fit = linux.status == Some(0) && !linux.out.contains("uid=");
+        if is_fit && linux.out.contains(sign) {
             let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
             assert_eq!(lines(&told), lines(&linux.out), "{place:?}");
         }
+    }
+}
+
+#[test]
+fn the_programs_of_the_distribution_mount_as_on_linux() {
+    compare(SESSION, "c is a mountpoint");
+}
+
+#[test]
+fn flags_of_mounts_show_and_hold_as_on_linux() {
+    compare(FLAGS, "rw,nosuid,nodev,noexec,noatime");
+}
+
+/// In a user namespace nobody makes devices: what mount(2) says of them cannot be compared.
+#[test]
+fn devices_of_mounts_without_devices_are_not_opened() {
+    let script = "vu_insmod vufuse unrealuidgid; mkdir c; vusu -c '
+        vumount -t vufusemem -o nodev none c; mknod c/null c 1 3; mkfifo c/fifo
+        cat c/null; (echo through >c/fifo &) ; cat c/fifo; vumount -o remount,dev none c; cat c/null; echo $?' 2>&1";
+    for place in INSIDE {
+        assert_eq!(
+            as_user(place, script),
+            "cat: c/null: Permission denied\nthrough\n0\n",
+            "{place:?}"
+        );
     }
 }

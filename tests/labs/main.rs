@@ -16,6 +16,7 @@ mod images;
 mod impairment;
 mod interfaces;
 mod interop;
+mod kernel;
 mod layers;
 mod library;
 mod lost;

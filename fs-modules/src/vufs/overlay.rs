@@ -378,7 +378,7 @@ impl Overlay {
         if matches!(looks.kind(), libc::S_IFCHR | libc::S_IFBLK)
             && item.state.lock().vstat.kind.is_some()
         {
-            return device(looks.rdev).map(Data::HostPath).ok_or(Errno::ENXIO);
+            return crate::specials::host_path(looks.rdev).map(Data::HostPath).ok_or(Errno::ENXIO);
         }
         let Sides { upper, lower, .. } = item.sides();
         let data = match (&upper, &lower) {
@@ -441,18 +441,4 @@ impl Drop for Borrowed<'_> {
 /// The device and number of a file of a layer.
 pub(super) fn identity(looks: &Attributes) -> Identity {
     (looks.dev.unwrap_or(0), looks.ino)
-}
-
-/// Where the host has a device that everybody may use (mem(4), tty(4)).
-fn device(rdev: u64) -> Option<Vec<u8>> {
-    let path = match (libc::major(rdev), libc::minor(rdev)) {
-        (1, 3) => "/dev/null",
-        (1, 5) => "/dev/zero",
-        (1, 7) => "/dev/full",
-        (1, 8) => "/dev/random",
-        (1, 9) => "/dev/urandom",
-        (5, 0) => "/dev/tty",
-        _ => return None,
-    };
-    Some(path.as_bytes().to_vec())
 }

@@ -66,6 +66,16 @@ impl Module for Vufuse {
         &TYPES
     }
 
+    fn native_type(&self, fstype: &str) -> Option<(&'static str, Option<&'static str>)> {
+        match fstype {
+            "ext2" | "ext3" | "ext4" => Some(("vufuseext2", Some("rw+"))),
+            "vfat" | "msdos" | "exfat" => Some(("vufusefatfs", Some("rw+"))),
+            "iso9660" => Some(("vufuseiso", None)),
+            "squashfs" => Some(("vufusesquash", None)),
+            _ => None,
+        }
+    }
+
     fn mount_over(
         &self,
         request: &MountRequest,

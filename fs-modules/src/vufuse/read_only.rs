@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno,
-    files::{Backing, DirEntry, FileSystem, Node, Opened, Outside},
+    files::{Attributes, Backing, DirEntry, FileSystem, Node, Opened, Outside},
     module::{MountError, MountRequest},
 };
 
@@ -65,13 +65,12 @@ pub fn mount<F: FileSystem + 'static, R: Into<Refusal>>(
     Ok(Arc::new(files))
 }
 
-/// Opens a file of a kind: its type bits. Errors: `EISDIR`, `EACCES`.
-pub fn open(kind: u32) -> Result<Opened, Errno> {
-    match kind {
+/// Opens a file by what it looks like. Errors: `EISDIR`, `ENXIO` for a device that is not there.
+pub fn open(file: &Attributes) -> Result<Opened, Errno> {
+    match file.kind() {
         libc::S_IFREG => Ok(Opened::cached()),
         libc::S_IFDIR => Err(Errno::EISDIR),
-        // No device is behind it, as on a file system that is mounted `nodev`.
-        _ => Err(Errno::EACCES),
+        kind => crate::specials::open(kind, file.rdev),
     }
 }
 

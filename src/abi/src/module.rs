@@ -188,6 +188,12 @@ pub trait Module: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The module's type for one of the kernel's, which an ordinary user cannot have the kernel mount, and the
+    /// option with which it may be written to, if it may.
+    fn native_type(&self, _fstype: &str) -> Option<(&'static str, Option<&'static str>)> {
+        None
+    }
+
     /// The file-system type that a bind mount (`MS_BIND`) becomes, if the module makes them.
     fn bind_type(&self) -> Option<&'static str> {
         None

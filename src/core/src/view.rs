@@ -19,7 +19,9 @@ use umvu_abi::{
     tree::Tree,
 };
 
-use crate::files::{Inode, MountedFiles, Objects, device::DeviceFiles, whole::Nowhere};
+use crate::files::{
+    Inode, MountedFiles, Objects, device::DeviceFiles, flags::Flags, whole::Nowhere,
+};
 
 /// Something mounted at a path.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Mount {
     pub serial: u64,
     /// What is there.
     pub content: Mounted,
+    /// What it shows of another mount.
+    pub(crate) source_of: Option<Shown>,
     /// The root of a file system or device; None for stacks and generated trees.
     pub(crate) root: Option<Arc<Inode>>,
     /// The device number that stat(2) shows, distinct per mount.
@@ -49,6 +53,25 @@ pub struct Mount {
     /// When it was mounted, seconds since the epoch.
     pub mounted_at: i64,
     permanent: bool,
+}
+
+/// What `/proc/mounts` shows of a mount in place of how it was made: of a bind mount, what is behind it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// The type of file system.
+    pub(crate) fstype: String,
+    /// The source.
+    pub(crate) source: String,
+    /// The place in the file system that is the root of the mount.
+    pub(crate) root: String,
+    /// The options of the file system, behind its flags.
+    pub(crate) options: String,
+    /// `st_dev` of the file system; None for that of the mount.
+    pub(crate) dev: Option<u64>,
+    /// The flags of the mount and of the file system, as they were.
+    pub(crate) flags: Flags,
+    /// The mount of the view that has the file system.
+    pub(crate) files: Option<Arc<MountedFiles>>,
 }
 
 /// Permission bits and ids of a mounted node.
@@ -74,6 +97,7 @@ impl Mount {
             fstype: self.fstype.clone(),
             data: self.data.clone(),
             exceptions: self.exceptions.clone(),
+            source_of: self.source_of.clone(),
             content: self.content.clone(),
             root: self.root.clone(),
             owner: Mutex::new(*self.owner.lock()),
@@ -92,6 +116,7 @@ impl Mount {
             data: text(),
             flags: 0,
             exceptions: Vec::new(),
+            source_of: None,
             serial: 0,
             content,
             root: None,
@@ -111,6 +136,7 @@ impl Mount {
             data: String::new(),
             flags: 0,
             exceptions: Vec::new(),
+            source_of: None,
             serial: 0,
             content: Mounted::Tree(tree),
             root: None,
@@ -361,17 +387,23 @@ impl View {
         self.loaded.read().iter().find_map(|one| one.module.bind_type())
     }
 
-    /// Mounts what needs nothing of the tree of files. Errors: as [`View::mount_over`].
-    pub fn mount(&self, request: MountRequest) -> Result<(), MountError> {
-        let nowhere: Arc<dyn Outside> = Arc::new(Nowhere);
-        self.mount_over(request, &nowhere)
+    /// The type of a loaded module for one of the kernel's, and the option to write.
+    pub(crate) fn native_type(&self, fstype: &str) -> Option<(&'static str, Option<&'static str>)> {
+        self.loaded.read().iter().find_map(|one| one.module.native_type(fstype))
     }
 
-    /// Mounts. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when a stack is
+    /// Mounts what needs nothing of the tree of files. Errors: `ENODEV`, `EBUSY`, what the module reports.
+    pub fn mount(&self, request: MountRequest) -> Result<(), MountError> {
+        let nowhere: Arc<dyn Outside> = Arc::new(Nowhere);
+        self.mount_over(request, None, &nowhere)
+    }
+
+    /// Mounts; `shown` is what its table tells of it. Errors: `ENODEV` for a type whose module is not loaded, `EBUSY` when a stack is
     /// mounted there, and what the module reports.
-    pub fn mount_over(
+    pub(crate) fn mount_over(
         &self,
         mut request: MountRequest,
+        shown: Option<Shown>,
         outside: &Arc<dyn Outside>,
     ) -> Result<(), MountError> {
         request.view = self.name();
@@ -382,15 +414,17 @@ impl View {
         let mut mount = open(module.as_ref(), request, outside)?;
         mount.dev = dev;
         mount.serial = dev;
-        let read_only = mount.flags & libc::MS_RDONLY != 0;
+        let flags = shown.as_ref().map_or_else(|| Flags::of(mount.flags), |shown| shown.flags);
+        let beneath = shown.as_ref().and_then(|shown| shown.files.clone());
+        mount.source_of = shown;
         let files: Option<Arc<dyn FileSystem>> = match &mount.content {
             Mounted::FileSystem(files) => Some(Arc::clone(files)),
             Mounted::Device(device) => Some(Arc::new(DeviceFiles::new(Arc::clone(device)))),
             Mounted::Stack(_) | Mounted::Tree(_) => None,
         };
         let objects = self.objects();
-        let files =
-            files.map(|files| MountedFiles::new(files, &mount.target, dev, read_only, objects));
+        let files = files
+            .map(|files| MountedFiles::new(files, &mount.target, dev, (flags, beneath), objects));
         mount.root = files.as_ref().map(MountedFiles::root);
         self.change(|mounts| mounts.push(Arc::new(mount)));
         if let Some(files) = files {
@@ -551,6 +585,7 @@ fn open(
         data: request.data,
         flags: request.flags,
         exceptions,
+        source_of: None,
         serial: 0,
         content,
         root: None,

@@ -504,6 +504,8 @@ pub enum Trap {
 pub enum Watch {
     /// The calls that ask what a descriptor is.
     Looks,
+    /// Those, and mmap(2): what is mapped must not be executed.
+    Maps,
     /// Those, and the calls that move its data.
     Data,
 }

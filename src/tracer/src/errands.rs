@@ -51,7 +51,7 @@ pub(crate) struct Means<'a> {
     pub(crate) tasks: &'a Tasks,
     pub(crate) shortcuts: &'a Shortcuts,
     /// The filters of watched processes.
-    pub(crate) watching: &'a [Vec<Instruction>; 2],
+    pub(crate) watching: &'a [Vec<Instruction>; 3],
     /// The filter of processes whose waits are watched.
     pub(crate) waiting: &'a [Instruction],
 }
@@ -306,8 +306,12 @@ impl Errands {
 
 /// Adds the filter of watched processes.
 fn add_watch(tid: Pid, task: &Task, means: &Means<'_>, watch: Watch) {
-    let [looks, data] = means.watching;
-    let filter = if watch == Watch::Looks { looks } else { data };
+    let [looks, maps, data] = means.watching;
+    let filter = match watch {
+        Watch::Looks => looks,
+        Watch::Maps => maps,
+        Watch::Data => data,
+    };
     let added = arm::add(&task.guest, tid, task.group, filter);
     if let Err(error) = &added {
         tracing::warn!("task {tid}: calls about its virtual files are the kernel's: {error}");

@@ -129,7 +129,7 @@ pub struct Tracer {
     control: Control,
     subscriptions: Vec<Subscription>,
     /// The filters that are added to watched processes.
-    watching: [Vec<Instruction>; 2],
+    watching: [Vec<Instruction>; 3],
     /// The filter of processes whose waits are watched.
     waiting_filter: Vec<Instruction>,
     /// Guests in a call of ours in place of their own.
@@ -181,7 +181,7 @@ impl Tracer {
                 thread: nix::unistd::gettid(),
                 backend: Arc::clone(&backend),
             },
-            watching: [Watch::Looks, Watch::Data]
+            watching: [Watch::Looks, Watch::Maps, Watch::Data]
                 .map(|watch| filter::watching(&filter::watched(&rows, watch), &rows)),
             waiting_filter: filter::watching(&filter::waits(&rows), &rows),
             inside: HashMap::new(),

@@ -336,7 +336,7 @@ impl FileSystem for Archive {
         if let Body::File(content) = &inode.body {
             content.prepare(&self.units)?;
         }
-        read_only::open(inode.attributes.kind())
+        read_only::open(&inode.attributes)
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -72,6 +72,9 @@ pub(super) struct Geometry {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Superblock(pub(super) [u8; LENGTH]);
 
+/// How many clusters are kept back at most.
+const SPARED_CLUSTERS: u64 = 4096;
+
 impl Superblock {
     pub(super) fn u16(&self, at: usize) -> u16 {
         u16::from_le_bytes([self.0[at], self.0[at + 1]])
@@ -133,12 +136,17 @@ impl Superblock {
     pub(super) fn statfs(&self, shape: &Geometry) -> StatFs {
         let overhead = u64::from(self.u32(0x248)) * shape.cluster;
         let free = self.wide(0xc, 0x158);
+        // Linux keeps some clusters back for what extents may take more than was foreseen.
+        let spared = match shape.incompat & feature::EXTENTS {
+            0 => 0,
+            _ => (shape.blocks / shape.cluster / 50).min(SPARED_CLUSTERS) * shape.cluster,
+        };
         StatFs {
             kind: i64::from(MAGIC),
             block_size: u32::try_from(shape.block).unwrap_or(u32::MAX),
             blocks: shape.blocks.saturating_sub(overhead),
             free,
-            available: free.saturating_sub(self.wide(0x8, 0x154)),
+            available: free.saturating_sub(self.wide(0x8, 0x154) + spared),
             files: u64::from(shape.inodes),
             free_files: u64::from(self.u32(0x10)),
             name_length: 255,

@@ -219,8 +219,10 @@ impl FileSystem for Ext {
                     Err(Errno::EPERM)
                 }
                 libc::S_IFREG => Ok(Opened::cached()),
-                // What a device of the image stands for is not given to guests.
-                _ => Err(Errno::ENXIO),
+                kind => {
+                    let rdev = work.volume.attributes(work.ino)?.rdev;
+                    crate::specials::open(kind, rdev)
+                }
             }
         })
     }

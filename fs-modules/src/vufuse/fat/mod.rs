@@ -181,7 +181,7 @@ impl FileSystem for Fat {
     }
 
     fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        read_only::open(self.with(|volume| volume.attributes(node))?.kind())
+        read_only::open(&self.with(|volume| volume.attributes(node))?)
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -214,7 +214,7 @@ impl FileSystem for Iso {
     }
 
     fn open(&self, caller: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        read_only::open(self.getattr(caller, node, None)?.kind())
+        read_only::open(&self.getattr(caller, node, None)?)
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

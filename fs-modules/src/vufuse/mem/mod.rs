@@ -31,7 +31,7 @@ use self::{
     saved::Saved,
     tree::Tree,
 };
-use crate::options::Options;
+use crate::{options::Options, specials};
 
 /// `TMPFS_MAGIC`: programs know how to treat it.
 const MAGIC: i64 = 0x0102_1994;
@@ -48,8 +48,23 @@ pub fn mount(request: &MountRequest) -> Result<Arc<dyn FileSystem>, MountError> 
     let waits = options.flag("waits");
     let owner = [options.number("uid", 10)?, options.number("gid", 10)?];
     options.finish()?;
-    let root = Inode::directory(libc::S_IFDIR | mode & 0o7777, owner.map(|id| id.unwrap_or(0)));
-    Ok(Arc::new(Memory { tree: Mutex::new(Tree::new(root, size, inodes)), waits, saved: None }))
+    let owner = owner.map(|id| id.unwrap_or(0));
+    let told = Some(told(size, inodes, mode, owner));
+    let root = Inode::directory(libc::S_IFDIR | mode & 0o7777, owner);
+    let tree = Mutex::new(Tree::new(root, size, inodes));
+    Ok(Arc::new(Memory { tree, waits, told, saved: None }))
+}
+
+/// The options as tmpfs shows them.
+fn told(size: Option<u64>, inodes: Option<u64>, mode: u32, [uid, gid]: [u32; 2]) -> String {
+    let words = [
+        size.map(|size| format!("size={}k", size.div_ceil(1024))),
+        inodes.map(|inodes| format!("nr_inodes={inodes}")),
+        (mode != 0o1777).then(|| format!("mode={mode:03o}")),
+        (uid != 0).then(|| format!("uid={uid}")),
+        (gid != 0).then(|| format!("gid={gid}")),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 /// The file system.
@@ -58,6 +73,8 @@ pub struct Memory {
     tree: Mutex<Tree>,
     /// Whether it is treated as one whose calls may wait, which it never does: to try that.
     waits: bool,
+    /// What `/proc/mounts` tells of its options; None: as they were given.
+    told: Option<String>,
     /// Where it comes from and goes to, if it does.
     saved: Option<Saved>,
 }
@@ -67,7 +84,12 @@ impl Memory {
     #[must_use]
     pub fn unlimited() -> Self {
         let root = Inode::directory(libc::S_IFDIR | 0o1777, [0, 0]);
-        Self { tree: Mutex::new(Tree::new(root, None, None)), waits: false, saved: None }
+        Self {
+            tree: Mutex::new(Tree::new(root, None, None)),
+            waits: false,
+            told: None,
+            saved: None,
+        }
     }
 }
 
@@ -78,6 +100,10 @@ fn entry(tree: &mut Tree, node: u64) -> Result<Entry, Errno> {
 }
 
 impl FileSystem for Memory {
+    fn options(&self) -> Option<String> {
+        self.told.clone()
+    }
+
     fn traits(&self) -> Traits {
         let may_wait = self.waits || self.saved.as_ref().is_some_and(|saved| saved.may_wait);
         Traits { may_wait, ..Traits::default() }
@@ -192,11 +218,13 @@ impl FileSystem for Memory {
     }
 
     fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        match &self.tree.lock().get(node.0)?.body {
+        let tree = self.tree.lock();
+        let inode = tree.get(node.0)?;
+        match &inode.body {
             Body::File(_) => Ok(Opened::cached()),
             Body::Directory(_) => Err(Errno::EISDIR),
-            // No device is behind it, as on a file system that is mounted `nodev`.
-            _ => Err(Errno::EACCES),
+            Body::Special(rdev) => specials::open(inode.mode & libc::S_IFMT, *rdev),
+            Body::Link(_) => Err(Errno::ELOOP),
         }
     }
 

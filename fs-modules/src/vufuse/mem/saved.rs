@@ -104,7 +104,7 @@ impl Memory {
         }
         let saved = Saved { save, owner, magic, may_wait, changed: AtomicBool::new(false) };
         let tree = parking_lot::Mutex::new(Tree::of(inodes, Some(size)));
-        Self { tree, waits: false, saved: Some(saved) }
+        Self { tree, waits: false, told: None, saved: Some(saved) }
     }
 
     /// The tree, to change it.

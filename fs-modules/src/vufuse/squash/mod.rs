@@ -172,7 +172,7 @@ impl FileSystem for Squash {
     }
 
     fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
-        read_only::open(self.inode(node)?.attributes.kind())
+        read_only::open(&self.inode(node)?.attributes)
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -13,6 +13,9 @@ pub(crate) fn check(inode: &Inode, caller: &Caller, wanted: u32) -> Result<(), E
     {
         inode.files.writable()?;
     }
+    if wanted & EXECUTE != 0 && !inode.files.executes() && inode.kind()? == libc::S_IFREG {
+        return Err(Errno::EACCES);
+    }
     if inode.files.traits.checks_access {
         return inode.files.ask()?.access(caller, inode.node, wanted);
     }

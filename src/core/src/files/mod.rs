@@ -18,6 +18,7 @@ mod claims;
 pub(crate) mod content;
 pub(crate) mod device;
 pub(crate) mod fcntl;
+pub(crate) mod flags;
 mod holders;
 pub(crate) mod inode;
 pub(crate) mod listing;

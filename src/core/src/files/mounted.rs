@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,11 @@ use umvu_abi::{
     patience,
 };
 
-use super::{Inode, Objects, room::Room};
+use super::{
+    Inode, Objects,
+    flags::{Changing, Flags},
+    room::Room,
+};
 
 /// How many names are remembered.
 const NAMES_LIMIT: usize = 65_536;
@@ -36,7 +40,9 @@ pub(crate) struct MountedFiles {
     target: RwLock<Vec<u8>>,
     /// `st_dev`.
     pub(crate) dev: u64,
-    read_only: AtomicBool,
+    flags: Changing,
+    /// The mount that has the file system, when this one shows a part of it.
+    beneath: Option<Arc<Self>>,
     pub(crate) objects: Arc<Objects>,
     inodes: Mutex<HashMap<Node, Weak<Inode>>>,
     names: Mutex<HashMap<(Node, Vec<u8>), Known>>,
@@ -75,7 +81,7 @@ impl MountedFiles {
         fs: Arc<dyn FileSystem>,
         target: &str,
         dev: u64,
-        read_only: bool,
+        (flags, beneath): (Flags, Option<Arc<Self>>),
         objects: &Arc<Objects>,
     ) -> Arc<Self> {
         let traits = fs.traits();
@@ -84,7 +90,8 @@ impl MountedFiles {
             fs,
             target: RwLock::new(target.as_bytes().to_vec()),
             dev,
-            read_only: AtomicBool::new(read_only || traits.read_only),
+            flags: Changing::new(allowed(flags, traits)),
+            beneath,
             objects: Arc::clone(objects),
             inodes: Mutex::default(),
             names: Mutex::default(),
@@ -128,12 +135,30 @@ impl MountedFiles {
 
     /// Errors: `EROFS` when nothing may be changed.
     pub(crate) fn writable(&self) -> Result<(), Errno> {
-        if self.read_only.load(Ordering::Relaxed) { Err(Errno::EROFS) } else { Ok(()) }
+        if self.flags().read_only() { Err(Errno::EROFS) } else { Ok(()) }
     }
 
-    /// Changes whether anything may be changed: `MS_REMOUNT`.
-    pub(crate) fn set_read_only(&self, read_only: bool) {
-        self.read_only.store(read_only || self.traits.read_only, Ordering::Relaxed);
+    /// The flags of the mount.
+    pub(crate) fn flags(&self) -> Flags {
+        let flags = self.flags.get();
+        match &self.beneath {
+            Some(beneath) => Flags { file_system: beneath.flags().file_system, ..flags },
+            None => flags,
+        }
+    }
+
+    /// Whether programs of it are executed.
+    pub(crate) fn executes(&self) -> bool {
+        !self.flags().has(libc::MS_NOEXEC)
+    }
+
+    /// Changes its flags: `MS_REMOUNT`.
+    pub(crate) fn set_flags(&self, flags: Flags) {
+        let flags = allowed(flags, self.traits);
+        self.flags.set(flags);
+        if let Some(beneath) = &self.beneath {
+            beneath.set_flags(Flags { file_system: flags.file_system, ..beneath.flags() });
+        }
     }
 
     /// The file system, if this thread may ask it. Errors: [`patience::LATER`].
@@ -258,6 +283,15 @@ impl MountedFiles {
     pub(crate) fn dev_of(&self, attributes: &Attributes) -> u64 {
         attributes.dev.unwrap_or(self.dev)
     }
+}
+
+/// What cannot be changed is mounted so.
+fn allowed(mut flags: Flags, traits: Traits) -> Flags {
+    if traits.read_only {
+        flags.mount |= libc::MS_RDONLY;
+        flags.file_system |= libc::MS_RDONLY;
+    }
+    flags
 }
 
 impl Keeper for MountedFiles {

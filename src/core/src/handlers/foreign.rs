@@ -71,7 +71,7 @@ fn is_another_device(path: &Path) -> bool {
 }
 
 /// `\040` and its like, as getmntent(3) has them.
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     codes.iter().fold(name.to_owned(), |name, (code, plain)| name.replace(code, plain))
 }

@@ -18,10 +18,10 @@ const MASK: u32 = 0x21;
 pub(crate) fn rows() -> Vec<Row> {
     vec![Row {
         name: "mmap",
-        trap: Trap::Watched(Watch::Data, Before::Masked { index: 3, mask: MASK, value: SHARED }),
+        trap: Trap::Watched(Watch::Maps, Before::Masked { index: 3, mask: MASK, value: SHARED }),
         interruptible: false,
         handler: mmap,
-        note: "the ring of a packet socket, files over 512 MiB; all others are the kernel's",
+        note: "the ring of a packet socket, files over 512 MiB and of mounts with `noexec`; all others are the kernel's",
     }]
 }
 

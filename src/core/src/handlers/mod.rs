@@ -1,5 +1,6 @@
 //! One file per family of system calls; each handler is decode, find, one call, encode.
 
+mod bind;
 mod capabilities;
 mod clocks;
 mod foreign;
@@ -9,6 +10,7 @@ mod mapping;
 mod mount;
 mod msocket;
 mod names;
+mod native;
 mod process;
 mod sockets;
 pub(crate) mod vu;

@@ -17,7 +17,7 @@ use umvu_abi::{
 use umvu_tracer::api::{Action, Call, SlowHandler};
 
 use super::{
-    foreign,
+    bind, foreign, native,
     vu::{outcome, report},
 };
 use crate::{
@@ -30,9 +30,10 @@ use crate::{
         locate::{self, os_path},
         resolve::{Last, Place},
     },
+    view::Shown,
 };
 
-const PATH_LIMIT: usize = 4096;
+pub(super) const PATH_LIMIT: usize = 4096;
 /// The kernel copies one page of mount data.
 const DATA_LIMIT: usize = 4096;
 
@@ -41,7 +42,7 @@ pub(crate) fn rows() -> Vec<Row> {
         always(
             "mount",
             mount,
-            "types of loaded modules, MS_RDONLY, MS_BIND, MS_MOVE, MS_REMOUNT; others are the kernel's",
+            "types of loaded modules, MS_BIND, MS_MOVE, MS_REMOUNT, flags of mounts; others are the kernel's",
         ),
         always("umount2", umount, "virtual mounts, MNT_FORCE, MNT_DETACH; others are the kernel's"),
     ];
@@ -80,7 +81,8 @@ fn mount(core: &Core, call: &Call) -> Action {
     let is_bind = flags & libc::MS_BIND != 0 && !core.view.serves(&fstype);
     let bind = core.view.bind_type().filter(|_| is_bind);
     let fstype = bind.map_or(fstype, str::to_owned);
-    if !core.view.serves(&fstype) {
+    let native = native::of(core, call, &fstype);
+    if native.is_none() && !core.view.serves(&fstype) {
         core.tasks.get(call.tid()).set_last_error("");
         let target = guest::read_text(call, 1, PATH_LIMIT);
         return match target.and_then(|target| core.absolute(call, target.as_bytes())) {
@@ -88,8 +90,15 @@ fn mount(core: &Core, call: &Call) -> Action {
             Err(errno) => errno.into(),
         };
     }
-    let request = match decode(core, call, fstype) {
-        Ok(request) => request,
+    let (request, shown) = match decode(core, call, fstype) {
+        Ok(request) if bind.is_some() => {
+            let source = core.absolute(call, request.source.as_bytes());
+            (request, source.ok().and_then(|source| bind::shown(core, call.tid(), &source)))
+        }
+        Ok(request) => match native {
+            Some(native) => native.instead_of(request),
+            None => (request, None),
+        },
         Err(errno) => return errno.into(),
     };
     // Opening a network may take a while (a handshake with a switch), and so may a file system.
@@ -99,7 +108,7 @@ fn mount(core: &Core, call: &Call) -> Action {
         patiently(|| {
             let what = format!("mount {} {} at {}", request.fstype, request.source, request.target);
             core.tasks.get(call.tid()).set_last_error("");
-            let result = core.mount(request, call.tid(), call.guest.cwd_link().ok());
+            let result = core.mount(request, shown, call.tid(), call.guest.cwd_link().ok());
             core.say(call.tid(), b'N', || format!("{what}: {}", outcome(&result)));
             // A notice of the module stays when all is well.
             if result.is_ok() { Action::value(0) } else { report(&core, &call, result) }
@@ -134,7 +143,8 @@ fn move_mount(core: &Core, call: &Call) -> Action {
     report(core, call, result)
 }
 
-/// `MS_REMOUNT` of a virtual mount: only whether it may be written to.
+/// `MS_REMOUNT` of a virtual mount: its flags. Errors: `EBUSY` while files are open for writing that may
+/// not be written to any more.
 fn remount(core: &Core, call: &Call) -> Action {
     let target = match guest::read_text(call, 1, PATH_LIMIT)
         .and_then(|target| core.absolute(call, target.as_bytes()))
@@ -144,7 +154,12 @@ fn remount(core: &Core, call: &Call) -> Action {
     };
     let Some(mount) = core.view.mount_at(&target) else { return Action::Forward };
     if let Some(files) = mount.files() {
-        files.set_read_only(call.syscall.args[3] & libc::MS_RDONLY != 0);
+        let (before, flags) = (files.flags(), files.flags().remounted(call.syscall.args[3]));
+        if flags.read_only() && !before.read_only() && has_writers(core, files) {
+            return Errno::EBUSY.into();
+        }
+        files.set_flags(flags);
+        core.publish_mounts();
     }
     Action::value(0)
 }
@@ -169,12 +184,13 @@ impl Core {
     pub(crate) fn mount(
         &self,
         request: MountRequest,
+        shown: Option<Shown>,
         tid: Tid,
         cwd: Option<Vec<u8>>,
     ) -> Result<(), MountError> {
         let core = self.shared().ok_or(Errno::EIO)?;
         let outside: Arc<dyn Outside> = Arc::new(View::new(core, tid, cwd));
-        let result = self.view.mount_over(request, &outside);
+        let result = self.view.mount_over(request, shown, &outside);
         if self.view.survey_facets() {
             self.arm();
         }
@@ -196,7 +212,7 @@ impl Core {
                 environment: Vec::new(),
                 view: String::new(),
             };
-            if let Err(error) = self.mount(request, Tid(0), None) {
+            if let Err(error) = self.mount(request, None, Tid(0), None) {
                 let _ = self.view.remove(name);
                 return Err(error);
             }
@@ -312,30 +328,59 @@ fn release(core: &Core, target: &str, flags: i32) -> Result<(), MountError> {
     Ok(())
 }
 
-/// The threads that stand in a mount, or have a file of it open or mapped.
-fn users_of(core: &Core, files: &Arc<MountedFiles>) -> Vec<Tid> {
-    let root = core.objects.root().as_os_str().as_encoded_bytes();
+/// Whether the text of a link in `/proc/PID` leads to a file of a mount.
+fn leads_into(core: &Core, files: &Arc<MountedFiles>) -> impl Fn(&[u8]) -> bool {
+    let root = core.objects.root().as_os_str().as_encoded_bytes().to_vec();
     let numbers: HashSet<u64> =
         core.objects.of_mount(files).into_iter().map(|(number, _)| number).collect();
-    let is_one = |link: &[u8]| {
-        let number = below(link, root).and_then(|rest| {
+    move |link: &[u8]| {
+        let number = below(link, &root).and_then(|rest| {
             let first = rest.split(|byte| matches!(byte, b'/' | b' ')).next()?;
             std::str::from_utf8(first).ok()?.parse().ok()
         });
         number.is_some_and(|number: u64| numbers.contains(&number))
+    }
+}
+
+/// The descriptors of a process that lead to a file of a mount.
+fn descriptors_of(process: &Path, is_one: &impl Fn(&[u8]) -> bool) -> Vec<PathBuf> {
+    let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    fds.map(|entry| entry.path()).filter(|path| link_is(path, is_one)).collect()
+}
+
+fn link_is(path: &Path, is_one: &impl Fn(&[u8]) -> bool) -> bool {
+    std::fs::read_link(path).is_ok_and(|link| is_one(link.as_os_str().as_encoded_bytes()))
+}
+
+/// Whether anybody has a file of a mount open for writing.
+fn has_writers(core: &Core, files: &Arc<MountedFiles>) -> bool {
+    let is_one = leads_into(core, files);
+    let writes = |fd: &PathBuf| {
+        let path = fd.to_string_lossy().replacen("/fd/", "/fdinfo/", 1);
+        let info = std::fs::read_to_string(path).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| {
+            flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_PATH == 0
+        })
     };
-    let uses = |tid: &Tid| {
-        let link = |path: &Path| {
-            std::fs::read_link(path).is_ok_and(|link| is_one(link.as_os_str().as_encoded_bytes()))
-        };
+    core.tasks.ids().into_iter().any(|tid| {
         let process = PathBuf::from(format!("/proc/{tid}"));
-        let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        descriptors_of(&process, &is_one).iter().any(writes)
+    })
+}
+
+/// The threads that stand in a mount, or have a file of it open or mapped.
+fn users_of(core: &Core, files: &Arc<MountedFiles>) -> Vec<Tid> {
+    let is_one = leads_into(core, files);
+    let uses = |tid: &Tid| {
+        let process = PathBuf::from(format!("/proc/{tid}"));
         let maps = || std::fs::read(process.join("maps")).unwrap_or_default();
         let mapped = |line: &[u8]| {
             line.iter().position(|byte| *byte == b'/').is_some_and(|at| is_one(&line[at..]))
         };
-        link(&process.join("cwd"))
-            || fds.map(|entry| entry.path()).any(|path| link(&path))
+        link_is(&process.join("cwd"), &is_one)
+            || !descriptors_of(&process, &is_one).is_empty()
             || maps().split(|byte| *byte == b'\n').any(mapped)
     };
     core.tasks.ids().into_iter().filter(uses).collect()

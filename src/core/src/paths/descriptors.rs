@@ -139,6 +139,15 @@ pub(super) fn opened(
     Some(file.map(|file| (inode, file)).map_err(Errno::from))
 }
 
+/// The inode of a file that the guest has open by a mount; None for what is the kernel's.
+pub(super) fn inode(core: &Core, call: &Call, argument: usize) -> Option<Arc<Inode>> {
+    match held(core, call, argument) {
+        Ok(Some(held)) => Some(held.inode),
+        Ok(None) => named_by(core, call, call.fd(argument)),
+        Err(_) => None,
+    }
+}
+
 /// The inode by whose path the guest has opened a file of the host.
 fn named_by(core: &Core, call: &Call, fd: GuestFd) -> Option<Arc<Inode>> {
     let native = core.objects.any_named().then(|| look_at(call, fd)).flatten()?;

@@ -183,8 +183,8 @@ pub(super) fn statfs_of(call: &Call, inode: &Inode) -> Action {
     let files = &inode.files;
     match files.statfs(inode.node) {
         Ok(found) => {
-            let read_only = files.writable().is_err();
-            descriptors::give(call, 1, layout::statfs_of(&found, files.dev, read_only), 0)
+            let flags = files.flags().told();
+            descriptors::give(call, 1, layout::statfs_of(&found, files.dev, flags), 0)
         }
         Err(errno) => errno.into(),
     }

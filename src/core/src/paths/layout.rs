@@ -169,11 +169,8 @@ pub(crate) fn statx(a: &Attributes) -> Vec<u8> {
     bytes.0
 }
 
-/// Encodes `struct statfs` (statfs(2)).
-pub(crate) fn statfs_of(found: &files::StatFs, dev: u64, read_only: bool) -> Vec<u8> {
-    /// `ST_VALID`, without which glibc looks the flags up in `/proc/mounts`.
-    const ST_VALID: i64 = 0x20;
-    const ST_RDONLY: i64 = 1;
+/// Encodes `struct statfs` (statfs(2)), with its `f_flags`.
+pub(crate) fn statfs_of(found: &files::StatFs, dev: u64, flags: i64) -> Vec<u8> {
     let mut bytes = Bytes(vec![0; STATFS_SIZE]);
     let block = i64::from(found.block_size);
     bytes.put(0, &found.kind.to_ne_bytes());
@@ -185,7 +182,6 @@ pub(crate) fn statfs_of(found: &files::StatFs, dev: u64, read_only: bool) -> Vec
     bytes.put(56, &dev.to_ne_bytes());
     bytes.put(64, &i64::from(found.name_length).to_ne_bytes());
     bytes.put(72, &block.to_ne_bytes());
-    let flags = ST_VALID | if read_only { ST_RDONLY } else { 0 };
     bytes.put(80, &flags.to_ne_bytes());
     bytes.0
 }

@@ -25,7 +25,8 @@ use super::{
 use crate::{
     Core,
     files::{
-        Inode, access, attributes, change, content, fcntl, names, shadows::Deed, whole::as_caller,
+        Inode, MountedFiles, access, attributes, change, content, fcntl, names, shadows::Deed,
+        whole::as_caller,
     },
 };
 
@@ -46,17 +47,27 @@ enum Given {
 pub(super) fn open(core: &Core, call: &Call, found: &Found, how: How) -> Action {
     let caller = core.caller(call.tid());
     let given = open_found(core, &caller, &found.inode, how);
-    give(core, caller, given, how)
+    give(core, caller, given, (how, least(&found.inode.files)))
 }
 
 /// Makes a regular file where there is none, and opens it. Errors: those of open(2).
 pub(super) fn create(core: &Core, call: &Call, vacant: &Vacant, how: How) -> Action {
     let caller = core.caller(call.tid());
     let given = create_at(core, &caller, vacant, how);
-    give(core, caller, given, how)
+    give(core, caller, given, (how, least(&vacant.parent.files)))
 }
 
-fn give(core: &Core, caller: Caller, given: Result<Given, Errno>, how: How) -> Action {
+/// What is watched at least in a process that has a file of a mount open.
+fn least(files: &MountedFiles) -> Watch {
+    if files.executes() { Watch::Looks } else { Watch::Maps }
+}
+
+fn give(
+    core: &Core,
+    caller: Caller,
+    given: Result<Given, Errno>,
+    (how, least): (How, Watch),
+) -> Action {
     let ours = |path: &PathBuf| path.starts_with(core.objects.root());
     let private = matches!(&given, Ok(Given::Path(path)) if ours(path));
     // Our own files are ours to open.
@@ -69,8 +80,9 @@ fn give(core: &Core, caller: Caller, given: Result<Given, Errno>, how: How) -> A
         handing: objects.handing(),
     };
     match given {
-        Ok(Given::Watched(fd, watch)) => Action::ReturnFd(reply(fd)).watched(watch),
+        Ok(Given::Watched(fd, watch)) => Action::ReturnFd(reply(fd)).watched(watch.max(least)),
         Ok(Given::Handle(path, flags)) => handle(path, flags).watched(Watch::Looks),
+        Ok(Given::Plain(fd)) if least == Watch::Maps => Action::ReturnFd(reply(fd)).watched(least),
         Ok(Given::Plain(fd)) => Action::ReturnFd(reply(fd)),
         Ok(Given::Path(path)) => {
             let flags = how.flags & !(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW);
@@ -130,6 +142,10 @@ fn open_found(core: &Core, caller: &Caller, inode: &Arc<Inode>, how: How) -> Res
         _ if how.has(OFlag::O_DIRECTORY) => return Err(Errno::ENOTDIR),
         libc::S_IFSOCK => return Err(Errno::ENXIO),
         _ => {}
+    }
+    let is_device = matches!(kind, libc::S_IFCHR | libc::S_IFBLK);
+    if is_device && inode.files.flags().has(libc::MS_NODEV) {
+        return Err(Errno::EACCES);
     }
     access::open(inode, caller, wanted(how))?;
     if how.has(OFlag::O_NOATIME) && !caller.owns(&inode.attributes(caller)?) {

@@ -9,7 +9,10 @@ use umvu_abi::{
 };
 
 use super::{lexical::below, mapped};
-use crate::{files::Objects, view::Mount};
+use crate::{
+    files::{Objects, flags::Flags},
+    view::Mount,
+};
 
 /// The names in `/proc/PID` that are served from here.
 pub(super) const NAMES: [&[u8]; 6] =
@@ -34,29 +37,11 @@ impl Procfs {
         Self { mounts, objects: Arc::clone(objects) }
     }
 
-    fn options(mount: &Mount) -> &'static str {
-        let read_only = mount
-            .files()
-            .map_or(mount.flags & libc::MS_RDONLY != 0, |files| files.writable().is_err());
-        if read_only { "ro" } else { "rw" }
-    }
-
     /// A line of `/proc/PID/mounts` (proc_pid_mounts(5)).
     fn line(mount: &Mount) -> String {
-        let fields = [&mount.source, &mount.target, &mount.fstype].map(|text| escape(text));
-        let [source, target, fstype] = fields;
-        let options = Self::all_options(mount);
-        format!("{source} {target} {fstype} {options} 0 0\n")
-    }
-
-    /// `rw` or `ro`, and the options of the file system.
-    fn all_options(mount: &Mount) -> String {
-        let options = Self::options(mount);
-        let own = mount.files().and_then(|files| files.options());
-        match own.as_ref().unwrap_or(&mount.data) {
-            own if own.is_empty() => options.to_owned(),
-            own => format!("{options},{}", escape(own)),
-        }
+        let Fields { source, fstype, flags, own, .. } = Fields::of(mount);
+        let target = escape(&mount.target);
+        format!("{source} {target} {fstype} {}{own} 0 0\n", flags.of_both())
     }
 
     /// The lines of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)), below those of the kernel.
@@ -74,11 +59,11 @@ impl Procfs {
             // The longest, and of those the last.
             let parent = above.max_by_key(|(_, at)| at.len()).map_or(1, |(id, _)| *id);
             let id = FIRST_ID + number as u64;
-            let (major, minor) = (libc::major(mount.dev), libc::minor(mount.dev));
-            let (options, own) = (Self::options(mount), Self::all_options(mount));
-            let [fstype, source] = [&mount.fstype, &mount.source].map(|text| escape(text));
+            let Fields { source, fstype, root, flags, own, dev } = Fields::of(mount);
+            let (major, minor) = (libc::major(dev), libc::minor(dev));
+            let (options, of_files) = (flags.of_mount(), flags.of_file_system());
             text += &format!(
-                "{id} {parent} {major}:{minor} / {target} {options} - {fstype} {source} {own}\n"
+                "{id} {parent} {major}:{minor} {root} {target} {options} - {fstype} {source} {of_files}{own}\n"
             );
             known.push((id, target.into_bytes()));
         }
@@ -105,8 +90,8 @@ impl Tree for Procfs {
             "numa_maps" => text = mapped::numa_maps(&self.objects, &text),
             _ => {
                 for mount in &self.mounts {
-                    let [source, target, fstype] =
-                        [&mount.source, &mount.target, &mount.fstype].map(|text| escape(text));
+                    let Fields { source, fstype, .. } = Fields::of(mount);
+                    let target = escape(&mount.target);
                     let line =
                         format!("device {source} mounted on {target} with fstype {fstype}\n");
                     text.extend(line.into_bytes());
@@ -114,6 +99,46 @@ impl Tree for Procfs {
             }
         }
         Ok(text)
+    }
+}
+
+/// What the tables say of a mount, with blanks escaped.
+struct Fields {
+    source: String,
+    fstype: String,
+    root: String,
+    flags: Flags,
+    /// The options of the file system, each after a comma.
+    own: String,
+    dev: u64,
+}
+
+impl Fields {
+    fn of(mount: &Mount) -> Self {
+        let flags = mount.files().map_or_else(|| Flags::of(mount.flags), |files| files.flags());
+        let after_comma = |options: &str| match options {
+            "" => String::new(),
+            options => format!(",{}", escape(options)),
+        };
+        let Some(shown) = &mount.source_of else {
+            let own = mount.files().and_then(|files| files.options());
+            return Self {
+                source: escape(&mount.source),
+                fstype: escape(&mount.fstype),
+                root: "/".to_owned(),
+                flags,
+                own: after_comma(own.as_ref().unwrap_or(&mount.data)),
+                dev: mount.dev,
+            };
+        };
+        Self {
+            source: escape(&shown.source),
+            fstype: escape(&shown.fstype),
+            root: escape(&shown.root),
+            flags,
+            own: after_comma(&shown.options),
+            dev: shown.dev.unwrap_or(mount.dev),
+        }
     }
 }
 

@@ -443,6 +443,11 @@ pub(crate) fn map(core: &Core, call: &Call) -> Action {
     if call.int(3) & libc::MAP_ANONYMOUS != 0 {
         return Action::Forward;
     }
+    let executes = call.int(2) & libc::PROT_EXEC != 0;
+    let of = |inode: &Inode| inode.files.executes();
+    if executes && descriptors::inode(core, call, 4).is_some_and(|inode| !of(&inode)) {
+        return Errno::EPERM.into();
+    }
     match direct(core, call, 4) {
         Ok(Some((held, handle))) => match copy_for_map(call, &held.inode, handle) {
             Ok(()) => Action::Forward,
