@@ -4,12 +4,8 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::OwnedFd,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,16 +16,15 @@ use nix::{
     },
     unistd::Pid,
 };
-use umvu_abi::{Errno, Tid};
+use umvu_abi::Tid;
 
 use crate::{
     again,
-    api::{Action, Birth, Call, Completer, Guest, Subscription, Supervisor, Syscall, Watch},
-    arm::{self, Reach},
+    api::{Birth, Subscription, Supervisor, Watch},
     births::{self, Shares},
     errands::{Errands, InPlace, Means, Outcome},
     filter::{self, Instruction},
-    guest::{TaskGuest, filters_of},
+    guest::filters_of,
     launch, linker,
     notify::{Backend, Listener},
     options::{Mode, Options, Program},
@@ -42,84 +37,18 @@ use crate::{
     tasks::{Task, Tasks},
 };
 
+mod arming;
+mod calls;
+mod control;
 mod signalled;
+
+pub use control::Control;
 
 /// How PTRACE_O_TRACESYSGOOD marks a system-call stop.
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 /// How long after arming the filters of new processes are counted, since their creation may have
 /// come before it.
 const ARMING: Duration = Duration::from_secs(2);
-
-/// How long is waited at most until all guests are interrupted.
-const REACHED: Duration = Duration::from_millis(200);
-
-/// Speaks to a running [`Tracer`] from any thread.
-#[derive(Debug, Clone)]
-pub struct Control {
-    wanted: Arc<AtomicBool>,
-    /// Whether more calls are to be trapped than all guests trap.
-    extended: Arc<(parking_lot::Mutex<bool>, parking_lot::Condvar)>,
-    thread: Pid,
-    backend: Arc<Backend>,
-}
-
-impl Control {
-    /// Says which paths guests have trapped when they judge paths themselves: those with one of
-    /// these first components. Calls that begin after this returns are judged so. Until then none
-    /// are.
-    pub fn trap_paths(&self, first_components: &[Vec<u8>]) {
-        self.backend.shortcuts.publish(first_components);
-    }
-
-    /// Has every path trapped, also in guests that judge paths themselves.
-    pub fn trap_every_path(&self) {
-        self.backend.shortcuts.publish_all();
-    }
-
-    /// Arms the view: every guest gets the filter before it runs another instruction of its own.
-    /// Again is nothing.
-    pub fn arm(&self) {
-        if !self.wanted.swap(true, Ordering::SeqCst) {
-            sys::tgkill(nix::unistd::getpid().as_raw(), self.thread.as_raw(), libc::SIGUSR1);
-        }
-    }
-
-    /// Has the data calls of these guests trapped from now on, whatever they do; a call that they wait
-    /// in is made again. Waits for it, so long at most. Not for the tracer's thread.
-    pub fn watch(&self, guests: &[Tid], patience: Duration) {
-        self.backend.errands.watch(guests, patience);
-    }
-
-    /// Has optional calls trapped too, now and in guests to come. Guests that are armed already get one
-    /// filter more, at which they stop: the calls cost them twice what they cost those that are armed
-    /// afterwards.
-    pub fn trap_also(&self, numbers: &[i64]) {
-        {
-            let mut also = self.backend.also.lock();
-            let fresh: Vec<i64> =
-                numbers.iter().filter(|number| !also.contains(number)).copied().collect();
-            if fresh.is_empty() {
-                return;
-            }
-            also.extend(fresh);
-        }
-        let (pending, reached) = &*self.extended;
-        let mut pending = pending.lock();
-        *pending = true;
-        sys::tgkill(nix::unistd::getpid().as_raw(), self.thread.as_raw(), libc::SIGUSR1);
-        // Whoever waits for the caller must not run on before it is interrupted. The tracer's thread
-        // cannot wait for itself, and may wait for a call that the caller's thread is to answer.
-        if self.is_armed() && nix::unistd::gettid() != self.thread {
-            reached.wait_while_for(&mut pending, |pending| *pending, REACHED);
-        }
-    }
-
-    /// Whether the view is armed, or about to be.
-    #[must_use]
-    pub fn is_armed(&self) -> bool {
-        self.wanted.load(Ordering::SeqCst)
-    }
-}
 
 /// A tree of guests. ptrace belongs to one thread: [`Tracer::spawn`] and [`Tracer::run`] are to be
 /// called by the same one.
@@ -448,7 +377,7 @@ impl Tracer {
                 && !self.backend.tasks.uses(&listener)
             {
                 listener.stop();
-                self.listeners.remove(&key(&listener));
+                self.listeners.remove(&arming::key(&listener));
             }
         }
         if tid == self.current {
@@ -515,164 +444,9 @@ impl Tracer {
         }
         self.resume(tid, 0);
     }
-
-    /// A call that the base filter hands to us: a VU call of a view that is not armed, or a clone
-    /// that would hide its child.
-    fn trapped(&mut self, tid: Pid) {
-        if self.inside.get(&tid).is_some_and(|inside| inside.wait.is_some()) {
-            return self.resume(tid, 0);
-        }
-        let Ok(mut registers) = Registers::read(tid) else { return self.resume(tid, 0) };
-        let number = registers.number();
-        let task = self.backend.tasks.get(Tid(tid.as_raw()));
-        if births::is_birth(number) {
-            if let Some(task) = task {
-                births::show(&mut registers, &task.guest);
-            }
-        } else if let Ok(place) = self.backend.stopping.binary_search(&number) {
-            self.look_at(tid, place, &mut registers);
-        } else if number < 0 {
-            let id = Tid(tid.as_raw());
-            match self.answer(id, Syscall { number, args: registers.args() }) {
-                Some(result) => registers.skip(result),
-                // The view was armed in this instant and the guest stops for it next: its listener
-                // can wait for an answer.
-                None if self.control.is_armed() && !self.unreachable.contains(&id) => {
-                    registers = registers.again();
-                }
-                None => registers.skip(Errno::ENOSYS.to_return()),
-            }
-        }
-        let _ = registers.write(tid);
-        self.resume(tid, 0);
-    }
-
-    /// A call of a watched guest. What cannot be answered on the spot is passed on to its listener.
-    fn look_at(&self, tid: Pid, place: usize, registers: &mut Registers) {
-        let id = Tid(tid.as_raw());
-        let syscall = Syscall { number: registers.number(), args: registers.args() };
-        let Some(task) = self.backend.tasks.get(id) else { return };
-        match self.handle_call(&task.guest, syscall) {
-            Action::Forward => {}
-            Action::Return(reply) => {
-                let result = task.guest.write_all(&reply.writes).and(reply.result);
-                registers.skip(result.unwrap_or_else(Errno::to_return));
-            }
-            action => match filter::stand_in(place) {
-                Some(number) if task.listener.is_some() => {
-                    self.backend.replays.keep(id, syscall, action);
-                    registers.replace(number, syscall.args);
-                }
-                _ => registers.skip(Errno::EIO.to_return()),
-            },
-        }
-    }
-
-    fn handle_call(&self, guest: &Arc<TaskGuest>, syscall: Syscall) -> Action {
-        let no_later = || Completer::new(Box::new(Never));
-        let call =
-            Call { syscall, guest: Arc::clone(guest) as Arc<dyn Guest>, defer: Arc::new(no_later) };
-        let handle = AssertUnwindSafe(|| self.backend.supervisor.handle(&call));
-        catch_unwind(handle).unwrap_or_else(|_| Action::error(Errno::EIO))
-    }
-
-    /// What a call returns; None when that cannot be told on the spot.
-    fn answer(&self, tid: Tid, syscall: Syscall) -> Option<i64> {
-        let Some(guest) = self.backend.tasks.guest(tid) else {
-            return Some(Errno::ESRCH.to_return());
-        };
-        match self.handle_call(&guest, syscall) {
-            Action::Return(reply) => {
-                let result = guest.write_all(&reply.writes).and(reply.result);
-                Some(result.unwrap_or_else(Errno::to_return))
-            }
-            _ => None,
-        }
-    }
-
-    fn arm_if_wanted(&mut self) {
-        let extended = self.control.is_armed() && *self.control.extended.0.lock();
-        if !extended && (self.interrupted || !self.control.is_armed()) {
-            return;
-        }
-        self.interrupted = true;
-        self.armed_at = Some(Instant::now());
-        if self.stops.is_none() {
-            for tid in self.backend.tasks.ids() {
-                let _ = ptrace::interrupt(Pid::from_raw(tid.0));
-            }
-        }
-        if extended {
-            let (pending, reached) = &*self.control.extended;
-            *pending.lock() = false;
-            reached.notify_all();
-        }
-    }
-
-    fn arm(&mut self, tid: Pid, task: &Task) {
-        let also = self.backend.also.lock().clone();
-        let filter = filter::armed(&self.subscriptions, &also);
-        let reach = match arm::inject(&task.guest, tid, task.group, &filter) {
-            Ok(reach) => reach,
-            Err(error) => {
-                tracing::warn!("task {tid}: cannot be armed: {error}");
-                self.unreachable.insert(Tid(tid.as_raw()));
-                return;
-            }
-        };
-        let (fd, whole) = match reach {
-            Reach::Group(fd) => (fd, true),
-            Reach::Thread(fd) => (fd, false),
-        };
-        let listener = match Listener::start(fd, &self.backend) {
-            Ok(listener) => listener,
-            Err(error) => {
-                // Every trapped call of it would fail from now on (ENOSYS).
-                tracing::error!("task {tid} ends: no thread to answer its calls: {error}");
-                let _ = kill(Pid::from_raw(task.group), Signal::SIGKILL);
-                return;
-            }
-        };
-        self.listeners.insert(key(&listener), Arc::clone(&listener));
-        if whole {
-            self.backend.tasks.armed(task.group, &listener, also.len());
-        } else {
-            let armed = Task { listener: Some(listener), also: also.len(), ..task.clone() };
-            self.backend.tasks.insert(Tid(tid.as_raw()), armed);
-        }
-    }
-
-    /// Traps the optional calls in an armed guest that have been asked for since.
-    fn extend(&self, tid: Pid, task: &Task) {
-        let also = self.backend.also.lock().clone();
-        if self.stops.is_some() || task.listener.is_none() || task.also >= also.len() {
-            return;
-        }
-        let filter = filter::watching(&also[task.also..], &self.subscriptions);
-        let added = arm::add(&task.guest, tid, task.group, &filter);
-        if let Err(error) = &added {
-            tracing::warn!("task {tid}: what it sees of itself is the kernel's: {error}");
-        }
-        // Even so: it must not be tried for ever.
-        self.backend.tasks.added(Tid(tid.as_raw()), added.unwrap_or(false), also.len());
-    }
-}
-
-struct Never;
-
-impl crate::api::Answer for Never {
-    fn answer(self: Box<Self>, _action: Action) {}
-
-    fn cancelled(&self) -> bool {
-        true
-    }
 }
 
 /// The argument with the path, by the number of the call.
 fn paths(rows: &[Subscription]) -> HashMap<i64, u8> {
     rows.iter().filter_map(|row| Some((row.number, row.path?))).collect()
-}
-
-fn key(listener: &Arc<Listener>) -> usize {
-    Arc::as_ptr(listener) as usize
 }

@@ -8,7 +8,7 @@ use std::{
 use nix::{sys::ptrace, unistd::Pid};
 use umvu_abi::Tid;
 
-use super::{Never, Tracer};
+use super::{Tracer, calls::Never};
 use crate::{
     again,
     api::{Call, Completer, Syscall},
