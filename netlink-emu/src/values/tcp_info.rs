@@ -44,7 +44,11 @@ pub struct TcpDetails {
     pub last_ack_received: u32,
     /// The longest packet of the path.
     pub pmtu: u32,
-    /// Bytes of the receive window at most.
+    /// Bytes that may be received at most now.
+    pub receive_size: u32,
+    /// Microseconds of a round trip, as the receiver sees it.
+    pub receive_rtt: u32,
+    /// Bytes that were read in a round trip.
     pub receive_space: u32,
     /// The smoothed round-trip time.
     pub rtt: u32,
@@ -88,6 +92,8 @@ pub struct TcpDetails {
     pub needless: u32,
     /// Whether segments have overtaken each other, as a count.
     pub reordered: u32,
+    /// Segments that came beyond a hole.
+    pub beyond: u32,
     /// Bytes that the peer has room for.
     pub peer_window: u32,
 }
@@ -110,9 +116,9 @@ impl TcpDetails {
         };
         words(&[self.rto, self.ato, self.send_mss, self.receive_mss, self.unacked, self.sacked]);
         words(&[self.lost, self.retrans, 0, self.last_data_sent, 0, self.last_data_received]);
-        words(&[self.last_ack_received, self.pmtu, self.receive_space, self.rtt]);
+        words(&[self.last_ack_received, self.pmtu, self.receive_size, self.rtt]);
         words(&[self.rtt_variation, self.ssthresh, self.cwnd, self.send_mss, self.reordering]);
-        words(&[0, self.receive_space, self.retransmitted]);
+        words(&[self.receive_rtt, self.receive_space, self.retransmitted]);
         let longs = [self.pacing_rate, u64::MAX, self.bytes_acked, self.bytes_received];
         info.extend(longs.iter().flat_map(|long| long.to_ne_bytes()));
         let more = [
@@ -130,7 +136,7 @@ impl TcpDetails {
         info.extend([self.delivered, 0].iter().flat_map(|word| word.to_ne_bytes()));
         let longs = [self.bytes_sent, self.bytes_retransmitted];
         info.extend(longs.iter().flat_map(|long| long.to_ne_bytes()));
-        let last = [self.needless, self.reordered, 0, self.peer_window];
+        let last = [self.needless, self.reordered, self.beyond, self.peer_window];
         info.extend(last.iter().flat_map(|word| word.to_ne_bytes()));
         info
     }

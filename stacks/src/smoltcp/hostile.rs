@@ -91,7 +91,7 @@ pub fn segments(list: &[Segment]) {
     let port = client.local().ok().and_then(|local| local.ip()).expect("bound").port();
     let (next, expects) = lab.stacks[0].with(|inner| {
         let flow = inner.tcp.flows.iter().next().expect("one").1;
-        (flow.receive_next, flow.sender.next_sequence())
+        (flow.receiver.sequence(), flow.sender.next_sequence())
     });
     for (flags, sequence, acknowledges, window, size, offset) in list {
         let mut body = vec![0, 80];

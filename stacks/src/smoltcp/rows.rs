@@ -109,7 +109,6 @@ fn sock_row(sock: &Sock, cookie: u64) -> Option<SocketRow> {
 }
 
 fn flow_row(inner: &Inner, flow: &Flow, cookie: u64) -> SocketRow {
-    let socket = flow.peek();
     let (owner, held) = match flow.owner {
         Owner::Socket(id) => (inner.tcp.socks.get(id), true),
         Owner::Listener(id) => (inner.tcp.socks.get(id), false),
@@ -124,14 +123,14 @@ fn flow_row(inner: &Inner, flow: &Flow, cookie: u64) -> SocketRow {
         local: flow.key.local(),
         remote: flow.key.remote(),
         send_queue: number(flow.sender.queued()),
-        receive_queue: number(socket.recv_queue()),
+        receive_queue: number(flow.receiver.queued()),
         timer: SocketTimer {
             kind: u8::from(busy),
             expires: if busy { u32::try_from(expires).unwrap_or(u32::MAX) } else { 0 },
             retransmits: u8::try_from(flow.sender.counts.backoff).unwrap_or(u8::MAX),
         },
         tcp: Some(Box::new(super::tcp::info::details(flow, mtu, inner.now))),
-        ..blank(ipv6, tcp_state(socket.state()), cookie, holder)
+        ..blank(ipv6, tcp_state(flow.state()), cookie, holder)
     }
 }
 

@@ -30,9 +30,8 @@ use super::{
 };
 use crate::{names::Names, options::InterfacePlan};
 
-/// The congestion control of new sockets, and where the host has its own.
-const CONGESTION: &str = "ipv4.tcp_congestion_control";
-const HOST_CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// What a new network namespace has from the host: the congestion control, the sizes of buffers.
+const INHERITED: [&str; 2] = ["tcp_congestion_control", "tcp_rmem"];
 
 /// A network stack in this process.
 pub(crate) struct SmolStack {
@@ -56,9 +55,12 @@ impl SmolStack {
         let shared = Shared::new(Clock::real(), seed, names.clone());
         let source: Arc<dyn Source> = Arc::clone(&shared) as Arc<dyn Source>;
         shared.attach(reactor.handle(&source));
-        // As a new network namespace has it. What the host has and we do not leaves ours.
-        if let Ok(control) = std::fs::read_to_string(HOST_CONGESTION) {
-            let _ = shared.look(|inner| inner.net.config.set_sysctl(CONGESTION, control.trim()));
+        for name in INHERITED {
+            // What the host has and we do not leaves ours.
+            if let Ok(value) = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")) {
+                let name = format!("ipv4.{name}");
+                let _ = shared.look(|inner| inner.net.config.set_sysctl(&name, value.trim()));
+            }
         }
         let stack = Self { shared };
         transports
@@ -121,7 +123,7 @@ impl NetStack for SmolStack {
             let protocol = default_protocol(class, spec);
             let mut options = Options::new(class, spec.domain, spec.kind, protocol);
             let id = shared.look(|inner| {
-                if let Some(control) = inner.net.config.sysctl(CONGESTION) {
+                if let Some(control) = inner.net.config.sysctl("ipv4.tcp_congestion_control") {
                     let _ = options.set(libc::SOL_TCP, libc::TCP_CONGESTION, control.as_bytes());
                 }
                 inner.tcp.socks.insert(Sock::new(family, events, options))

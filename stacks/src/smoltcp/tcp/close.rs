@@ -70,7 +70,7 @@ impl Inner {
     fn flow_close(&mut self, id: FlowId, lingers: bool) {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         // Unread data is lost with the socket: Linux says so with a RST.
-        if flow.peek().can_recv() || !lingers {
+        if flow.receiver.queued() > 0 || !lingers {
             return self.flow_abort(id);
         }
         flow.finish();
@@ -80,7 +80,7 @@ impl Inner {
     /// Ends a connection with RST and forgets it.
     pub(crate) fn flow_abort(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        if !flow.parked && flow.peek().state() != State::Closed {
+        if !flow.parked && flow.state() != State::Closed {
             flow.socket().abort();
             flow.seen = State::Closed;
             self.flow_send(id);

@@ -1,4 +1,4 @@
-//! Driving smoltcp and the sending half: a packet in, packets out, timers.
+//! Driving connections: what they send, their paths, their timers.
 //!
 //! A connection is *dirty* when it may have something to send. Dirty connections take turns after
 //! a burst of input, so that a burst is answered by one acknowledgement.
@@ -13,74 +13,25 @@ use umvu_abi::Errno;
 
 use super::{
     super::{
-        device::Port,
         inner::Inner,
         link::{Kind, Link, Outgoing},
         packet::IpHeader,
     },
-    emit::{Merge, shape},
+    emit::shape,
     flow::{FlowId, Owner},
-    options::{Blocks, Offer},
-    segment::{ACK, PSH, RST, Segment},
+    receiver::ACK_DELAY,
+    segment::Segment,
+    sender::Emit,
 };
 
 /// Packets a connection may send in one turn.
 const TURN: usize = 64;
-/// How long the acknowledgement of a lone segment may wait.
-const ACK_DELAY: Duration = Duration::from_millis(10);
 /// When to try again what a full queue put off.
 const RETRY: Duration = Duration::from_millis(1);
 /// How long a lonely half-closed connection is kept (`tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// Gives a packet to a connection. What it says of our data is for the sending half; smoltcp,
-    /// which knows of none, gets the number that it expects.
-    pub(crate) fn flow_input(&mut self, id: FlowId, ip: &mut [u8], segment: &Segment, long: bool) {
-        let now = self.now;
-        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        let Some(link) = self.links.get_mut(flow.path.link) else { return };
-        flow.note_received(segment, now);
-        let at = if ip[0] >> 4 == 4 { usize::from(ip[0] & 15) * 4 } else { 40 };
-        let tcp = &mut ip[at..];
-        if let Some(offer) = Offer::parse(tcp) {
-            flow.sender.syn_received(offer);
-        }
-        let opens = !flow.sender.is_open();
-        if !opens && segment.is(ACK | RST, ACK) {
-            let said = flow.sender.acknowledged(segment, &Blocks::parse(tcp), now);
-            if flow.needs_no_more(segment, said) {
-                self.tcp.touch(id);
-                return;
-            }
-            let number = flow.sender.small(said);
-            if number != segment.acknowledges {
-                tcp[8..12].copy_from_slice(&number.to_be_bytes());
-            }
-        }
-        // A long segment stands for many. And who only listens has nothing to send the
-        // acknowledgement with: its peer may wait for it with a small buffer.
-        let at_once = long || (segment.is(PSH, PSH) && flow.only_listens());
-        if at_once {
-            flow.socket().set_ack_delay(None);
-        }
-        let mut port = Port { caps: &link.caps, incoming: Some(ip), produced: &mut self.produced };
-        link.engine.poll_ingress_single(now, &mut port, &mut flow.set);
-        let state = flow.peek().state();
-        let changed = state != flow.seen;
-        if opens && changed && state_is_synchronized(state) {
-            let mss = shape(flow, link).mss;
-            flow.open(mss, segment, now);
-        }
-        if !self.produced.is_empty() {
-            self.flow_emit(id, Merge::Nothing);
-        }
-        if changed {
-            self.flow_changed(id, segment);
-        }
-        self.tcp.touch(id);
-    }
-
     /// Lets a dirty connection send, tells its owner the news, and sets its timer.
     pub(crate) fn flow_turn(&mut self, id: FlowId) {
         let now = self.now;
@@ -112,22 +63,16 @@ impl Inner {
         if flow.stopped {
             return false;
         }
+        flow.engine.speak(link, &mut self.produced, now);
         let shape = shape(flow, link);
         let first = flow.sender.emit(&shape, now);
-        // Data takes the acknowledgement with it.
-        let ahead = if first.is_some() { ACK_DELAY } else { ahead };
-        for _ in 0..TURN {
-            let before = self.produced.len();
-            let mut port = Port { caps: &link.caps, incoming: None, produced: &mut self.produced };
-            link.engine.poll_egress(now + ahead, &mut port, &mut flow.set);
-            if self.produced.len() == before {
-                break;
-            }
-        }
-        flow.socket().set_ack_delay(Some(ACK_DELAY));
-        let progress = !self.produced.is_empty();
-        if progress {
-            self.flow_emit(id, if first.is_some() { Merge::Bare } else { Merge::Nothing });
+        // Data takes the acknowledgement with it, unless there is more to tell.
+        let owes = flow.receiver.owes(now + ahead);
+        let bare = flow.sender.is_open() && owes && (first.is_none() || flow.receiver.reports());
+        let progress = bare || !self.produced.is_empty();
+        self.flow_emit(id);
+        if bare {
+            self.send_ack(id);
         }
         let Some(first) = first else { return progress };
         self.flow_path(id);
@@ -174,8 +119,7 @@ impl Inner {
     fn flow_schedule(&mut self, id: FlowId, progress: bool) {
         let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        let Some(link) = self.links.get_mut(flow.path.link) else { return };
-        let mut at = link.engine.poll_at(now, &flow.set);
+        let mut at = [flow.engine.due(), flow.receiver.due()].into_iter().flatten().min();
         if flow.stopped || at.is_some_and(|at| at <= now) {
             if progress {
                 self.tcp.touch(id);
@@ -184,8 +128,8 @@ impl Inner {
             // The link is congested, or smoltcp changed its mind: look again soon.
             at = Some(now + RETRY);
         }
-        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        let at = [at, flow.deadline, flow.sender.due()].into_iter().flatten().min();
+        let others = [flow.deadline, flow.sender.due(), flow.keepalive_due()];
+        let at = others.into_iter().flatten().chain(at).min();
         if let Some(at) = at
             && flow.scheduled.is_none_or(|scheduled| at < scheduled)
         {
@@ -228,13 +172,23 @@ impl Inner {
         let mut dead = stalled && quiet > flow.tuning.user_timeout;
         if let Some((idle, interval, count)) = flow.tuning.keepalive {
             dead |= quiet > idle + interval * count;
-            let next = if quiet >= idle { interval } else { idle };
-            flow.socket().set_keep_alive(Some(next));
         }
         if dead {
             self.flow_fail(id, Errno::ETIMEDOUT);
+        } else if flow.keepalive_due().is_some_and(|at| at <= now) && flow.is_live() {
+            flow.probes += 1;
+            self.flow_probe(id);
         }
         dead
+    }
+
+    /// Sends a segment that the peer must answer.
+    fn flow_probe(&mut self, id: FlowId) {
+        self.flow_path(id);
+        let Some(flow) = self.tcp.flows.get(id) else { return };
+        let Some(link) = self.links.get(flow.path.link) else { return };
+        let shape = shape(flow, link);
+        self.send_segment(id, &shape, Emit::Probe);
     }
 
     /// When the connections need time next.
@@ -248,7 +202,7 @@ impl Inner {
         let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         flow.owner = Owner::Nobody;
-        let limit = if flow.peek().state() == State::FinWait2 { ORPHAN } else { ORPHAN * 2 };
+        let limit = if flow.state() == State::FinWait2 { ORPHAN } else { ORPHAN * 2 };
         flow.deadline = Some(now + limit);
         self.tcp.touch(id);
     }
@@ -259,9 +213,4 @@ impl Inner {
         let device = self.scope_device(header.source, link);
         self.send_ip(Outgoing { bytes, segment: None, unsummed: false }, device);
     }
-}
-
-/// Whether both sides know each other's numbers.
-fn state_is_synchronized(state: State) -> bool {
-    !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived)
 }

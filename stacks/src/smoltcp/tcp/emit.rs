@@ -1,17 +1,17 @@
-//! The packets of a connection on their way out: what smoltcp made, with our numbers, and the
-//! segments of the sending half.
+//! The packets of a connection on their way out.
 
 use std::num::NonZeroU16;
 
 use super::{
     super::{
-        device::{LONGEST, Produced},
+        device::LONGEST,
         inner::Inner,
         link::{Link, Outgoing},
         packet::{Build, HEADROOM, TCP, fill_header_checksum},
         pool,
     },
     flow::{Flow, FlowId, Tuning},
+    options::Tail,
     segment::{ACK, FIN, PSH, RST, SYN, Segment},
     sender::{Emit, Shape},
 };
@@ -23,81 +23,119 @@ const HEADER: usize = 20;
 const LEAST: u16 = 48;
 const DEFAULT: u16 = 536;
 
-/// What to do with bare acknowledgements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Merge {
-    /// Send them.
-    Nothing,
-    /// Data follows, which says the same.
-    Bare,
+/// A segment to be sent; the rest of its header follows from the connection.
+struct Head {
+    sequence: u32,
+    flags: u8,
+    window: u16,
+    tail: Tail,
+    /// The position and the length of its data.
+    data: (u64, usize),
+    /// Bytes of the segments that it is to be cut into.
+    cut: usize,
+}
+
+/// Bytes of the headers of a segment without options.
+fn headers(flow: &Flow) -> usize {
+    HEADER + if flow.key.local().is_ipv4() { 20 } else { 40 }
 }
 
 /// What the packets of a connection may carry.
 pub(crate) fn shape(flow: &Flow, link: &Link) -> Shape {
-    let is_ipv4 = flow.key.local().is_ipv4();
-    let headers = HEADER + if is_ipv4 { 20 } else { 40 };
+    let headers = headers(flow);
     let peer = match flow.sender.offer().mss {
         None | Some(0) => DEFAULT,
         Some(peer) => peer.max(LEAST),
     };
-    let own = link.caps.max_transmission_unit.min(flow.most).saturating_sub(headers).max(1);
-    let mss = own.min(peer.into()) as u64;
-    let long = is_ipv4 && link.takes_long();
-    let most = if long { ((LONGEST - headers) as u64 / mss * mss).max(mss) } else { mss };
+    let own = link.caps.max_transmission_unit.min(flow.most).saturating_sub(headers);
+    let mss = own.min(peer.into()).saturating_sub(flow.overhead()).max(1) as u64;
+    let room = (LONGEST - headers - flow.overhead()) as u64;
+    let long = flow.key.local().is_ipv4() && link.takes_long();
+    let most = if long { (room / mss * mss).max(mss) } else { mss };
     let Tuning { nodelay, corked, .. } = flow.tuning;
-    Shape { mss, most, far: !link.offload, nodelay, corked }
+    Shape { mss, most, far: !link.offload || flow.is_far(), nodelay, corked }
 }
 
 impl Inner {
-    /// Sends what smoltcp produced for a connection.
-    pub(crate) fn flow_emit(&mut self, id: FlowId, merge: Merge) {
+    /// Sends what smoltcp wants to be sent for a connection: a SYN with our offer, a RST with our
+    /// numbers. Acknowledgements are the receiving half's matter, and the FIN is the sending half's,
+    /// once the handshake is complete.
+    pub(crate) fn flow_emit(&mut self, id: FlowId) {
+        if self.produced.is_empty() {
+            return;
+        }
         let mut produced = std::mem::take(&mut self.produced);
         self.flow_path(id);
-        for Produced { mut bytes, .. } in produced.drain(..) {
-            let Some(flow) = self.tcp.flows.get_mut(id) else { break };
-            let version = bytes[HEADROOM] >> 4;
-            let at = HEADROOM + if version == 4 { 20 } else { 40 };
-            let Some(segment) = Segment::parse(&bytes[at..]) else { continue };
-            let told = (flow.receive_next, flow.window);
-            flow.note_told(&segment, self.now);
-            let news = told != (flow.receive_next, flow.window);
-            if flow.sender.is_open() && !segment.is(SYN, SYN) {
-                if !segment.is(RST, RST) && !flow.translate(&mut bytes, at, &segment, news, merge) {
-                    pool::give(bytes);
-                    continue;
-                }
-                let number = match segment {
-                    Segment { length: 1, .. } => flow.sender.una_sequence().wrapping_sub(1),
-                    _ => flow.sender.next_sequence(),
-                };
-                bytes[at + 4..at + 8].copy_from_slice(&number.to_be_bytes());
+        for packet in produced.drain(..) {
+            let ip = &packet.bytes[HEADROOM..];
+            let at = if ip[0] >> 4 == 4 { 20 } else { 40 };
+            if let Some(segment) = Segment::parse(&ip[at..]) {
+                self.send_sign(id, &segment);
             }
-            let ip = &mut bytes[HEADROOM..];
-            if version == 4 {
-                ip[1] = flow.tuning.tos;
-                fill_header_checksum(ip);
-            } else if flow.tuning.tos != 0 {
-                ip[0] = 0x60 | (flow.tuning.tos >> 4);
-                ip[1] = flow.tuning.tos << 4;
-            }
-            let path = flow.path;
-            let packet = Outgoing { bytes, segment: None, unsummed: true };
-            self.counts.sends(&packet);
-            self.send_on_path(path.link, path.next, path.mac, packet);
+            pool::give(packet.bytes);
         }
         self.produced = produced;
     }
 
+    fn send_sign(&mut self, id: FlowId, segment: &Segment) {
+        let now = self.now;
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        let Segment { mut sequence, flags, .. } = *segment;
+        let flags = flags & (SYN | RST | ACK);
+        let mut tail = Tail::with(None);
+        let mut window = 0;
+        if segment.is(SYN, SYN) {
+            flow.syn_sent(sequence, now);
+            let Some(link) = self.links.get(flow.path.link) else { return };
+            let mss = link.caps.max_transmission_unit.min(flow.most) - headers(flow);
+            let mss = u16::try_from(mss).unwrap_or(u16::MAX);
+            let offer = flow.offer(mss, segment.is(ACK, ACK));
+            tail = Tail::offer(&offer, flow.times.stamps(now));
+            window = u16::try_from(flow.receiver.opening()).unwrap_or(u16::MAX);
+        } else if flow.sender.is_open() {
+            if !segment.is(RST, RST) {
+                return;
+            }
+            sequence = flow.sender.next_sequence();
+        }
+        self.send_head(id, Head { sequence, flags, window, tail, data: (0, 0), cut: 0 });
+    }
+
+    /// Sends an acknowledgement, with all that is to be reported.
+    pub(crate) fn send_ack(&mut self, id: FlowId) {
+        self.flow_path(id);
+        let now = self.now;
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        let mut tail = Tail::with(flow.times.stamps(now));
+        if flow.sender.offer().sack {
+            tail = tail.report(flow.receiver.blocks(tail.room()));
+        }
+        let (sequence, window) = (flow.sender.next_sequence(), flow.receiver.tell());
+        self.send_head(id, Head { sequence, flags: ACK, window, tail, data: (0, 0), cut: 0 });
+    }
+
     /// Sends a segment of the sending half; the path is up to date.
     pub(crate) fn send_segment(&mut self, id: FlowId, shape: &Shape, emit: Emit) {
+        let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
-        let (sequence, length, flags, again) = match emit {
-            Emit::Probe => (flow.sender.una_sequence().wrapping_sub(1), 0, ACK, false),
+        let (sequence, flags, data, again) = match emit {
+            Emit::Probe => (flow.sender.una_sequence().wrapping_sub(1), ACK, (0, 0), false),
             Emit::Data { from, length, fin, push, again } => {
                 let flags = ACK | if fin { FIN } else { 0 } | if push { PSH } else { 0 };
-                (flow.sender.sequence(from), length, flags, again)
+                (flow.sender.sequence(from), flags, (from, length), again)
             }
         };
+        let tail = Tail::with(flow.times.stamps(now));
+        let cut = usize::try_from(shape.mss).unwrap_or(LONGEST);
+        if again {
+            self.counts.tcp.retransmitted += data.1.div_ceil(cut).max(1) as u64;
+        }
+        let window = flow.receiver.tell();
+        self.send_head(id, Head { sequence, flags, window, tail, data, cut });
+    }
+
+    fn send_head(&mut self, id: FlowId, head: Head) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let build = Build {
             source: flow.key.local().ip(),
             destination: flow.key.remote().ip(),
@@ -106,71 +144,38 @@ impl Inner {
             tos: flow.tuning.tos,
             id: 0,
         };
-        let (mut bytes, at) = build.packet(HEADER + length);
+        let tail = head.tail.as_slice();
+        let (from, length) = head.data;
+        let (mut bytes, at) = build.packet(HEADER + tail.len() + length);
         if build.source.is_ipv4() {
             // Not to be fragmented: routers shall say how much they take (RFC 1191).
             bytes[HEADROOM + 6] = 0x40;
             fill_header_checksum(&mut bytes[HEADROOM..]);
         }
-        let head = Segment {
+        let segment = Segment {
             source: flow.key.local().port(),
             destination: flow.key.remote().port(),
-            sequence,
-            acknowledges: flow.receive_next,
-            flags,
-            window: flow.window,
+            sequence: head.sequence,
+            acknowledges: if head.flags & ACK == 0 { 0 } else { flow.receiver.sequence() },
+            flags: head.flags,
+            window: head.window,
             length,
         };
-        head.write(&mut bytes[at..at + HEADER]);
-        if let Emit::Data { from, .. } = emit {
-            flow.sender.read(from, &mut bytes[at + HEADER..]);
+        let (start, data) = bytes[at..].split_at_mut(HEADER + tail.len());
+        segment.write(&mut start[..HEADER]);
+        start[HEADER..].copy_from_slice(tail);
+        start[12] += u8::try_from(tail.len() / 4).unwrap_or(0) << 4;
+        if length > 0 {
+            flow.sender.read(from, data);
         }
-        let mss = usize::try_from(shape.mss).unwrap_or(LONGEST);
-        let pieces = u32::try_from(length.div_ceil(mss).max(1)).unwrap_or(1);
+        let pieces = u32::try_from(length.div_ceil(head.cut.max(1)).max(1)).unwrap_or(1);
         let out = &mut flow.statistics.segments_out;
         *out = out.wrapping_add(pieces);
-        let size = u16::try_from(shape.mss).ok().and_then(NonZeroU16::new);
-        let segment = if length > mss { size } else { None };
+        let size = u16::try_from(head.cut).ok().and_then(NonZeroU16::new);
+        let segment = size.filter(|_| length > head.cut);
         let path = flow.path;
-        self.counts.tcp.retransmitted += if again { u64::from(pieces) } else { 0 };
         let packet = Outgoing { bytes, segment, unsummed: true };
         self.counts.sends(&packet);
         self.send_on_path(path.link, path.next, path.mac, packet);
     }
-}
-
-impl Flow {
-    /// Makes a segment of smoltcp one of ours; false when there is nothing to be sent.
-    ///
-    /// Its FIN is only an acknowledgement: the sending half sends one when its time comes. The byte
-    /// of a keep-alive is left out: it would be a byte of our data.
-    fn translate(
-        &self,
-        bytes: &mut Vec<u8>,
-        at: usize,
-        segment: &Segment,
-        news: bool,
-        merge: Merge,
-    ) -> bool {
-        let bare = bytes[at + 12] >> 4 == 5;
-        let wanted = match segment {
-            Segment { length: 0, .. } if segment.is(FIN, FIN) => news,
-            Segment { length: 0, .. } => true,
-            _ => {
-                bytes.truncate(at + HEADER);
-                shorten(&mut bytes[HEADROOM..], segment.length);
-                return true;
-            }
-        };
-        bytes[at + 13] &= !FIN;
-        wanted && !(bare && merge == Merge::Bare)
-    }
-}
-
-/// Writes the length of a packet that lost some bytes at its end.
-fn shorten(ip: &mut [u8], by: usize) {
-    let at = if ip[0] >> 4 == 4 { 2 } else { 4 };
-    let length = u16::from_be_bytes([ip[at], ip[at + 1]]);
-    let length = length.saturating_sub(u16::try_from(by).unwrap_or(u16::MAX));
-    ip[at..at + 2].copy_from_slice(&length.to_be_bytes());
 }

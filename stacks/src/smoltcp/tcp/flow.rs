@@ -1,31 +1,35 @@
 //! One TCP connection: a smoltcp socket alone in its set, and what the stack keeps beside it.
 
-use parking_lot::Mutex;
 use smoltcp::{
-    iface::{SocketHandle, SocketSet, SocketStorage},
-    socket::tcp::{CongestionControl, Socket, SocketBuffer, State},
+    socket::tcp::{Socket, State},
     time::{Duration, Instant},
 };
 use umvu_abi::Errno;
 
 use super::{
     super::{neighbour::Mac, slab::Id},
+    engine::Engine,
     key::FlowKey,
-    memory::Claim,
-    options::Blocks,
-    segment::{ACK, FIN, RST, SYN, Segment},
+    memory::Pressure,
+    options::{Blocks, Offer, Options, STAMPED},
+    receiver::Receiver,
+    segment::Segment,
     sender::{Said, Sender, control::Algorithm},
     sock::SockId,
+    times::{Times, millis},
 };
 
 pub(crate) type FlowId = Id<Flow>;
 
-/// Bytes a connection may hold in each direction unless SO_SNDBUF or SO_RCVBUF say otherwise. The
-/// memory is zeroed by the kernel, so it is only used as far as a connection fills it.
+/// Bytes a connection may hold in each direction at first, unless SO_SNDBUF or SO_RCVBUF say
+/// otherwise.
 pub(crate) const BUFFER: usize = 512 * 1024;
 
 /// What the send buffer may grow to when the path holds so much (in Linux `tcp_wmem`).
 const GROWN: usize = 6 << 20;
+
+/// From this round-trip time on a path is long wherever it leads: something delays.
+const LONG: Duration = Duration::from_millis(1);
 
 /// Who a connection belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +70,7 @@ pub(crate) struct Tuning {
     pub(crate) send: usize,
     /// SO_SNDBUF was not set: it may grow.
     pub(crate) grows: bool,
-    /// SO_RCVBUF was not set: it may be longer.
+    /// SO_RCVBUF was not set: it may grow.
     pub(crate) widens: bool,
     /// TCP_NODELAY.
     pub(crate) nodelay: bool,
@@ -88,14 +92,26 @@ pub(crate) struct Tuning {
     pub(crate) reuse: bool,
 }
 
+/// What the stack does at all in its connections (sysctls of `net.ipv4`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// `tcp_sack`.
+    pub(crate) sack: bool,
+    /// `tcp_window_scaling`.
+    pub(crate) scaling: bool,
+    /// `tcp_timestamps`, and what our clock begins with.
+    pub(crate) stamps: Option<u32>,
+    /// What a receive buffer may grow to (`tcp_rmem`).
+    pub(crate) most: usize,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Flow {
     /// Both ends.
     pub(crate) key: FlowKey,
-    /// The set that holds the one socket.
-    pub(crate) set: SocketSet<'static>,
-    handle: SocketHandle,
+    /// The handshake and the states.
+    pub(crate) engine: Engine,
     /// Who it belongs to.
     pub(crate) owner: Owner,
     /// How packets leave.
@@ -128,55 +144,33 @@ pub(crate) struct Flow {
     pub(crate) busy: Instant,
     /// The sending half.
     pub(crate) sender: Sender,
+    /// The receiving half.
+    pub(crate) receiver: Receiver,
+    /// Timestamps of both.
+    pub(crate) times: Times,
+    /// What may be agreed upon in the handshake.
+    terms: Terms,
+    /// Keep-alive probes that were not answered.
+    pub(crate) probes: u32,
     /// It stopped although it has more to send now.
     pub(crate) stopped: bool,
     /// The bytes sent when the last segment with data came.
     sent_before: u64,
-    /// The sequence number expected next, as the peer was told.
-    pub(crate) receive_next: u32,
-    /// The window that the peer was told, as it stands in segments.
-    pub(crate) window: u16,
     /// When our SYN was sent, while it was sent once.
     syn: Option<Instant>,
     /// No longer in the tables: the socket only holds received bytes.
     pub(crate) parked: bool,
     /// What TCP_INFO tells.
     pub(crate) statistics: Statistics,
-    /// Its share of the memory of all connections.
-    _claim: Claim,
 }
 
 /// Measurements for TCP_INFO.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Statistics {
-    /// Bytes.
-    pub(crate) received: u64,
     /// Packets.
     pub(crate) segments_out: u32,
     pub(crate) segments_in: u32,
     pub(crate) data_segments_in: u32,
-}
-
-/// Sockets of ended connections, with their buffers: to make these anew costs more than all the
-/// rest of a connection. smoltcp forgets the old connection when it listens or connects.
-static SPARE: Mutex<Vec<(SocketSet<'static>, SocketHandle)>> = Mutex::new(Vec::new());
-/// How many are kept by the process.
-const SPARES: usize = 64;
-
-fn engine(receive: usize) -> (SocketSet<'static>, SocketHandle) {
-    if receive == BUFFER
-        && let Some(spare) = SPARE.lock().pop()
-    {
-        return spare;
-    }
-    let receive = SocketBuffer::new(vec![0; receive]);
-    // What is sent never passes smoltcp.
-    let send = SocketBuffer::new(vec![0; 1]);
-    let mut set = SocketSet::new(vec![SocketStorage::EMPTY]);
-    let mut socket = Socket::new(receive, send);
-    socket.set_congestion_control(CongestionControl::None);
-    let handle = set.add(socket);
-    (set, handle)
 }
 
 impl Flow {
@@ -185,15 +179,14 @@ impl Flow {
         key: FlowKey,
         owner: Owner,
         path: Path,
-        tuning: Tuning,
+        (tuning, terms): (Tuning, Terms),
         now: Instant,
     ) -> Self {
-        let (claim, tuning) = Claim::new(tuning, path.far);
-        let (set, handle) = engine(tuning.receive);
+        let most = if tuning.widens { terms.most } else { tuning.receive };
+        let first = if tuning.widens { tuning.receive.min(most) } else { tuning.receive };
         let mut flow = Self {
             key,
-            set,
-            handle,
+            engine: Engine::new(),
             owner,
             path,
             tuning,
@@ -210,44 +203,50 @@ impl Flow {
             heard: now,
             busy: now,
             sender: Sender::new(tuning.congestion),
+            receiver: Receiver::new(first, most),
+            times: Times::new(terms.stamps.is_some(), terms.stamps.unwrap_or(0)),
+            terms,
+            probes: 0,
             stopped: false,
             sent_before: 0,
-            receive_next: 0,
-            window: 0,
             syn: None,
             parked: false,
             statistics: Statistics::default(),
-            _claim: claim,
         };
         flow.tune(tuning);
         flow
     }
 
     /// Ends a connection, keeping what can be used again.
-    pub(crate) fn recycle(mut self) {
-        self.socket().abort();
-        if self.tuning.receive == BUFFER {
-            let mut spare = SPARE.lock();
-            if spare.len() < SPARES {
-                spare.push((self.set, self.handle));
-            }
-        }
+    pub(crate) fn recycle(self) {
+        self.engine.recycle();
     }
 
     /// The smoltcp socket.
     pub(crate) fn socket(&mut self) -> &mut Socket<'static> {
-        self.set.get_mut(self.handle)
+        self.engine.socket()
     }
 
-    /// The smoltcp socket, to look at.
-    pub(crate) fn peek(&self) -> &Socket<'static> {
-        self.set.get(self.handle)
+    /// Its state.
+    pub(crate) fn state(&self) -> State {
+        self.engine.state()
+    }
+
+    /// Whether the guest may still send.
+    pub(crate) fn may_send(&self) -> bool {
+        matches!(self.state(), State::Established | State::CloseWait) && !self.sender.ends()
+    }
+
+    /// Whether the way is long enough for buffers to grow.
+    pub(crate) fn is_far(&self) -> bool {
+        self.path.far || self.sender.rtt.least >= LONG.total_micros()
     }
 
     /// The most bytes that may wait to be sent or acknowledged.
     pub(crate) fn send_limit(&self) -> usize {
-        if !self.tuning.grows || !self.path.far {
-            return self.limit;
+        let limit = Pressure::now().bound(self.limit);
+        if !self.tuning.grows || !self.is_far() || limit < self.limit {
+            return limit;
         }
         // As much as the path holds, and a little that comes next.
         let flight = usize::try_from(self.sender.capacity()).unwrap_or(GROWN);
@@ -259,7 +258,7 @@ impl Flow {
         self.send_limit().saturating_sub(self.sender.queued())
     }
 
-    /// Applies options; the receive buffer of a connection never changes.
+    /// Applies options; the receive buffer of a connection never changes by them.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         self.limit = tuning.send;
         self.tuning = Tuning { receive: self.tuning.receive, ..tuning };
@@ -267,32 +266,25 @@ impl Flow {
         if tuning.max_segment > 0 {
             self.most = self.most.min(tuning.max_segment + 40);
         }
-        let socket = self.socket();
-        socket.set_hop_limit(Some(tuning.ttl.max(1)));
-        socket.set_keep_alive(tuning.keepalive.map(|(idle, ..)| idle));
     }
 
     /// Ends the sending side: a FIN follows the last byte.
     pub(crate) fn finish(&mut self) {
         self.sender.finish();
         self.socket().close();
-        self.seen = self.peek().state();
+        self.seen = self.state();
     }
 
-    /// Whether a segment, whose acknowledgement the sending half has taken, says nothing more that
-    /// smoltcp must hear of.
-    pub(crate) fn needs_no_more(&self, segment: &Segment, said: Said) -> bool {
-        let bare = segment.length == 0 && segment.is(SYN | FIN | RST, 0);
-        let state = self.peek().state();
-        let old = match said {
-            Said::Fin => !matches!(state, State::FinWait1 | State::Closing | State::LastAck),
-            // In LAST-ACK smoltcp takes what does not acknowledge the FIN for an error.
-            _ if state == State::LastAck => return bare,
-            Said::Ahead(_) => false,
-            Said::Data | Said::Nothing => true,
-        };
-        let expected = segment.sequence == self.receive_next;
-        bare && old && expected && self.tuning.keepalive.is_none()
+    /// Whether smoltcp must hear of an acknowledgement that the sending half has taken: only that
+    /// of our FIN changes a state.
+    pub(crate) fn changes_by(&self, said: Said) -> bool {
+        let waits = matches!(self.state(), State::FinWait1 | State::Closing | State::LastAck);
+        said == Said::Fin && waits
+    }
+
+    /// Whether the peer may still send data.
+    pub(crate) fn takes_data(&self) -> bool {
+        matches!(self.state(), State::Established | State::FinWait1 | State::FinWait2)
     }
 
     /// Whether the peer can still be sent to or heard of.
@@ -302,10 +294,9 @@ impl Flow {
 
     /// Whether the peer's FIN came and all before it has been read.
     pub(crate) fn at_end(&self) -> bool {
-        let socket = self.peek();
-        !socket.can_recv()
+        self.receiver.queued() == 0
             && matches!(
-                socket.state(),
+                self.state(),
                 State::CloseWait
                     | State::LastAck
                     | State::Closing
@@ -314,34 +305,63 @@ impl Flow {
             )
     }
 
-    /// Notes what smoltcp tells the peer: what is expected next, and the window.
-    pub(crate) fn note_told(&mut self, segment: &Segment, now: Instant) {
-        self.window = segment.window;
-        if segment.flags & SYN != 0 {
-            self.syn = (self.statistics.segments_out == 0).then_some(now);
-            self.sender.syn_sent(segment.sequence);
-            // The window of a SYN is not scaled, those of what follows are.
-            self.window >>= self.shift();
-        }
-        if segment.flags & ACK != 0 {
-            self.receive_next = segment.acknowledges;
-        }
-        self.statistics.segments_out = self.statistics.segments_out.wrapping_add(1);
+    /// Notes that our SYN is sent.
+    pub(crate) fn syn_sent(&mut self, sequence: u32, now: Instant) {
+        self.syn = (self.statistics.segments_out == 0).then_some(now);
+        self.sender.syn_sent(sequence);
     }
 
-    /// The shift of our windows, as smoltcp chooses it.
-    pub(crate) fn shift(&self) -> u32 {
-        let bits = usize::BITS - self.peek().recv_capacity().leading_zeros();
-        if self.sender.offer().scale.is_some() { bits.saturating_sub(16) } else { 0 }
+    /// What our SYN offers: all, or what the peer's SYN has offered too.
+    pub(crate) fn offer(&self, mss: u16, answers: bool) -> Offer {
+        let peer = self.sender.offer();
+        let scale = self.terms.scaling && (!answers || peer.scale.is_some());
+        Offer {
+            mss: Some(mss),
+            scale: scale.then_some(self.receiver.shift()),
+            sack: self.terms.sack && (!answers || peer.sack),
+        }
     }
 
-    /// The handshake is complete: the sending half can begin.
+    /// Takes the peer's SYN: what both sides offer is agreed upon.
+    pub(crate) fn agree(&mut self, segment: &Segment, options: &Options, now: Instant) {
+        let Some(offer) = options.offer else { return };
+        let Terms { sack, scaling, .. } = self.terms;
+        let scale = offer.scale.filter(|_| scaling);
+        self.sender.syn_received(Offer { sack: offer.sack && sack, scale, ..offer });
+        self.receiver.syn_received(segment.sequence, scale.is_some());
+        self.times.agree(options.stamps, now);
+    }
+
+    /// Bytes of options that every segment has.
+    pub(crate) fn overhead(&self) -> usize {
+        if self.times.are_on() { STAMPED } else { 0 }
+    }
+
+    /// The handshake is complete: both halves can begin.
     pub(crate) fn open(&mut self, mss: u64, segment: &Segment, now: Instant) {
         self.sender.start(mss);
-        if let Some(sent) = self.syn.take() {
-            self.sender.rtt.sample(now - sent, now);
+        let took = self.syn.take().map(|sent| now - sent);
+        if let Some(took) = took {
+            self.sender.rtt.sample(took, now);
         }
-        self.sender.acknowledged(segment, &Blocks::default(), now);
+        self.receiver.start(took, mss, now);
+        self.sender.acknowledged(segment, &Blocks::default(), None, now);
+    }
+
+    /// Notes the round trip that the echo of a timestamp tells of.
+    pub(crate) fn note_round_trip(&mut self, segment: &Segment, echo: u32, now: Instant) {
+        let took = millis(now).wrapping_sub(echo);
+        // A clock that is so wrong tells nothing.
+        if took < 1 << 30 {
+            self.receiver.note_round_trip(Duration::from_millis(took.into()), segment.length);
+        }
+    }
+
+    /// When to send a keep-alive probe next.
+    pub(crate) fn keepalive_due(&self) -> Option<Instant> {
+        let (idle, interval, _) = self.tuning.keepalive?;
+        let quiet = self.sender.is_open() && !self.sender.is_busy();
+        quiet.then(|| self.heard + idle + interval * self.probes)
     }
 
     /// Whether nothing was sent since the last segment with data came.
@@ -353,9 +373,9 @@ impl Flow {
     /// Notes an incoming segment.
     pub(crate) fn note_received(&mut self, segment: &Segment, now: Instant) {
         self.heard = now;
+        self.probes = 0;
         let statistics = &mut self.statistics;
         statistics.segments_in = statistics.segments_in.wrapping_add(1);
-        statistics.received += segment.length as u64;
         let data = u32::from(segment.length > 0);
         statistics.data_segments_in = statistics.data_segments_in.wrapping_add(data);
     }

@@ -117,7 +117,7 @@ impl Inner {
                 let unsent = self.tcp_flow(id).map_or(0, |(_, flow)| flow.sender.unsent());
                 usize::try_from(unsent).unwrap_or(usize::MAX)
             }
-            SIOCINQ => self.tcp_flow(id).map_or(0, |(_, flow)| flow.peek().recv_queue()),
+            SIOCINQ => self.tcp_flow(id).map_or(0, |(_, flow)| flow.receiver.queued()),
             SIOCATMARK => 0,
             _ => return Err(Errno::ENOTTY),
         };
@@ -148,34 +148,38 @@ pub(crate) fn state_number(state: State) -> u8 {
 /// The largest segment of a connection.
 pub(crate) fn maximum_segment(flow: &Flow, mtu: usize) -> u16 {
     let header = if flow.key.local().is_ipv4() { 40 } else { 60 };
+    let header = header + flow.overhead();
     let own = u16::try_from(mtu.saturating_sub(header)).unwrap_or(u16::MAX);
     match flow.sender.offer().mss {
         None | Some(0) => own,
-        Some(peer) => own.min(peer),
+        Some(peer) => own.min(peer - u16::try_from(flow.overhead()).unwrap_or(0).min(peer)),
     }
 }
 
 /// What TCP_INFO and sock_diag tell of a connection.
 pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
-    let (socket, sender) = (flow.peek(), &flow.sender);
+    let (receiver, sender) = (&flow.receiver, &flow.sender);
     let (statistics, counts, state) = (&flow.statistics, &sender.counts, sender.state());
     let own = u32::from(maximum_segment(flow, mtu));
     let quiet = short((now - flow.heard).total_millis());
     let offer = sender.offer();
-    let space = u32::try_from(socket.recv_capacity()).unwrap_or(u32::MAX);
+    let (space, receive_rtt) = receiver.pace();
+    let options = u8::from(flow.times.are_on())
+        | if offer.sack { 2 } else { 0 }
+        | if offer.scale.is_some() { 4 } else { 0 };
     let send_mss = if sender.is_open() { short(state.mss) } else { own };
     TcpDetails {
         control: sender.control_name(),
-        state: state_number(socket.state()),
+        state: state_number(flow.state()),
         ca_state: state.mode,
         retransmits: u8::try_from(counts.backoff).unwrap_or(u8::MAX),
         backoff: u8::try_from(counts.backoff).unwrap_or(u8::MAX),
-        options: if offer.sack { 2 } else { 0 } | if offer.scale.is_some() { 4 } else { 0 },
-        scales: (u8::try_from(flow.shift()).unwrap_or(0), offer.scale.unwrap_or(0)),
+        options,
+        scales: (receiver.shift(), offer.scale.unwrap_or(0)),
         rto: short(state.timeout),
         ato: 10_000,
         send_mss,
-        receive_mss: own,
+        receive_mss: short(receiver.mss()),
         unacked: short(state.unacknowledged),
         sacked: short(state.sacked),
         lost: short(state.lost),
@@ -184,16 +188,18 @@ pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
         last_data_received: quiet,
         last_ack_received: quiet,
         pmtu: u32::try_from(mtu.min(flow.most)).unwrap_or(u32::MAX),
-        receive_space: space,
+        receive_size: short(receiver.size()),
+        receive_space: short(space),
+        receive_rtt: short(receive_rtt),
         rtt: short(sender.rtt.smooth),
         rtt_variation: short(sender.rtt.variation),
         ssthresh: if state.threshold >= UNSET { 0x7fff_ffff } else { short(state.threshold) },
         cwnd: short(state.window),
-        reordering: 3,
+        reordering: short(sender.rack.degree.div_ceil(u64::from(send_mss.max(1)))).clamp(3, 300),
         retransmitted: counts.retransmits,
         pacing_rate: state.pacing.unwrap_or(u64::MAX),
         bytes_acked: counts.acknowledged,
-        bytes_received: statistics.received,
+        bytes_received: receiver.counts.received,
         segments_out: statistics.segments_out,
         segments_in: statistics.segments_in,
         not_sent: short(sender.unsent()),
@@ -206,6 +212,7 @@ pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
         bytes_retransmitted: counts.resent,
         needless: counts.needless,
         reordered: u32::from(sender.rack.reordering),
+        beyond: receiver.counts.beyond,
         peer_window: short(state.peer_window),
         ..TcpDetails::default()
     }

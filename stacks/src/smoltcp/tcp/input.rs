@@ -10,7 +10,7 @@ use super::{
         inner::Inner,
         packet::{IpHeader, payload_sum},
     },
-    flow::{Flow, FlowId, Owner, Path},
+    flow::{BUFFER, Flow, Owner, Path, Terms},
     key::FlowKey,
     segment::{ACK, RST, SYN, Segment},
     sock::{Phase, SockId},
@@ -65,7 +65,7 @@ impl Inner {
             SocketAddr::new(header.source, segment.source),
         );
         if let Some(id) = self.tcp.demux.get(&key).copied() {
-            return self.feed(id, arrival, &segment);
+            return self.flow_input(id, arrival.payload(), &segment, arrival.long);
         }
         if let Some(wait) = self.tcp.waits.get(&key) {
             match wait.judge(&segment) {
@@ -95,22 +95,6 @@ impl Inner {
         if let Some(wait) = self.tcp.waits.remove(key) {
             self.tcp.leave_port(key.local().port(), wait.reuse);
         }
-    }
-
-    /// smoltcp knows no extension headers but one: it gets the packet without them.
-    fn feed(&mut self, id: FlowId, arrival: &mut Arrival<'_>, segment: &Segment) {
-        let header = arrival.header;
-        if header.source.is_ipv6() && header.payload != 40 {
-            let payload = arrival.payload();
-            let mut plain = Vec::with_capacity(40 + payload.len());
-            plain.extend_from_slice(&arrival.ip[..40]);
-            plain[4..6]
-                .copy_from_slice(&u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
-            plain[6] = header.protocol;
-            plain.extend_from_slice(payload);
-            return self.flow_input(id, &mut plain, segment, arrival.long);
-        }
-        self.flow_input(id, &mut arrival.ip[..header.total], segment, arrival.long);
     }
 
     /// The listener for a SYN that some guest still has, and how many connections wait there that
@@ -166,7 +150,8 @@ impl Inner {
         let Ok(path) = self.path_to(key.remote().ip(), local.ip(), device) else {
             return self.drop_pending(owner);
         };
-        let mut flow = Flow::new(key, Owner::Listener(owner), path, tuning, self.now);
+        let terms = self.tcp_terms();
+        let mut flow = Flow::new(key, Owner::Listener(owner), path, (tuning, terms), self.now);
         let endpoint = IpListenEndpoint { addr: Some(local.ip().into()), port: local.port() };
         if flow.socket().listen(endpoint).is_err() {
             return self.drop_pending(owner);
@@ -176,7 +161,7 @@ impl Inner {
         let id = self.tcp.flows.insert(flow);
         self.tcp.demux.insert(key, id);
         self.tcp.use_port(local.port(), tuning.reuse);
-        self.feed(id, arrival, segment);
+        self.flow_input(id, arrival.payload(), segment, arrival.long);
     }
 
     fn drop_pending(&mut self, owner: SockId) {
@@ -185,6 +170,21 @@ impl Inner {
         {
             listener.pending = listener.pending.saturating_sub(1);
         }
+    }
+
+    /// What a new connection may use.
+    pub(crate) fn tcp_terms(&mut self) -> Terms {
+        let on = |name| self.net.number(name) != Some(0);
+        let (sack, scaling) = (on("ipv4.tcp_sack"), on("ipv4.tcp_window_scaling"));
+        // With 1, as the kernel has it, clocks begin anywhere; with 2 they do not.
+        let stamps = match self.net.number("ipv4.tcp_timestamps") {
+            Some(0) => None,
+            Some(2) => Some(0),
+            _ => Some(self.rng.below(u32::MAX)),
+        };
+        let most = self.net.config.sysctl("ipv4.tcp_rmem");
+        let most = most.and_then(|three| three.split_whitespace().nth(2)?.parse().ok());
+        Terms { sack, scaling, stamps, most: most.unwrap_or(BUFFER) }
     }
 
     /// The path of a connection with both ends known. Errors: `ENETUNREACH`, `EHOSTUNREACH`.

@@ -1,68 +1,109 @@
 //! How much the buffers of all connections of the process may hold (in Linux tcp_mem, tcp(7)).
 //!
-//! Up to [`AMPLE`] a connection of a long path may get a long receive buffer; up to [`PLENTY`] every
-//! connection gets the buffers that its options ask for; beyond, small ones, so that a guest that opens connections without end makes its own slow and nobody's memory full.
+//! A buffer is made of chunks that are only held while they are needed. Up to [`PLENTY`] every
+//! connection gets the buffers that its options ask for; beyond, small ones; beyond [`FULL`] what
+//! arrives is dropped, as if it were lost. So a guest that opens connections without end makes its
+//! own slow and nobody's memory full.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::flow::Tuning;
+use parking_lot::Mutex;
 
-/// Bytes of all buffers, up to which new ones may be long.
-const AMPLE: usize = 1 << 28;
-/// Bytes of a long receive buffer: what a path of 100 ms holds at 300 Mbit/s.
-const LONG: usize = 4 << 20;
-
-/// Bytes of all buffers, from which on new ones are small.
+/// Bytes in all buffers from which on buffers are small.
 const PLENTY: usize = 1 << 30;
+/// Bytes from which on nothing more is taken in.
+const FULL: usize = PLENTY + PLENTY / 2;
 /// Bytes of a small buffer.
-const SMALL: usize = 16 * 1024;
+pub(crate) const SMALL: usize = 16 * 1024;
+/// Bytes are counted by so many.
+const GRAIN: usize = 16 * 1024;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// The buffers of one connection, counted until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Claim(usize);
+/// How near the end of the memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// There is plenty.
+    None,
+    /// Buffers are small.
+    High,
+    /// Nothing more is taken in.
+    Full,
+}
 
-impl Claim {
-    /// Counts the buffers of a connection; makes them small when there are too many, and the one
-    /// that receives long when its path may be so and its size is not given.
-    pub(crate) fn new(mut tuning: Tuning, far: bool) -> (Self, Tuning) {
-        if far && tuning.widens && HELD.load(Ordering::Relaxed) + LONG < AMPLE {
-            tuning.receive = tuning.receive.max(LONG);
-        }
-        Self::within(PLENTY, tuning)
+impl Pressure {
+    /// How it is now.
+    pub(crate) fn now() -> Self {
+        Self::at(HELD.load(Ordering::Relaxed))
     }
 
-    fn within(plenty: usize, mut tuning: Tuning) -> (Self, Tuning) {
-        if HELD.load(Ordering::Relaxed) + tuning.receive + tuning.send > plenty {
-            tuning.receive = tuning.receive.min(SMALL);
-            tuning.send = tuning.send.min(SMALL);
+    fn at(held: usize) -> Self {
+        match held {
+            ..PLENTY => Self::None,
+            PLENTY..FULL => Self::High,
+            FULL.. => Self::Full,
         }
-        let size = tuning.receive + tuning.send;
-        HELD.fetch_add(size, Ordering::Relaxed);
-        (Self(size), tuning)
+    }
+
+    /// How large a buffer may be that would be of this size.
+    pub(crate) fn bound(self, size: usize) -> usize {
+        if self == Self::None { size } else { size.min(SMALL) }
     }
 }
 
-impl Drop for Claim {
+/// The bytes of one buffer, counted until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held(usize);
+
+impl Held {
+    /// Notes how many bytes there are now.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let size = bytes.div_ceil(GRAIN) * GRAIN;
+        if size > self.0 {
+            HELD.fetch_add(size - self.0, Ordering::Relaxed);
+        } else if size < self.0 {
+            HELD.fetch_sub(self.0 - size, Ordering::Relaxed);
+        }
+        self.0 = size;
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
+        self.set(0);
+    }
+}
+
+/// Bytes of a chunk: what one read of a guest's socket brings. The kernel zeroes it page by page
+/// as it is used.
+pub(crate) const CHUNK: usize = 128 * 1024;
+/// Chunks that the process keeps for the next buffer.
+const SPARES: usize = 64;
+
+static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+/// A chunk, of whatever content.
+pub(crate) fn take_chunk() -> Box<[u8]> {
+    SPARE.lock().pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())
+}
+
+/// Gives one back.
+pub(crate) fn give_chunk(chunk: Box<[u8]>) {
+    let mut spare = SPARE.lock();
+    if spare.len() < SPARES {
+        spare.push(chunk);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smoltcp::sockopt::{Class, Options};
 
     #[test]
-    fn buffers_are_small_when_there_are_too_many() {
-        let options = Options::new(Class::Stream, libc::AF_INET, libc::SOCK_STREAM, 6);
-        let (_plenty, full) = Claim::new(options.tuning(), false);
-        let (_far, long) = Claim::new(options.tuning(), true);
-        assert_eq!(long.receive, LONG);
-        let (_little, small) = Claim::within(1, options.tuning());
-        assert_eq!((full.receive, full.send), (options.tuning().receive, options.tuning().send));
-        assert_eq!((small.receive, small.send), (SMALL, SMALL));
+    fn buffers_are_small_when_too_much_is_held() {
+        assert_eq!(Pressure::at(PLENTY - 1).bound(1 << 20), 1 << 20);
+        assert_eq!(Pressure::at(PLENTY).bound(1 << 20), SMALL);
+        assert_eq!(Pressure::at(PLENTY).bound(100), 100);
+        assert_eq!(Pressure::at(FULL), Pressure::Full);
     }
 }

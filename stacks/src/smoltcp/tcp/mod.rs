@@ -1,26 +1,32 @@
-//! TCP: connections found by both their ends, each driven by a smoltcp socket of its own.
+//! TCP: connections found by both their ends.
 //!
 //! * [`input`] finds the connection of a segment, or makes one for a listener;
-//! * [`drive`] feeds smoltcp, takes what it sends, keeps its timers;
-//! * [`sender`] is the sending half, [`emit`] makes its packets;
+//! * [`drive`] gives segments to the halves of a connection and lets them send, [`arrive`] looks
+//!   whether a segment is one of it;
+//! * [`sender`] and [`receiver`] are the halves, [`emit`] makes their packets;
+//! * smoltcp does the handshake and the states ([`engine`]);
 //! * [`state`] acts on what became of a connection;
 //! * [`calls`] and [`socket`] serve the guest.
 
+pub(crate) mod arrive;
 pub(crate) mod calls;
 pub(crate) mod close;
 pub(crate) mod drive;
 pub(crate) mod emit;
+pub(crate) mod engine;
 pub(crate) mod flow;
 pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod key;
 pub(crate) mod memory;
 pub(crate) mod options;
+pub(crate) mod receiver;
 pub(crate) use vdeplug::ip::segment;
 pub(crate) mod sender;
 pub(crate) mod sock;
 pub(crate) mod socket;
 pub(crate) mod state;
+pub(crate) mod times;
 pub(crate) mod timewait;
 
 use std::{

@@ -127,7 +127,7 @@ impl Inner {
             },
             Phase::Broken(errno, _) => StreamState::Broken(errno),
             Phase::Closed(flow)
-                if self.tcp.flows.get(flow).is_some_and(|flow| flow.peek().can_recv()) =>
+                if self.tcp.flows.get(flow).is_some_and(|flow| flow.receiver.queued() > 0) =>
             {
                 StreamState::Established { peer_closed: false }
             }
@@ -144,7 +144,7 @@ impl Inner {
         let Some((flow_id, flow)) = self.tcp_flow(id) else {
             return Err(Errno::ENOTCONN.into());
         };
-        if flow.sender.ends() || !flow.peek().may_send() {
+        if !flow.may_send() {
             return Err(Errno::EPIPE.into());
         }
         let idle = !flow.sender.is_busy();
@@ -174,45 +174,21 @@ impl Inner {
         id: SockId,
         drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        let now = self.now;
         let Some((flow_id, flow)) = self.tcp_flow(id) else {
             return Err(Errno::ENOTCONN.into());
         };
-        let mut total = 0;
-        loop {
-            let mut failure = None;
-            let mut offered = 0;
-            let taken = flow.socket().recv(|data| {
-                offered = data.len();
-                if data.is_empty() {
-                    return (0, 0);
-                }
-                let count = drain(data).unwrap_or_else(|error| {
-                    failure = Some(error);
-                    0
-                });
-                (count.min(offered), count.min(offered))
-            });
-            let Ok(count) = taken else { break };
-            total += count;
-            if let Some(error) = failure
-                && total == 0
-            {
-                return Err(error);
-            }
-            if count < offered || offered == 0 {
-                break;
-            }
-        }
-        flow.told = flow.peek().recv_queue();
+        let taken = flow.receiver.read(drain, now)?;
+        flow.told = flow.receiver.queued();
         if !flow.parked {
             self.tcp.touch(flow_id);
         }
-        Ok(total)
+        Ok(taken)
     }
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {
         let Some((_, flow)) = self.tcp_flow(id) else { return false };
-        let open = flow.peek().may_send() && !flow.sender.ends();
+        let open = flow.may_send();
         let wants = open && flow.send_room() > 0;
         flow.starved |= open && !wants;
         wants

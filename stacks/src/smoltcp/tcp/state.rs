@@ -16,7 +16,7 @@ impl Inner {
     pub(crate) fn flow_changed(&mut self, id: FlowId, segment: &Segment) {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let before = flow.seen;
-        let state = flow.peek().state();
+        let state = flow.state();
         flow.seen = state;
         flow.news = true;
         if state == State::Closed {
@@ -120,7 +120,8 @@ impl Inner {
     fn flow_rest(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get(id) else { return };
         let (key, reuse) = (flow.key, flow.tuning.reuse);
-        let record = TimeWaits::record(flow.sender.next_sequence(), flow.receive_next, reuse);
+        let record =
+            TimeWaits::record(flow.sender.next_sequence(), flow.receiver.sequence(), reuse);
         let rests = !flow.parked;
         self.flow_over(id);
         if rests {
@@ -173,14 +174,13 @@ impl Inner {
     pub(crate) fn flow_news(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         let Owner::Socket(owner) = flow.owner else {
-            if flow.owner == Owner::Nobody && !flow.parked && flow.peek().can_recv() {
+            if flow.owner == Owner::Nobody && !flow.parked && flow.receiver.queued() > 0 {
                 // Data for a socket that is closed: the peer must learn it.
                 self.flow_abort(id);
             }
             return;
         };
-        let socket = flow.peek();
-        let (queued, room) = (socket.recv_queue(), flow.send_room());
+        let (queued, room) = (flow.receiver.queued(), flow.send_room());
         let enough = room >= flow.send_limit() / 3;
         let mut tell = std::mem::take(&mut flow.news);
         tell |= queued > flow.told;

@@ -13,6 +13,8 @@ struct Weather {
     loss: u64,
     twice: u64,
     late: u64,
+    /// These have no delay at all.
+    early: u64,
     delay: i64,
     jitter: i64,
 }
@@ -64,7 +66,9 @@ impl Sky<'_> {
             let copies = 1 + u64::from(self.chance(self.weather.twice));
             for _ in 0..copies {
                 let mut due = now + self.weather.delay;
-                if self.chance(self.weather.late) {
+                if self.chance(self.weather.early) {
+                    due = now;
+                } else if self.chance(self.weather.late) {
                     due += i64::try_from(self.rng.next() % 1000).expect("small")
                         * self.weather.jitter
                         / 1000;
@@ -189,6 +193,7 @@ fn bad_weather_changes_no_byte_and_stalls_nothing() {
             loss: [0, 10, 50, 150, 300][usize::try_from(seed % 5).expect("small")],
             twice: below(100),
             late: below(300),
+            early: below(2) * below(100),
             delay: i64::try_from(below(60_000)).expect("small"),
             jitter: i64::try_from(below(80_000)).expect("small"),
         };
@@ -201,10 +206,21 @@ fn bad_weather_changes_no_byte_and_stalls_nothing() {
 
 #[test]
 fn what_is_lost_is_sent_again_within_a_round_trip_or_two() {
-    let weather = Weather { loss: 10, twice: 0, late: 0, delay: 25_000, jitter: 0 };
+    let weather = Weather { loss: 10, twice: 0, late: 0, early: 0, delay: 25_000, jitter: 0 };
     // With a timeout of a second per loss this would take minutes.
     let spent = exchange(7, weather, [4_000_000, 0], false, "cubic");
     assert!(spent < 20_000, "{spent} ms of virtual time");
     let spent = exchange(7, weather, [8_000_000, 0], false, "bbr");
     assert!(spent < 4_000, "{spent} ms of virtual time");
+}
+
+#[test]
+fn what_overtakes_costs_little() {
+    let weather = |early| Weather { loss: 0, twice: 0, late: 0, early, delay: 5_000, jitter: 0 };
+    for (control, seed) in [("cubic", 3), ("reno", 3), ("cubic", 4), ("reno", 5)] {
+        let calm = exchange(seed, weather(0), [20_000_000, 0], false, control);
+        let wild = exchange(seed, weather(50), [20_000_000, 0], false, control);
+        // Half the rate at least; reductions that are not undone would leave a tenth.
+        assert!(wild < 2 * calm, "{control}: {wild} ms instead of {calm}");
+    }
 }

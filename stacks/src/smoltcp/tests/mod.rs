@@ -3,6 +3,7 @@
 mod datagrams;
 mod full;
 mod lossy;
+mod receiver;
 mod routing;
 mod speed;
 mod tcp;

@@ -6,6 +6,7 @@ use super::{
     super::{
         options::{Block, Blocks},
         segment::{SYN, Segment},
+        times::millis,
     },
     Sender,
     board::{Piece, Tally},
@@ -25,8 +26,8 @@ pub(crate) enum Said {
     Data,
     /// It acknowledges the FIN.
     Fin,
-    /// It acknowledges what was never sent, by this many bytes.
-    Ahead(u32),
+    /// It acknowledges what was never sent.
+    Ahead,
 }
 
 /// What one acknowledgement has brought.
@@ -47,21 +48,27 @@ impl Sender {
         &mut self,
         segment: &Segment,
         blocks: &Blocks,
+        echo: Option<u32>,
         now: Instant,
     ) -> Said {
         let ahead = segment.acknowledges.wrapping_sub(self.una_sequence());
         let una = match ahead.cast_signed() {
-            // An old one, overtaken by later ones.
-            ..0 => return if self.is_finished() { Said::Fin } else { Said::Nothing },
+            ..0 => {
+                self.overtaken(segment, blocks);
+                return if self.is_finished() { Said::Fin } else { Said::Nothing };
+            }
             ahead => self.una + u64::from(ahead.unsigned_abs()),
         };
         if una > self.next {
-            return Said::Ahead(u32::try_from(una - self.next).unwrap_or(u32::MAX));
+            return Said::Ahead;
         }
         let moved = self.take_window(segment, una);
         let before = self.una;
         let lost_before = self.board.lost;
-        let news = self.take_arrivals(una, blocks, now);
+        let news = self.take_arrivals(una, blocks, echo, now);
+        if una > before {
+            self.judge_echo(echo);
+        }
         self.detect_losses(now);
         self.take_duplicate(segment, una > before, moved, news.delivered);
         let lost = self.board.lost > lost_before;
@@ -72,6 +79,18 @@ impl Sender {
             (true, _) => Said::Fin,
             (false, true) => Said::Data,
             (false, false) => Said::Nothing,
+        }
+    }
+
+    /// Takes an acknowledgement that later ones have overtaken: what it says came twice stands in no
+    /// other.
+    pub(crate) fn overtaken(&mut self, segment: &Segment, blocks: &Blocks) {
+        if let (true, [(start, end), ..]) = (self.offer().sack, blocks.as_slice()) {
+            let before = end.wrapping_sub(segment.acknowledges).cast_signed() <= 0;
+            let bytes = end.wrapping_sub(*start).cast_signed();
+            if let (true, Ok(bytes @ 1..)) = (before, u64::try_from(bytes)) {
+                self.was_needless(bytes);
+            }
         }
     }
 
@@ -94,7 +113,13 @@ impl Sender {
     }
 
     /// Takes note of all that has arrived.
-    fn take_arrivals(&mut self, una: u64, blocks: &Blocks, now: Instant) -> News {
+    fn take_arrivals(
+        &mut self,
+        una: u64,
+        blocks: &Blocks,
+        echo: Option<u32>,
+        now: Instant,
+    ) -> News {
         let mut news = News::default();
         let sack = self.offer.is_some_and(|offer| offer.sack);
         let blocks = if sack { blocks.as_slice() } else { &[] };
@@ -104,9 +129,11 @@ impl Sender {
         }
         // What was acknowledged already, or stands in the next block too, came twice (RFC 2883).
         let needless = match (blocks, ranges) {
-            ([_, ..], [None, ..]) => true,
-            (_, [Some(first), Some(second), ..]) => second.0 <= first.0 && first.1 <= second.1,
-            _ => false,
+            ([first, ..], [None, ..]) => first.1.wrapping_sub(first.0).cast_signed().max(0),
+            ([first, ..], [Some(one), Some(two), ..]) if two.0 <= one.0 && one.1 <= two.1 => {
+                first.1.wrapping_sub(first.0).cast_signed()
+            }
+            _ => 0,
         };
         let (rtt, rack) = (self.rtt, &mut self.rack);
         let mut arrived = |piece: &Piece| {
@@ -122,20 +149,26 @@ impl Sender {
         for (start, end) in ranges.into_iter().flatten() {
             self.board.sack(start, end, &mut arrived);
         }
-        if una > self.una {
+        let before = self.una;
+        if una > before {
             let kept = self.written - self.buffer.len() as u64;
             let gone = una.min(self.written).saturating_sub(kept);
             self.buffer.drop_front(usize::try_from(gone).unwrap_or(usize::MAX));
             self.una = una;
             self.counts.acknowledged = una.min(self.written);
         }
-        if needless {
-            self.was_needless();
+        if let Ok(bytes @ 1..) = u64::try_from(needless) {
+            self.was_needless(bytes);
         }
         // What was sent again is answered at an unknown time, and so is all that waited for it
-        // (Karn's algorithm).
+        // (Karn's algorithm), unless the peer echoes when it was sent.
         if let Some(measured) = news.rtt.filter(|_| !news.repeated) {
             self.rtt.sample(measured, now);
+        } else if let Some(echo) = echo.filter(|_| una > before && news.repeated) {
+            let took = millis(now).wrapping_sub(echo);
+            if took < 1 << 30 {
+                self.rtt.sample(Duration::from_millis(took.max(1).into()), now);
+            }
         }
         news
     }
@@ -196,7 +229,7 @@ impl Sender {
             self.reduce(news.delivered, progress && !lost);
             return;
         }
-        if !progress && !by_itself {
+        if !progress && !by_itself && !self.rack.reordering {
             // What arrives out of order may mean a loss: the window does not grow by it.
             return;
         }

@@ -203,6 +203,14 @@ impl Board {
         self.sacked = 0;
     }
 
+    /// Takes back that anything is lost.
+    pub(super) fn find_again(&mut self) {
+        for piece in self.pieces.iter_mut().filter(|piece| piece.mark == Mark::Lost) {
+            piece.mark = Mark::Flying;
+        }
+        self.lost = 0;
+    }
+
     /// The first lost piece.
     pub(super) fn next_lost(&mut self) -> Option<Piece> {
         if self.lost == 0 {

@@ -3,14 +3,7 @@
 
 use std::{collections::VecDeque, io};
 
-use parking_lot::Mutex;
-
-/// Bytes of a chunk: what one read of a guest's socket brings.
-const CHUNK: usize = 128 * 1024;
-/// Chunks that the process keeps for the next connection.
-const SPARES: usize = 64;
-
-static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+use super::super::memory::{CHUNK, Held, give_chunk, take_chunk};
 
 /// A queue of bytes that can be read at any place.
 #[derive(Debug, Default)]
@@ -19,6 +12,7 @@ pub(super) struct Buffer {
     /// Bytes of the first chunk that are gone.
     head: usize,
     length: usize,
+    held: Held,
 }
 
 impl Buffer {
@@ -40,8 +34,7 @@ impl Buffer {
         let tail = self.head + self.length;
         let (index, at) = (tail / CHUNK, tail % CHUNK);
         if index == self.chunks.len() {
-            let spare = SPARE.lock().pop();
-            self.chunks.push_back(spare.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice()));
+            self.chunks.push_back(take_chunk());
         }
         let room = &mut self.chunks[index][at..];
         let offered = most.min(room.len());
@@ -50,6 +43,7 @@ impl Buffer {
         if self.length == 0 {
             self.drop_front(0);
         }
+        self.held.set(self.length);
         (written, offered)
     }
 
@@ -74,11 +68,9 @@ impl Buffer {
         while self.head >= CHUNK || (self.length == 0 && !self.chunks.is_empty()) {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.head = if self.length == 0 { 0 } else { self.head - CHUNK };
-            let mut spare = SPARE.lock();
-            if spare.len() < SPARES {
-                spare.push(chunk);
-            }
+            give_chunk(chunk);
         }
+        self.held.set(self.length);
     }
 }
 

@@ -1,11 +1,9 @@
 //! The sending half of a connection: from the guest's bytes to segments, and back from
 //! acknowledgements (RFC 9293, 5681, 6298, 6675, 6937, 8985).
 //!
-//! Theory of operation. smoltcp does the handshake, the receiving half and the states; it never
-//! has anything to send, so it believes that nothing but SYN and FIN was ever sent. What it would
-//! send gets our numbers on its way out, and acknowledgements get its numbers on their way in
-//! ([`super::drive`]). Here, positions count the bytes after the SYN from 0; the FIN is the one
-//! after the last byte.
+//! Theory of operation. smoltcp does the handshake and the states; it never has anything to send,
+//! so it believes that nothing but SYN and FIN was ever sent ([`super::engine`]). Here, positions
+//! count the bytes after the SYN from 0; the FIN is the one after the last byte.
 //!
 //! * [`buffer`] holds the bytes, [`board`] what became of each piece that was sent;
 //! * [`ack`] takes acknowledgements, [`rack`] finds losses, [`control`] sets the window;
@@ -34,7 +32,7 @@ use board::Board;
 use buffer::Buffer;
 use control::{Algorithm, Control};
 use rack::Rack;
-use recovery::Mode;
+use recovery::{Doubt, Mode};
 use rtt::Rtt;
 use timer::Timers;
 
@@ -82,8 +80,8 @@ pub(crate) struct Sender {
     algorithm: Algorithm,
     control: Box<dyn Control>,
     mode: Mode,
-    /// Retransmissions of the last recovery that have not proved needless.
-    doubtful: u32,
+    /// By what the last reduction of the window may prove needless.
+    doubt: Doubt,
     timers: Timers,
     /// The window was in the way of sending since the last acknowledgement.
     limited: bool,
@@ -147,7 +145,7 @@ impl Sender {
             algorithm,
             control: algorithm.start(MSS),
             mode: Mode::Open,
-            doubtful: 0,
+            doubt: Doubt::default(),
             timers: Timers::default(),
             limited: false,
             sent_at: Instant::ZERO,
@@ -251,9 +249,8 @@ impl Sender {
     /// The number by which who knows of SYN and FIN only understands an acknowledgement.
     pub(crate) fn small(&self, said: Said) -> u32 {
         match said {
-            Said::Nothing | Said::Data => self.sequence(0),
+            Said::Nothing | Said::Data | Said::Ahead => self.sequence(0),
             Said::Fin => self.sequence(1),
-            Said::Ahead(by) => self.sequence(1 + u64::from(by)),
         }
     }
 

@@ -181,7 +181,7 @@ impl Sender {
     }
 
     fn note_sent(&mut self, length: u64, again: bool, now: Instant) {
-        self.spend(length, again);
+        self.spend(length, again, now);
         self.sent_at = now;
         self.arm(again, now);
     }

@@ -23,6 +23,8 @@ pub(crate) struct Rack {
     highest: u64,
     /// Whether segments have ever been seen to overtake each other.
     pub(crate) reordering: bool,
+    /// How many bytes they overtook at most.
+    pub(crate) degree: u64,
     /// The reordering window in quarters of the least round-trip time, less one.
     wider: u32,
     /// When that was widened last: the position sent next then.
@@ -37,7 +39,7 @@ impl Rack {
         if piece.end > self.highest {
             self.highest = piece.end;
         } else if piece.end < self.highest && piece.again == 0 {
-            self.reordering = true;
+            self.overtook(piece.start);
         }
         let took = now - piece.at;
         if piece.again > 0 && took.total_micros() < rtt.least {
@@ -48,8 +50,17 @@ impl Rack {
         self.newest = self.newest.max(Some((piece.at, piece.end)));
     }
 
+    /// Notes that later segments have overtaken what begins at a position.
+    pub(super) fn overtook(&mut self, start: u64) {
+        self.reordering = true;
+        self.degree = self.degree.max(self.highest.saturating_sub(start));
+    }
+
     /// Notes that something arrived twice: what was believed lost was only late.
     pub(super) fn needless(&mut self, acknowledged: u64, next: u64) {
+        if !self.reordering {
+            return;
+        }
         self.persists = PERSISTENCE;
         if acknowledged >= self.widened {
             self.wider = (self.wider + 1).min(64);
@@ -70,7 +81,10 @@ impl Rack {
         if !self.reordering && (recovering || board.sacked >= ENOUGH * mss) {
             return Duration::ZERO;
         }
-        let window = rtt.least / 4 * u64::from(self.wider + 1);
+        // Where segments overtake each other by much, the least round-trip time is that of the fast
+        // ones: the window is one of the slow ones.
+        let unit = if self.wider > 0 { rtt.smooth } else { rtt.least };
+        let window = unit / 4 * u64::from(self.wider + 1);
         Duration::from_micros(window.min(rtt.smooth))
     }
 
@@ -87,7 +101,8 @@ impl Rack {
             // All arrives in the order of sending.
             return (0, None);
         }
-        let patience = self.rtt + self.tolerance(board, rtt, mss, recovering);
+        let least = if self.wider > 0 { Duration::from_micros(rtt.smooth) } else { self.rtt };
+        let patience = self.rtt.max(least) + self.tolerance(board, rtt, mss, recovering);
         let mut again = None;
         let lost = board.lose(|piece| {
             if piece.mark != Mark::Flying || Some((piece.at, piece.end)) >= self.newest {

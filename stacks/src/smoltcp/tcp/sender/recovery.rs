@@ -1,6 +1,8 @@
 //! From the first loss of a window to its repair: how much may be sent meanwhile (RFC 6937).
 
-use super::Sender;
+use smoltcp::time::Instant;
+
+use super::{super::times::millis, Sender};
 
 /// Where the sending half stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,18 @@ pub(super) struct Proportion {
     window: u64,
 }
 
+/// What may show that nothing had been lost when the window was reduced: that all that was sent
+/// again came twice (RFC 3708), or that the peer echoes a moment before it was (RFC 3522).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Doubt {
+    /// The window is reduced, and was not restored.
+    open: bool,
+    /// Bytes sent again that did not come twice.
+    bytes: u64,
+    /// When the first of them were, in the milliseconds of timestamps.
+    since: Option<u32>,
+}
+
 impl Mode {
     /// As TCP_INFO numbers it.
     pub(super) fn number(self) -> u8 {
@@ -57,9 +71,14 @@ impl Sender {
         self.control.on_loss(self.board.flying(), self.mss);
         let window = self.board.flying() + self.mss;
         let until = self.next;
-        self.doubtful = 0;
+        self.doubt_anew();
         self.mode = Mode::Recovery(Proportion { until, flight, delivered: 0, sent: 0, window });
         self.timers.stop_probe();
+    }
+
+    /// The window is reduced: whether that was right may show later.
+    pub(super) fn doubt_anew(&mut self) {
+        self.doubt = Doubt { open: true, ..Doubt::default() };
     }
 
     /// Sets the window anew after an acknowledgement; `safe` when it told of progress and of no
@@ -107,25 +126,55 @@ impl Sender {
     }
 
     /// Counts what is sent during a recovery.
-    pub(super) fn spend(&mut self, bytes: u64, again: bool) {
+    pub(super) fn spend(&mut self, bytes: u64, again: bool, now: Instant) {
         if let Mode::Recovery(state) = &mut self.mode {
             state.sent += bytes;
-            self.doubtful += u32::from(again);
+        }
+        if again && self.doubt.open {
+            self.doubt.bytes += bytes;
+            self.doubt.since.get_or_insert(millis(now));
         }
     }
 
-    /// The peer got something twice. When that is so of all that was sent again, nothing had been
-    /// lost, and the window is restored.
-    pub(super) fn was_needless(&mut self) {
+    /// The peer got so many bytes twice. When that is so of all that was sent again, nothing had
+    /// been lost.
+    pub(super) fn was_needless(&mut self, bytes: u64) {
         self.counts.needless = self.counts.needless.saturating_add(1);
-        self.rack.needless(self.una, self.next);
-        self.timers.probe_answered();
-        // The peer often tells when the recovery is already over.
-        let Some(left) = self.doubtful.checked_sub(1) else { return };
-        self.doubtful = left;
-        if left == 0 && self.board.lost == 0 && !matches!(self.mode, Mode::Loss { .. }) {
-            self.control.undo();
-            self.mode = Mode::Open;
+        // More than was sent again: the path made the copies.
+        let probes = self.timers.probe_answered();
+        if self.counts.needless <= self.counts.retransmits && !probes {
+            self.rack.needless(self.una, self.next);
         }
+        // The peer often tells when the recovery is already over.
+        if self.doubt.bytes > 0 {
+            self.doubt.bytes = self.doubt.bytes.saturating_sub(bytes);
+            if self.doubt.bytes == 0 {
+                self.undo();
+            }
+        }
+    }
+
+    /// The peer acknowledges more and echoes when that was sent: before anything was sent again,
+    /// so what was believed lost was only late (the Eifel algorithm).
+    pub(super) fn judge_echo(&mut self, echo: Option<u32>) {
+        let (Some(echo), Some(since)) = (echo, self.doubt.since) else { return };
+        if !self.doubt.open
+            || self.mode == Mode::Open
+            || echo.wrapping_sub(since).cast_signed() >= 0
+        {
+            return;
+        }
+        self.rack.overtook(self.una);
+        self.undo();
+    }
+
+    /// Restores the window at once (RFC 4015): what was believed lost may be late too, and if it is
+    /// lost indeed, that will be found again.
+    fn undo(&mut self) {
+        self.doubt = Doubt::default();
+        self.board.find_again();
+        self.control.undo();
+        self.mode = Mode::Open;
+        self.counts.backoff = 0;
     }
 }

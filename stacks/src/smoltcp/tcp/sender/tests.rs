@@ -4,8 +4,9 @@ use smoltcp::time::{Duration, Instant};
 
 use super::{
     super::{
-        options::{Blocks, Offer},
+        options::{Offer, Options},
         segment::{ACK, Segment},
+        times::millis,
     },
     Emit, Sender, Shape,
     control::Algorithm,
@@ -70,6 +71,17 @@ impl Script {
     }
 
     fn acknowledge_with(&mut self, to: u64, blocks: &[(u64, u64)], window: u64) {
+        self.acknowledge_at(None, to, blocks, window);
+    }
+
+    /// The same with the echo of a moment.
+    fn acknowledge_at(
+        &mut self,
+        echo: Option<Instant>,
+        to: u64,
+        blocks: &[(u64, u64)],
+        window: u64,
+    ) {
         let number = |segment: u64| self.sender.sequence(segment * MSS);
         let mut option = vec![0; 20];
         let words = u8::try_from(1 + 2 * blocks.len()).expect("few");
@@ -89,7 +101,12 @@ impl Script {
             length: 0,
         };
         self.sequence += 1;
-        self.sender.acknowledged(&segment, &Blocks::parse(&option), self.now);
+        self.sender.acknowledged(
+            &segment,
+            &Options::parse(&option).blocks,
+            echo.map(millis),
+            self.now,
+        );
     }
 
     /// Lets the time pass until there is something to do; returns how long that took.
@@ -189,6 +206,59 @@ fn undo(acknowledged: u64) {
     assert_eq!(script.sender.mode, Mode::Open);
     assert!(script.sender.window() >= before);
     assert_eq!(script.sender.counts.needless, 1);
+}
+
+#[test]
+fn what_was_only_late_is_known_by_the_echo_of_its_timestamp() {
+    for (late, restored) in [(true, true), (false, false)] {
+        let mut script = Script::new(true, 20);
+        script.sent();
+        let begun = script.now;
+        script.pass(100);
+        let before = script.sender.window();
+        script.acknowledge(0, &[(4, 8)]);
+        assert_eq!(script.sent(), ["0'", "1'", "2'", "3'"]);
+        script.pass(5);
+        // The first one arrives, or what was sent again does.
+        let echo = if late { begun } else { script.now };
+        script.acknowledge_at(Some(echo), 1, &[(4, 8)], 1 << 16);
+        assert_eq!(script.sender.window() >= before, restored);
+        assert_eq!(script.sender.rack.degree, if late { 7000 } else { 0 });
+        assert_eq!(script.sender.mode == Mode::Open, late);
+    }
+}
+
+#[test]
+fn a_timeout_that_came_too_soon_is_undone_by_the_echo() {
+    let mut script = Script::new(true, 10);
+    script.sent();
+    let begun = script.now;
+    let window = script.sender.window();
+    script.pass(210);
+    script.sent();
+    script.pass(300);
+    assert_eq!((script.sent(), script.sender.state().window), (vec!["0'".to_owned()], 1));
+    // All were on their way for half a second.
+    script.acknowledge_at(Some(begun), 1, &[], 1 << 16);
+    assert_eq!((script.sender.mode, script.sender.counts.backoff), (Mode::Open, 0));
+    assert!(script.sender.window() >= window && script.sent().is_empty());
+}
+
+#[test]
+fn copies_that_the_path_made_do_not_widen_the_reordering_window() {
+    let mut script = Script::new(true, 30);
+    script.sent();
+    script.acknowledge(0, &[(2, 3)]);
+    script.acknowledge(3, &[]);
+    assert!(script.sender.rack.reordering);
+    for index in 0..3 {
+        script.acknowledge(3, &[(index, index + 1)]);
+    }
+    script.sent();
+    script.pass(100);
+    script.acknowledge(3, &[(4, 8)]);
+    script.pass(26);
+    assert!(script.sent().contains(&"3'".to_owned()), "after a quarter of the least round trip");
 }
 
 #[test]

@@ -108,9 +108,9 @@ impl Timers {
         self.probed = Some((next, again));
     }
 
-    /// The tail probe has been answered.
-    pub(super) fn probe_answered(&mut self) {
-        self.probed = None;
+    /// The tail probe has been answered, if there was one.
+    pub(super) fn probe_answered(&mut self) -> bool {
+        self.probed.take().is_some()
     }
 
     fn next(&self) -> Option<Instant> {
@@ -161,6 +161,7 @@ impl Sender {
         };
         if first || self.counts.backoff == 0 {
             self.control.on_timeout(self.board.flying(), self.mss);
+            self.doubt_anew();
         }
         self.mode = Mode::Loss { until: self.next };
         self.timers.stop_probe();
