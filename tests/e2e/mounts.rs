@@ -59,6 +59,16 @@ fn flags_of_mounts_show_and_hold_as_on_linux() {
     compare(FLAGS, "rw,nosuid,nodev,noexec,noatime");
 }
 
+#[test]
+fn files_in_memory_tell_when_they_were_read_as_on_tmpfs() {
+    let program = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/access.py");
+    for options in ["relatime", "strictatime", "noatime"] {
+        let session =
+            format!("mkdir c; mount -t $T -o {options} none c; (cd c; {program}); umount c");
+        compare(&session, "no other time True True True");
+    }
+}
+
 /// In a user namespace nobody makes devices: what mount(2) says of them cannot be compared.
 #[test]
 fn devices_of_mounts_without_devices_are_not_opened() {

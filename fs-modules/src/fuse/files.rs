@@ -138,6 +138,7 @@ pub(super) fn unless_lacking<T>(result: Result<T, Errno>, otherwise: Errno) -> R
 impl FileSystem for FuseFiles {
     fn traits(&self) -> Traits {
         Traits {
+            keeps_access_times: false,
             guards: false,
             folds_case: false,
             may_wait: true,

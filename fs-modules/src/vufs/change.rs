@@ -92,7 +92,7 @@ impl Overlay {
             return self.say(item, &vstat);
         }
         let upper = item.sides().upper.ok_or(Errno::ENOENT)?;
-        let Changes { mode, uid, gid, size, atime, mtime } = *changes;
+        let Changes { mode, uid, gid, size, atime, mtime, .. } = *changes;
         if size.is_some() || atime.is_some() || mtime.is_some() {
             // Size and times are what the host has.
             if size.is_some() {

@@ -241,12 +241,15 @@ impl Raw {
             return;
         }
         let most = i64::from(i32::MAX) + if whole { 3 << 32 } else { 0 };
-        let seconds = time.seconds.clamp(i64::from(i32::MIN), most);
+        let least = i64::from(i32::MIN);
+        let seconds = time.seconds.clamp(least, most);
+        // At both ends there are whole seconds only, as Linux has it.
+        let nanos = if seconds == least || seconds == most { 0 } else { time.nanos };
         let low = u32::try_from(seconds & 0xffff_ffff).unwrap_or(0);
         self.put(at, low);
         if whole {
             let epoch = (seconds - i64::from(low.cast_signed())) >> 32 & 3;
-            self.put(extra, time.nanos << 2 | u32::try_from(epoch).unwrap_or(0));
+            self.put(extra, nanos << 2 | u32::try_from(epoch).unwrap_or(0));
         }
     }
 
@@ -292,12 +295,28 @@ mod tests {
 
     #[test]
     fn times_before_1970_and_behind_2038_keep_their_nanoseconds() {
-        for seconds in
-            [-1, 0, 1, i64::from(i32::MIN), i64::from(i32::MAX), 1 << 31, 1 << 32, 15_000_000_000]
-        {
+        for seconds in [
+            -1,
+            0,
+            1,
+            i64::from(i32::MIN) + 1,
+            i64::from(i32::MAX),
+            1 << 31,
+            1 << 32,
+            15_000_000_000,
+        ] {
             let (mut raw, time) = (raw(), Time { seconds, nanos: 123_456_789 });
             raw.set_time(Stamp::Modify, time);
             assert_eq!(raw.time(Stamp::Modify), Some(time));
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_time_are_whole_seconds() {
+        for (seconds, kept) in [(-1 << 40, i64::from(i32::MIN)), (1 << 40, 15_032_385_535)] {
+            let mut raw = raw();
+            raw.set_time(Stamp::Modify, Time { seconds, nanos: 123_456_789 });
+            assert_eq!(raw.time(Stamp::Modify), Some(Time { seconds: kept, nanos: 0 }));
         }
     }
 

@@ -4,14 +4,14 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Right,
-        Seek, StatFs, Traits,
+        Seek, StatFs, Time, Traits,
     },
 };
 
 use super::{
     Ext,
     data::{Refusal, Work},
-    inode::flag,
+    inode::{Stamp, flag},
     names::{set_target, target},
     volume::{Volume, ino_of, node_of, type_of},
 };
@@ -64,7 +64,12 @@ fn entry(volume: &mut Volume, ino: u32) -> Result<Entry, Errno> {
 
 impl FileSystem for Ext {
     fn traits(&self) -> Traits {
-        Traits { may_wait: self.may_wait, read_only: !self.writes(), ..Traits::default() }
+        Traits {
+            may_wait: self.may_wait,
+            read_only: !self.writes(),
+            keeps_access_times: true,
+            ..Traits::default()
+        }
     }
 
     /// Who has mounted an image can write to all of it anyway.
@@ -108,6 +113,12 @@ impl FileSystem for Ext {
             }
             work.volume.set(work.ino, changes)?;
             Ok(work.volume.attributes(work.ino)?)
+        })
+    }
+
+    fn accessed(&self, node: Node, time: Time) -> Result<(), Errno> {
+        self.work(node, |work| {
+            Ok(work.volume.change(work.ino, |raw| raw.set_time(Stamp::Access, time))?)
         })
     }
 

@@ -241,7 +241,7 @@ impl Volume {
                     raw.set_time(stamp, SetTime::resolve(time));
                 }
             }
-            raw.set_time(Stamp::Change, Time::now());
+            raw.set_time(Stamp::Change, changes.ctime.unwrap_or_else(Time::now));
         })
     }
 

@@ -23,7 +23,7 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Backing, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened,
-        Outside, StatFs, Traits,
+        Outside, StatFs, Time, Traits,
     },
     module::{MountError, MountRequest},
 };
@@ -107,6 +107,7 @@ impl FileSystem for Fat {
             may_wait: self.may_wait,
             read_only: !self.writes,
             folds_case: true,
+            keeps_access_times: true,
             ..Traits::default()
         }
     }
@@ -182,6 +183,10 @@ impl FileSystem for Fat {
 
     fn open(&self, _: &Caller, node: Node, _: i32) -> Result<Opened, Errno> {
         read_only::open(&self.with(|volume| volume.attributes(node))?)
+    }
+
+    fn accessed(&self, node: Node, time: Time) -> Result<(), Errno> {
+        self.with(|volume| volume.accessed(node, time))
     }
 
     fn read(&self, node: Node, _: Handle, at: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

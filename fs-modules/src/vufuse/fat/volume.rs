@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use hadris_fat::{CacheOptions, exfat::sync::ExFatFs, sync::FatFs};
 use hadris_fs::{
-    Attributes as Bits, DirCursor, Error, ErrorKind, MountOptions, Name, NodeId, RenameMode,
-    SetAttr, SystemClock, sync::FileSystem,
+    Attributes as Bits, DateTime, DirCursor, Error, ErrorKind, MountOptions, Name, NodeId,
+    RenameMode, SetAttr, SystemClock, sync::FileSystem,
 };
 use umvu_abi::{
     Errno,
-    files::{Attributes, Backing, Changes, DirEntry, Entry, Node, StatFs},
+    files::{Attributes, Backing, Changes, DirEntry, Entry, Node, SetTime, StatFs, Time},
 };
 
 use super::{
@@ -349,6 +349,18 @@ impl Volume {
             done(self.library.setattr(id, &wanted))?;
         }
         self.look(id)
+    }
+
+    /// It was read: FAT keeps the day. Errors: `EIO`.
+    pub(super) fn accessed(&mut self, node: Node, time: Time) -> Result<(), Errno> {
+        let id = self.id(node)?;
+        let wanted = date(SetTime::To(time))?;
+        let day = |time: DateTime| time.unix_seconds().div_euclid(24 * 60 * 60);
+        let before = done(self.library.stat(id))?.accessed();
+        if id == self.root || before.is_some_and(|before| day(before) == day(wanted)) {
+            return Ok(());
+        }
+        done(self.library.setattr(id, &SetAttr::new().with_accessed(wanted)))
     }
 
     /// pread(2). Errors: `EIO`.

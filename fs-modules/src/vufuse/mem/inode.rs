@@ -99,6 +99,11 @@ impl Inode {
         self.times[2] = Time::now();
     }
 
+    /// It was read.
+    pub(super) fn accessed(&mut self, time: Time) {
+        self.times[0] = time;
+    }
+
     /// Its content has changed.
     pub(super) fn written(&mut self) {
         let now = Time::now();
@@ -114,6 +119,6 @@ impl Inode {
         let set = |now: Time, change: Option<SetTime>| change.map_or(now, SetTime::resolve);
         self.times[0] = set(self.times[0], changes.atime);
         self.times[1] = set(self.times[1], changes.mtime);
-        self.touched();
+        self.times[2] = changes.ctime.unwrap_or_else(Time::now);
     }
 }

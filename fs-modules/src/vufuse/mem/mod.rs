@@ -17,7 +17,7 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Right,
-        Seek, StatFs, Traits,
+        Seek, StatFs, Time, Traits,
     },
     module::{MountError, MountRequest},
 };
@@ -106,7 +106,8 @@ impl FileSystem for Memory {
 
     fn traits(&self) -> Traits {
         let may_wait = self.waits || self.saved.as_ref().is_some_and(|saved| saved.may_wait);
-        Traits { may_wait, ..Traits::default() }
+        // An archive is not written anew because it was read.
+        Traits { may_wait, keeps_access_times: self.saved.is_none(), ..Traits::default() }
     }
 
     fn grants(&self, caller: &Caller, _: &Attributes, _: Right) -> bool {
@@ -141,6 +142,11 @@ impl FileSystem for Memory {
         let inode = tree.get_mut(node.0)?;
         inode.change(changes);
         Ok(inode.attributes(node.0))
+    }
+
+    fn accessed(&self, node: Node, time: Time) -> Result<(), Errno> {
+        self.tree.lock().get_mut(node.0)?.accessed(time);
+        Ok(())
     }
 
     fn readlink(&self, _: &Caller, node: Node) -> Result<Vec<u8>, Errno> {

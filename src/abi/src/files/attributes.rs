@@ -115,6 +115,8 @@ pub struct Changes {
     pub atime: Option<SetTime>,
     /// Time of the last modification.
     pub mtime: Option<SetTime>,
+    /// When the change was made, if not now: a guest has written, and it is told later.
+    pub ctime: Option<Time>,
 }
 
 /// What statfs(2) tells. Fields are named after those of `struct statfs`.

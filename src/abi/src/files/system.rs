@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Attributes, Caller, Changes, Handle, Node, Opened, StatFs};
+use super::{Attributes, Caller, Changes, Handle, Node, Opened, StatFs, Time};
 use crate::Errno;
 
 /// How long an answer of a file system holds that only the core changes.
@@ -73,6 +73,8 @@ pub struct Traits {
     pub checks_access: bool,
     /// Nothing can be changed: the core answers `EROFS`.
     pub read_only: bool,
+    /// It keeps when files were read last, and is told ([`FileSystem::accessed`]) as Linux would note it.
+    pub keeps_access_times: bool,
     /// Guests get files of the host ([`Data::Host`](super::Data::Host)) whose looks are not to be
     /// changed by a descriptor: fchmod(2), fchown(2), fsetxattr(2) are calls of this file system.
     pub guards: bool,
@@ -186,6 +188,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         _changes: &Changes,
     ) -> Result<Attributes, Errno> {
         Err(Errno::EPERM)
+    }
+
+    /// A file or directory was read: its time of access changes, and nothing else. Told when
+    /// [`Traits::keeps_access_times`] is set.
+    fn accessed(&self, _node: Node, _time: Time) -> Result<(), Errno> {
+        Ok(())
     }
 
     /// readlink(2). Errors: `EINVAL` for what is no link.

@@ -97,6 +97,9 @@ pub(crate) fn set_times(
     if let Some(mtime) = mtime {
         content.set_mtime(mtime.resolve());
     }
+    if atime.is_some() {
+        content.is_unread();
+    }
     drop(content);
     inode.files.objects.tell_times(inode, [atime, mtime]);
     Ok(())

@@ -33,7 +33,7 @@ use umvu_abi::{
 };
 
 use super::{
-    Inode, MountedFiles, Objects, attributes,
+    Inode, MountedFiles, Objects, accessed, attributes,
     blocks::{self, BLOCK, checksum, each_block},
     change, fcntl,
 };
@@ -138,7 +138,7 @@ impl Content {
     fn withdraw(&mut self, objects: &Objects) {
         if self.file.is_some() && !self.is_aside && objects.shadows.any() {
             self.is_aside = true;
-            if let Ok(file) = File::open(objects.aside(&self.path)) {
+            if let Ok(file) = accessed::open(&objects.aside(&self.path)) {
                 self.former = self.file.replace(file);
             }
         }
@@ -182,7 +182,7 @@ impl Content {
         match OpenOptions::new().write(true).open(&path) {
             Ok(into) => {
                 copy(inode, handle, &into, None)?;
-                self.file = Some(File::open(&path)?);
+                self.file = Some(accessed::open(&path)?);
                 self.is_aside = path != self.path;
             }
             // It is being executed: as it was when that began.
@@ -190,7 +190,7 @@ impl Content {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let (staged, into) = objects.stage(&self.path)?;
                 let filled = copy(inode, handle, &into, Some(0)).and_then(|()| {
-                    self.file = Some(File::open(&staged)?);
+                    self.file = Some(accessed::open(&staged)?);
                     self.is_aside = objects.shadows.any();
                     Ok(())
                 });
@@ -211,6 +211,35 @@ impl Content {
         self.blocks = None;
         self.note_synced()?;
         self.count(&inode.files);
+        self.is_unread();
+        Ok(())
+    }
+
+    /// Nobody has read it yet that has not been noted.
+    pub(super) fn is_unread(&self) {
+        self.file.iter().for_each(accessed::forget);
+    }
+
+    /// Tells the file system when guests have read the file, if the time of access follows. Errors: those of the
+    /// file system.
+    pub(crate) fn note_reads(&self, inode: &Inode) -> Result<(), Errno> {
+        let file = self.file.as_ref().filter(|_| accessed::matter(&inode.files));
+        let Some((file, read)) = file.and_then(|file| Some((file, accessed::since(file)?))) else {
+            return Ok(());
+        };
+        let fs = inode.files.ask()?;
+        let mut then = fs.getattr(&Caller::root(), inode.node, None)?;
+        // What was written before the read, and is not told yet.
+        if let Some(now) = self.stamp()?
+            && self.written
+            && now.mtime <= read
+        {
+            (then.mtime, then.ctime) = (then.mtime.max(now.mtime), then.ctime.max(now.mtime));
+        }
+        accessed::forget(file);
+        if accessed::is_due(inode.files.flags(), &then, read) {
+            fs.accessed(inode.node, read)?;
+        }
         Ok(())
     }
 
@@ -427,6 +456,7 @@ impl Content {
             let is_told = touched || !self.mapped;
             let mtime = if is_told { SetTime::To(now.mtime) } else { SetTime::Now };
             changes.mtime = Some(mtime);
+            changes.ctime = touched.then_some(looks.ctime.max(now.mtime));
             changes.mode = change::without_set_ids(looks).filter(|_| self.clears);
             set(changes)?;
         }

@@ -248,6 +248,9 @@ impl Inode {
             None | Some(&libc::S_IFREG) => Some(self.content.lock()),
             Some(_) => None,
         };
+        if let Some(content) = &content {
+            content.note_reads(self)?;
+        }
         let mut attributes = fs.getattr(caller, self.node, handle)?;
         attributes.dev = Some(self.files.dev_of(&attributes));
         if attributes.is_regular()

@@ -11,6 +11,7 @@
 //! mount, the objects. A file system is asked with at most the lock of one content held.
 
 pub(crate) mod access;
+mod accessed;
 pub(crate) mod attributes;
 mod blocks;
 pub(crate) mod change;

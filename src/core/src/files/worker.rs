@@ -192,8 +192,9 @@ pub(super) fn write_back(inode: &Arc<Inode>) {
 
 /// Errors: [`patience::LATER`]; all others are told.
 fn return_to_file_system(inode: &Inode, content: &mut Content) -> Result<(), Errno> {
+    let noted = content.note_reads(inode);
     if !content.is_written() {
-        return Ok(());
+        return noted.or_else(|errno| if errno == patience::LATER { Err(errno) } else { Ok(()) });
     }
     match content.write_back(inode) {
         Err(patience::LATER) => Err(patience::LATER),

@@ -261,7 +261,10 @@ fn sync(held: &Held, data_only: bool) -> Result<(), Errno> {
     if inode.is_directory()? {
         return fs.fsyncdir(inode.node, data_only);
     }
-    inode.content.lock().write_back(inode)?;
+    let mut content = inode.content.lock();
+    content.note_reads(inode)?;
+    content.write_back(inode)?;
+    drop(content);
     fs.fsync(inode.node, handle_of(held), data_only)
 }
 

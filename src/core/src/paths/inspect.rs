@@ -92,11 +92,13 @@ fn access_of(core: &Core, call: &Call, found: &Found, wanted: i32, ids: Ids) -> 
     Action::done(files::access::check(&found.inode, &caller, wanted))
 }
 
-fn link_of(core: &Core, call: &Call, inode: &Inode) -> Result<Vec<u8>, Errno> {
+fn link_of(core: &Core, call: &Call, inode: &Arc<Inode>) -> Result<Vec<u8>, Errno> {
     if inode.kind()? != libc::S_IFLNK {
         return Err(Errno::EINVAL);
     }
-    inode.files.ask()?.readlink(&core.caller(call.tid()), inode.node)
+    let target = inode.files.ask()?.readlink(&core.caller(call.tid()), inode.node)?;
+    inode.was_read();
+    Ok(target)
 }
 
 fn read_link(core: &Core, call: &Call, at: At, buffer: usize) -> Action {

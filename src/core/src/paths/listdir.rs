@@ -57,6 +57,7 @@ fn list_into(core: &Core, call: &Call, held: &Held, encode: Encode) -> Result<Ac
         return Err(Errno::ENOENT);
     }
     core.objects.tell_listed(inode);
+    inode.was_read();
     let room = usize::try_from(call.int(2).cast_unsigned()).unwrap_or(0).min(BUFFER_LIMIT);
     let (bytes, next) = fill(inode, position, room, encode)?;
     if bytes.is_empty() {

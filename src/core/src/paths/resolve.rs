@@ -433,7 +433,11 @@ impl<W: World> Resolver<'_, W> {
 fn step_onto(inode: &Arc<Inode>, caller: &Caller, links: Last) -> Result<Step, Errno> {
     Ok(match inode.kind()? {
         libc::S_IFLNK if links == Last::Keep => Step::Leaf,
-        libc::S_IFLNK => Step::Link(inode.files.ask()?.readlink(caller, inode.node)?),
+        libc::S_IFLNK => {
+            let target = inode.files.ask()?.readlink(caller, inode.node)?;
+            inode.was_read();
+            Step::Link(target)
+        }
         libc::S_IFDIR => Step::Onward,
         _ => Step::Leaf,
     })
