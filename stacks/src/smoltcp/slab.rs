@@ -114,7 +114,6 @@ impl<T> Slab<T> {
     }
 
     /// How many values there are.
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

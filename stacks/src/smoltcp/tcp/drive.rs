@@ -134,7 +134,7 @@ impl Inner {
             && flow.scheduled.is_none_or(|scheduled| at < scheduled)
         {
             flow.scheduled = Some(at);
-            self.tcp.timers.push(Reverse((at, id)));
+            self.tcp.remind(at, id);
         }
     }
 

@@ -42,6 +42,9 @@ use key::FlowKey;
 use sock::{Sock, SockId};
 use timewait::TimeWaits;
 
+/// Timers that are kept however stale they may be.
+const FEW: usize = 1024;
+
 /// How many connections hold a local port beside the sockets bound to it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
@@ -81,6 +84,17 @@ impl Tcp {
         {
             flow.dirty = true;
             self.dirty.push_back(id);
+        }
+    }
+
+    /// Has a connection looked at then. Those that have ended leave their times behind, which are
+    /// dropped when they are the greater part.
+    fn remind(&mut self, at: Instant, id: FlowId) {
+        self.timers.push(Reverse((at, id)));
+        if self.timers.len() > FEW + 2 * self.flows.len() {
+            let flows = &self.flows;
+            let holds = |id, at| flows.get(id).is_some_and(|flow| flow.scheduled == Some(at));
+            self.timers.retain(|Reverse((at, id))| holds(*id, *at));
         }
     }
 

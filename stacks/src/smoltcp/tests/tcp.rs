@@ -72,6 +72,22 @@ fn both_sides_close_in_order_and_the_first_rests_in_time_wait() {
 }
 
 #[test]
+fn connections_that_have_ended_leave_few_timers_behind() {
+    let lab = Lab::new(true);
+    let mut most = 0;
+    for _ in 0..3000 {
+        let (client, server) = connected(&lab, libc::AF_INET, "10.0.0.2:80");
+        client.reset();
+        drop((client, server));
+        lab.run();
+        let timers = |side: usize| lab.stacks[side].with(|inner| inner.tcp.timers.len());
+        most = most.max(timers(0)).max(timers(1));
+    }
+    // Each has left the time until which its handshake might have lasted, a minute and more.
+    assert!((1000..1100).contains(&most), "{most}");
+}
+
+#[test]
 fn the_last_data_and_the_fin_with_it_are_acknowledged_at_once() {
     let lab = Lab::new(true);
     let (client, server) = connected(&lab, libc::AF_INET, "10.0.0.2:80");
