@@ -35,8 +35,10 @@ pub trait SocketEvents: Send + Sync {
 
     /// How many connections of a listener wait where the stack does not see them, None when no
     /// guest has the socket any more, whose last close makes no event; callable like
-    /// [`changed`](Self::changed). A listener is asked before it takes a connection.
-    fn waiting(&self) -> Option<usize> {
+    /// [`changed`](Self::changed). A listener is asked before it takes a connection. Up to `room` the
+    /// answer may be too high.
+    fn waiting(&self, room: usize) -> Option<usize> {
+        let _ = room;
         Some(0)
     }
 
@@ -246,6 +248,12 @@ pub trait StreamSocket: Socket {
     /// Takes one established connection off the accept queue. `events` makes the observer of the
     /// new socket before the first event can happen.
     fn accept(&self, events: &mut dyn FnMut() -> Arc<dyn SocketEvents>) -> Option<Accepted>;
+
+    /// The bytes that `SO_SNDBUF` or `SO_RCVBUF` tells, None when the guest has not asked for any.
+    fn asked_buffer(&self, option: i32) -> Option<i32> {
+        let _ = option;
+        None
+    }
 
     /// Lets `fill` write into the free part of the send buffer, and queues as many bytes as it
     /// returns. `fill` is called at most twice (the buffer is a ring), and not at all when the

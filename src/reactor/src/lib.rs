@@ -47,6 +47,8 @@ pub struct Ready {
     pub writable: bool,
     /// Hung up or in error.
     pub hangup: bool,
+    /// What can be read does not end where the data does: there is an end, an error or urgent data.
+    pub marked: bool,
 }
 
 impl Ready {
@@ -56,6 +58,7 @@ impl Ready {
         self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | end);
         self.writable |= flags.intersects(EventFlags::OUT | end);
         self.hangup |= flags.intersects(end);
+        self.marked |= flags.intersects(EventFlags::PRI | EventFlags::RDHUP | end);
     }
 }
 
@@ -66,6 +69,16 @@ pub enum Interest {
     Read,
     /// Readability and writability.
     ReadWrite,
+}
+
+impl Interest {
+    fn flags(self) -> EpollFlags {
+        let read = EpollFlags::EPOLLIN | EpollFlags::EPOLLPRI | EpollFlags::EPOLLRDHUP;
+        match self {
+            Self::Read => read | EpollFlags::EPOLLET,
+            Self::ReadWrite => read | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
+        }
+    }
 }
 
 const WAKE_TOKEN: u64 = 0;
@@ -156,6 +169,8 @@ pub struct Registration {
     shared: Arc<Shared>,
     token: u64,
     fd: OwnedFd,
+    /// The file stays open elsewhere.
+    shared_file: bool,
 }
 
 impl fmt::Debug for Registration {
@@ -166,8 +181,26 @@ impl fmt::Debug for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let _ = self.shared.epoll.delete(&self.fd);
+        // With the last descriptor of a file the kernel forgets it by itself (epoll(7)).
+        if self.shared_file {
+            let _ = self.shared.epoll.delete(&self.fd);
+        }
         self.shared.slots.lock().remove(&self.token);
+    }
+}
+
+impl Registration {
+    /// Watches for this from now on; what is ready already is told again. Errors: those of
+    /// epoll_ctl(2).
+    pub fn change(&self, interest: Interest) -> io::Result<()> {
+        let mut event = EpollEvent::new(interest.flags(), self.token);
+        Ok(self.shared.epoll.modify(&self.fd, &mut event)?)
+    }
+
+    /// The descriptor that is watched.
+    #[must_use]
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 }
 
@@ -214,6 +247,18 @@ impl Reactor {
         result
     }
 
+    /// In the midst of work [on behalf](Self::on_behalf): runs what it has scheduled so far, unless
+    /// the loop is awake.
+    pub fn take_turn(&self) {
+        if OWN.get() == self.shared.address()
+            && KICKS.get() == Kicks::Due
+            && let Some(_turn) = self.shared.turn.try_lock()
+        {
+            // What is left is done in the end.
+            self.shared.run_scheduled();
+        }
+    }
+
     /// Makes the handle that schedules `source`. The reactor holds the source weakly.
     pub fn handle(&self, source: &Arc<dyn Source>) -> Handle {
         let slot = Arc::new(Slot {
@@ -256,17 +301,28 @@ impl Handle {
     /// Watches a descriptor for this source, edge-triggered, until the registration is dropped.
     /// The descriptor is duplicated. Errors: those of epoll_ctl(2).
     pub fn watch(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Registration> {
-        let fd = fd.try_clone_to_owned()?;
-        let token = self.shared.next_token.fetch_add(1, Ordering::Relaxed);
-        self.shared.slots.lock().insert(token, Arc::clone(&self.slot));
-        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        if interest == Interest::ReadWrite {
-            flags |= EpollFlags::EPOLLOUT;
-        }
-        match self.shared.epoll.add(fd.as_fd(), EpollEvent::new(flags, token)) {
-            Ok(()) => Ok(Registration { shared: Arc::clone(&self.shared), token, fd }),
+        self.register(fd.try_clone_to_owned()?, interest, true)
+    }
+
+    /// Watches a descriptor, the only one of its file, which the registration keeps and closes.
+    /// Errors: those of epoll_ctl(2).
+    pub fn watch_owned(&self, fd: OwnedFd, interest: Interest) -> io::Result<Registration> {
+        self.register(fd, interest, false)
+    }
+
+    fn register(
+        &self,
+        fd: OwnedFd,
+        interest: Interest,
+        shared_file: bool,
+    ) -> io::Result<Registration> {
+        let shared = &self.shared;
+        let token = shared.next_token.fetch_add(1, Ordering::Relaxed);
+        shared.slots.lock().insert(token, Arc::clone(&self.slot));
+        match shared.epoll.add(fd.as_fd(), EpollEvent::new(interest.flags(), token)) {
+            Ok(()) => Ok(Registration { shared: Arc::clone(shared), token, fd, shared_file }),
             Err(errno) => {
-                self.shared.slots.lock().remove(&token);
+                shared.slots.lock().remove(&token);
                 Err(errno.into())
             }
         }
@@ -480,5 +536,16 @@ mod tests {
         io::Write::write_all(&mut &writer, b"x").expect("room in the pipe");
         assert!(receiver.recv().expect("the source lives").readable);
         drop(registration);
+        let registration = handle.watch_owned(writer.into(), Interest::Read).expect("epoll_ctl");
+        registration.change(Interest::ReadWrite).expect("epoll_ctl");
+        assert!(receiver.recv().expect("the source lives").writable);
+        drop(reader);
+        let mut ready = receiver.recv().expect("the source lives");
+        while !ready.marked {
+            ready = receiver.recv().expect("the source lives");
+        }
+        assert!(ready.hangup);
+        drop(registration);
+        assert!(handle.shared.slots.lock().is_empty());
     }
 }

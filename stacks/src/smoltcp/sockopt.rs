@@ -249,6 +249,12 @@ impl Options {
         (on != 0).then_some(u32::try_from(seconds).unwrap_or(0))
     }
 
+    /// What the guest has made of SO_SNDBUF or SO_RCVBUF, if it has.
+    pub(crate) fn asked_buffer(&self, name: i32) -> Option<i32> {
+        let (_, value) = self.set.iter().find(|(key, _)| *key == (libc::SOL_SOCKET, name))?;
+        value.first_chunk().map(|value| i32::from_ne_bytes(*value))
+    }
+
     /// The bytes of SO_RCVBUF.
     pub(crate) fn receive_buffer(&self) -> usize {
         usize::try_from(self.int(libc::SOL_SOCKET, libc::SO_RCVBUF)).unwrap_or(0)

@@ -10,8 +10,12 @@ use std::{
     sync::LazyLock,
 };
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, UnixAddr, connect, recv, send,
+        socket,
+    },
 };
 use parking_lot::Mutex;
 
@@ -58,6 +62,18 @@ fn look(missing: &mut HashSet<u64>, found: &mut HashSet<u64>) -> bool {
 /// The inode of a line: `Num RefCount Protocol Flags Type St Inode [Path]`.
 fn inode_of(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+/// Whether a stream socket is still bound to a name. A datagram socket may not connect to it: the
+/// error is EPROTOTYPE while there is one, and another when there is none (unix(7)). It costs far less
+/// than to ask for an inode, which the kernel seeks among all sockets.
+pub(crate) fn is_bound(name: &UnixAddr) -> bool {
+    static PROBE: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
+        socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()
+    });
+    let Some(probe) = PROBE.as_ref() else { return true };
+    let found = connect(probe.as_raw_fd(), name);
+    !matches!(found, Err(Errno::ECONNREFUSED | Errno::ENOENT))
 }
 
 /// How many connections wait to be accepted from the listener with this inode; None when no
@@ -173,6 +189,21 @@ mod tests {
         }
         assert_eq!(living(&[kept, closed]), HashSet::from([kept]));
         assert_eq!((waiting_at(kept), waiting_at(closed)), (Some(0), None));
+    }
+
+    #[test]
+    fn a_name_is_bound_until_the_socket_is_closed() {
+        let path = format!("/tmp/umvu-test-{}-bound", std::process::id());
+        let _ = std::fs::remove_file(&path);
+        let name = UnixAddr::new(path.as_str()).expect("short");
+        assert!(!is_bound(&name));
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("free");
+        assert!(is_bound(&name));
+        drop(listener);
+        while is_bound(&name) {
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(&path).expect("it stays");
     }
 
     #[test]

@@ -152,23 +152,22 @@ impl Datagrams {
         &self,
         one: &Virtual,
         hub: &Hub,
-        call: &Call,
+        guest: &OwnedFd,
         peer: Option<&SockAddr>,
     ) -> Result<(), Errno> {
         self.socket.connect(peer)?;
         let Some(path) = &self.path else { return Ok(()) };
-        let guest = call.guest.fetch_fd(call.fd(0))?;
         let mut state = self.state.lock();
         state.origin = None;
         if peer.is_none() {
-            ffi::disconnect(&guest)?;
+            ffi::disconnect(guest)?;
             state.paired = None;
             return Ok(());
         }
         let end = unix::create(SockType::Datagram, true)?;
         let end_path = hub.path('p', hub.fresh_id());
         unix::bind_path(&end, &end_path)?;
-        unix::connect_path(&guest, &end_path)?;
+        unix::connect_path(guest, &end_path)?;
         unix::connect_path(&end, path)?;
         unix::widen(&end);
         let registration = Some(one.handle()?.watch(end.as_fd(), Interest::Read)?);

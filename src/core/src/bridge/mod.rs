@@ -59,8 +59,10 @@ use crate::{rundir::RunDir, view::Mount};
 
 /// How many inodes that are not ours are remembered.
 const FOREIGN_LIMIT: usize = 8192;
-/// How long after a sweep the next one may follow.
+/// How long after a sweep the next one may follow, at least; and how many times as long as the sweep
+/// has taken, since it looks at all sockets.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+const SWEEP_SHARE: u32 = 20;
 /// How many sockets may be made between two sweeps.
 const SWEEP_EVERY: u64 = 1024;
 
@@ -146,6 +148,30 @@ struct Observer {
     inode: AtomicU64,
     /// Collects what is closed.
     sweep: OnceLock<Handle>,
+    /// The accept queue of a listener.
+    queue: Mutex<Option<Queue>>,
+}
+
+/// Where a guest's listener keeps connections that it has not accepted yet.
+struct Queue {
+    /// The name of the listening socket.
+    name: UnixAddr,
+    /// As many as wait there, or more.
+    most: usize,
+}
+
+impl Observer {
+    /// The guest's end listens now, by this name.
+    fn listens(&self, name: UnixAddr) {
+        *self.queue.lock() = Some(Queue { name, most: 0 });
+    }
+
+    /// The guest's listener has been given a connection.
+    fn queued(&self) {
+        if let Some(queue) = &mut *self.queue.lock() {
+            queue.most += 1;
+        }
+    }
 }
 
 impl SocketEvents for Observer {
@@ -155,12 +181,15 @@ impl SocketEvents for Observer {
         }
     }
 
-    fn waiting(&self) -> Option<usize> {
-        let inode = self.inode.load(Ordering::Relaxed);
-        if inode == 0 {
-            return Some(0);
+    fn waiting(&self, room: usize) -> Option<usize> {
+        let mut queue = self.queue.lock();
+        let Some(queue) = queue.as_mut() else { return Some(0) };
+        let mut waiting = alive::is_bound(&queue.name).then_some(queue.most);
+        if waiting.is_some_and(|most| most > room) {
+            // What the guest has accepted by itself is only known to the kernel.
+            waiting = alive::waiting_at(self.inode.load(Ordering::Relaxed));
+            queue.most = waiting.unwrap_or(0);
         }
-        let waiting = alive::waiting_at(inode);
         if waiting.is_none()
             && let Some(sweep) = self.sweep.get()
         {
@@ -230,8 +259,11 @@ struct Sweeper(Weak<Hub>);
 impl Source for Sweeper {
     fn run(&self, _ready: Ready) {
         if let Some(hub) = self.0.upgrade() {
-            *hub.next_sweep.lock() = Instant::now() + SWEEP_PAUSE;
+            let begun = Instant::now();
+            *hub.next_sweep.lock() = begun + SWEEP_PAUSE;
             hub.sweep();
+            let pause = SWEEP_PAUSE.max(begun.elapsed() * SWEEP_SHARE);
+            *hub.next_sweep.lock() = Instant::now() + pause;
         }
     }
 }
@@ -314,21 +346,54 @@ impl Sockets {
         if identity.dev != self.hub.socket_device {
             return Ok(None);
         }
-        {
-            let registry = self.hub.registry.read();
-            if let Some(found) = registry.by_inode.get(&identity.ino) {
-                return Ok(Some(Arc::clone(found)));
-            }
-            if registry.foreign.contains(&identity.ino) {
-                return Ok(None);
-            }
+        match self.look_up(identity.ino) {
+            Some(known) => Ok(known),
+            None => self.recognise(call, fd, identity.ino, &call.guest.fetch_fd(fd)?),
         }
+    }
+
+    /// The same for a call that needs the guest's socket too: to fetch it first is less work.
+    /// Errors: `EBADF`.
+    pub(crate) fn fetch(
+        &self,
+        call: &Call,
+        fd: GuestFd,
+    ) -> Result<Option<(Arc<Virtual>, OwnedFd)>, Errno> {
         let guest = call.guest.fetch_fd(fd)?;
-        let id = unix::peer_name(&guest).and_then(|name| self.hub.names.flow_of(&name));
+        let (device, inode) = unix::identity(&guest)?;
+        if device != self.hub.socket_device {
+            return Ok(None);
+        }
+        let found = match self.look_up(inode) {
+            Some(known) => known,
+            None => self.recognise(call, fd, inode, &guest)?,
+        };
+        Ok(found.map(|found| (found, guest)))
+    }
+
+    /// Who has this inode: None when it was not seen before, `Some(None)` when it is not ours.
+    fn look_up(&self, inode: u64) -> Option<Option<Arc<Virtual>>> {
+        let registry = self.hub.registry.read();
+        match registry.by_inode.get(&inode) {
+            Some(found) => Some(Some(Arc::clone(found))),
+            None => registry.foreign.contains(&inode).then_some(None),
+        }
+    }
+
+    /// Whose socket this is that was not seen before: one that a guest has accepted by itself, or none
+    /// of ours.
+    fn recognise(
+        &self,
+        call: &Call,
+        fd: GuestFd,
+        inode: u64,
+        guest: &OwnedFd,
+    ) -> Result<Option<Arc<Virtual>>, Errno> {
+        let id = unix::peer_name(guest).and_then(|name| self.hub.names.flow_of(&name));
         let mut registry = self.hub.registry.write();
         if let Some(found) = id.and_then(|id| registry.by_id.get(&id).cloned()) {
-            found.observer.inode.store(identity.ino, Ordering::Relaxed);
-            registry.by_inode.insert(identity.ino, Arc::clone(&found));
+            found.observer.inode.store(inode, Ordering::Relaxed);
+            registry.by_inode.insert(inode, Arc::clone(&found));
             drop(registry);
             if let Kind::Stream(stream) = &found.kind {
                 stream.note_seen(call, fd);
@@ -338,7 +403,7 @@ impl Sockets {
         if registry.foreign.len() >= FOREIGN_LIMIT {
             registry.foreign.clear();
         }
-        registry.foreign.insert(identity.ino);
+        registry.foreign.insert(inode);
         Ok(None)
     }
 
@@ -593,8 +658,8 @@ impl Hub {
             None => open_rendezvous(&self.directory)?,
         };
         // Any process of this user may connect there too: those ends are dropped.
-        while let Ok(stranger) = unix::accept(&listener) {
-            drop(stranger);
+        while unix::is_readable(&listener) {
+            drop(unix::accept(&listener));
         }
         unix::connect_path(guest, &self.directory.join(RENDEZVOUS))?;
         let end = loop {
@@ -605,9 +670,14 @@ impl Hub {
         };
         // Only now: a connection that stays in the queue would be taken for the next guest's.
         *rendezvous = Some(listener);
-        drop(rendezvous);
-        unix::widen(&end);
         Ok(end)
+    }
+
+    /// The same for a socket that must not look connected yet: fills its send buffer with junk, whose
+    /// size is returned beside the end.
+    fn hold(&self, guest: &OwnedFd) -> Result<(OwnedFd, usize), Errno> {
+        let end = self.join(guest)?;
+        Ok((end, unix::fill_with_junk(guest)?))
     }
 
     /// Lets the end of a pair of datagram sockets leave the guest's socket with unread data in its

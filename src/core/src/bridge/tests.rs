@@ -244,11 +244,11 @@ impl Bench {
     }
 
     fn try_connect(&self) -> Result<Action, Errno> {
-        let found = self.sockets.find(&self.call, GuestFd(0)).expect("open");
-        let one = found.expect("it is virtual");
+        let found = self.sockets.fetch(&self.call, GuestFd(0)).expect("open");
+        let (one, guest) = found.expect("it is virtual");
         let Kind::Stream(stream) = &one.kind else { panic!("a stream") };
         let addr = SockAddr::any(2);
-        stream.connect(&one, self.sockets.hub(), &self.call, &addr)
+        stream.connect(&one, self.sockets.hub(), (&self.call, guest), &addr)
     }
 
     fn established(nonblocking: bool) -> Self {

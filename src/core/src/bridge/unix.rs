@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::Path,
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
 };
 
 use nix::{
@@ -24,6 +24,9 @@ use super::ffi;
 
 /// What is asked for the buffers of a socket that carries bulk data; the kernel caps it.
 const BULK: usize = 4 << 20;
+
+/// More than the smallest send buffer takes.
+const JUNK: usize = 8192;
 
 /// An [`Errno`] of a nix error; a lack of descriptors is the system's, not the guest's.
 pub(crate) fn errno(error: nix::Error) -> Errno {
@@ -105,16 +108,16 @@ pub(crate) fn accept(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
     admit(ffi::owned(raw))
 }
 
-/// Asks for large buffers; as much as the kernel grants.
+/// Asks for a large send buffer, as much as the kernel grants; AF_UNIX has no other.
 pub(crate) fn widen(fd: &OwnedFd) {
     let _ = setsockopt(fd, sockopt::SndBuf, &BULK);
-    let _ = setsockopt(fd, sockopt::RcvBuf, &BULK);
 }
 
 /// Whether this process made the connection that was accepted (`SO_PEERCRED`).
 pub(crate) fn is_ours(accepted: &OwnedFd) -> bool {
+    static OURS: LazyLock<u32> = LazyLock::new(std::process::id);
     socket::getsockopt(accepted, sockopt::PeerCredentials)
-        .is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(std::process::id()))
+        .is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(*OURS))
 }
 
 /// The `AF_*` number of a socket; None for other files.
@@ -126,6 +129,11 @@ pub(crate) fn domain(fd: &OwnedFd) -> Option<i32> {
 /// The inode number, which every duplicate shares.
 pub(crate) fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
     fstat(fd).map(|stat| stat.st_ino).map_err(errno)
+}
+
+/// The device and the inode number.
+pub(crate) fn identity(fd: &OwnedFd) -> Result<(u64, u64), Errno> {
+    fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(errno)
 }
 
 /// The device number of the kernel's socket file system.
@@ -155,7 +163,7 @@ pub(crate) fn is_hung_up(fd: &OwnedFd) -> bool {
 /// Fills the send buffer so that no poll reports it writable; returns how many bytes it took.
 pub(crate) fn fill_with_junk(guest: &OwnedFd) -> Result<usize, Errno> {
     setsockopt(guest, sockopt::SndBuf, &1).map_err(errno)?;
-    let junk = [0; 1024];
+    let junk = [0; JUNK];
     let mut filled = 0;
     loop {
         match send(guest, &junk) {
@@ -163,12 +171,15 @@ pub(crate) fn fill_with_junk(guest: &OwnedFd) -> Result<usize, Errno> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(filled),
             Err(error) => return Err(error.into()),
         }
+        if filled % JUNK > 0 {
+            return Ok(filled);
+        }
     }
 }
 
 /// Takes exactly the junk out again.
 pub(crate) fn drain_junk(end: &OwnedFd, mut left: usize) {
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; JUNK];
     while left > 0 {
         let room = left.min(buffer.len());
         match receive(end, &mut buffer[..room]) {

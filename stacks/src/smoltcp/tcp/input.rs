@@ -102,7 +102,12 @@ impl Inner {
     fn open_listener(&mut self, header: &IpHeader, segment: &Segment) -> Option<(SockId, usize)> {
         loop {
             let id = self.listener(header, segment)?;
-            if let Some(waiting) = self.tcp.socks.get(id)?.events.waiting() {
+            let sock = self.tcp.socks.get(id)?;
+            let room = match &sock.phase {
+                Phase::Listening(listener) => listener.backlog.saturating_sub(listener.ready.len()),
+                _ => 0,
+            };
+            if let Some(waiting) = sock.events.waiting(room) {
                 return Some((id, waiting));
             }
             self.tcp_reset(id);

@@ -93,11 +93,19 @@ impl StreamSocket for TcpSocket {
         Some(Accepted { socket: Arc::new(Self::new(Arc::clone(&self.shared), id)), peer })
     }
 
+    fn asked_buffer(&self, option: i32) -> Option<i32> {
+        let asked = |inner: &mut Inner| inner.tcp.socks.get(self.id)?.options.asked_buffer(option);
+        self.shared.look(asked)
+    }
+
     fn transmit(&self, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         self.shared.with(|inner| inner.tcp_transmit(self.id, fill))
     }
 
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if !self.shared.look(|inner| inner.tcp_has_received(self.id)) {
+            return Ok(0);
+        }
         self.shared.with(|inner| inner.tcp_receive(self.id, drain))
     }
 
@@ -184,6 +192,11 @@ impl Inner {
             self.tcp.touch(flow_id);
         }
         Ok(taken)
+    }
+
+    /// Whether there is something to receive: bytes, or an error.
+    fn tcp_has_received(&mut self, id: SockId) -> bool {
+        self.tcp_flow(id).is_none_or(|(_, flow)| flow.receiver.queued() > 0)
     }
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {

@@ -8,14 +8,13 @@ use umvu_tracer::api::{Action, Call, Completer};
 use super::{
     super::{Hub, Virtual, unix},
     Answers, State, Stream, fresh_end,
-    pipe::Pipe,
 };
 
 pub(super) struct Connecting {
-    /// The guest's end, while somebody waits in connect(2). It is not kept longer, since a socket
+    /// The guest's end, while somebody is in connect(2). It is not kept longer, since a socket
     /// that we hold never looks closed.
     pub(super) guest: Option<OwnedFd>,
-    /// Our end and the junk in it; none for a blocking connect.
+    /// Our end and the junk in it; none while somebody is in connect(2).
     pub(super) joined: Option<(OwnedFd, usize)>,
     pub(super) waiter: Option<Waiter>,
 }
@@ -34,10 +33,9 @@ impl Stream {
         &self,
         one: &Virtual,
         hub: &Arc<Hub>,
-        call: &Call,
+        (call, guest): (&Call, OwnedFd),
         addr: &SockAddr,
     ) -> Result<Action, Errno> {
-        let guest = call.guest.fetch_fd(call.fd(0))?;
         let nonblocking = unix::is_nonblocking(&guest);
         if *addr == SockAddr::Unspec {
             return Ok(self.dissolve(&guest));
@@ -73,21 +71,54 @@ impl Stream {
         }
         self.socket.connect(addr)?;
         *self.seen.lock() = Some((Arc::downgrade(&call.guest), call.fd(0)));
-        let (guest, joined, waiter, action) = if nonblocking {
-            let joined = hub.join(&guest).and_then(|end| Ok((end, unix::fill_with_junk(&guest)?)));
-            let joined = joined.inspect_err(|_| {
+        if matches!(self.socket.state(), StreamState::Established { .. }) {
+            // By a loopback interface. Linux says EINPROGRESS then too.
+            let joined = hub.join(&guest).and_then(|end| {
+                self.size_guest(&guest);
+                self.pipe(one, end)
+            });
+            let mut pipe = joined.inspect_err(|_| {
                 self.socket.reset();
                 *state = State::Spent;
             })?;
-            (None, Some(joined), None, Action::error(Errno::EINPROGRESS))
-        } else {
-            let waiter = Waiter::new(call, &guest, Errno::EINPROGRESS);
-            (Some(guest), None, Some(waiter), Action::Pending)
-        };
-        *state = State::Connecting(Connecting { guest, joined, waiter });
+            pipe.told = !nonblocking;
+            *state = State::Joined(pipe);
+            drop(state);
+            one.wake();
+            let result = if nonblocking { Err(Errno::EINPROGRESS) } else { Ok(()) };
+            return Ok(Action::done(result));
+        }
+        let waiter = (!nonblocking).then(|| Waiter::new(call, &guest, Errno::EINPROGRESS));
+        *state = State::Connecting(Connecting { guest: Some(guest), joined: None, waiter });
         drop(state);
+        if nonblocking {
+            return self.connect_later(one, hub);
+        }
         one.wake();
-        Ok(action)
+        Ok(Action::Pending)
+    }
+
+    /// A connect(2) that does not wait. Between two stacks of ours the handshake ends in the turn
+    /// that it brings about; else the guest polls until it ends.
+    fn connect_later(&self, one: &Virtual, hub: &Arc<Hub>) -> Result<Action, Errno> {
+        hub.reactor.take_turn();
+        let mut state = self.state.lock();
+        if let State::Connecting(connecting) = &mut *state
+            && connecting.waiter.is_none()
+            && let Some(guest) = connecting.guest.take()
+        {
+            match hub.hold(&guest) {
+                Ok(joined) => connecting.joined = Some(joined),
+                Err(errno) => {
+                    self.socket.reset();
+                    *state = State::Spent;
+                    return Err(errno);
+                }
+            }
+            drop(state);
+            one.wake();
+        }
+        Ok(Action::error(Errno::EINPROGRESS))
     }
 
     pub(super) fn follow_handshake(
@@ -109,7 +140,7 @@ impl Stream {
                 // First of all: once the junk is gone, the guest writes, and as much as it would
                 // into a TCP socket.
                 if let Some(guest) = &guest {
-                    self.size(guest, libc::SO_SNDBUF);
+                    self.size_guest(guest);
                 }
                 let joined = match (connecting.joined, &guest) {
                     (Some((end, junk)), _) => {
@@ -120,8 +151,7 @@ impl Stream {
                     (None, None) => Err(Errno::ECONNABORTED),
                 };
                 joined
-                    .inspect(|end| self.size(end, libc::SO_RCVBUF))
-                    .and_then(|end| Pipe::new(one, end))
+                    .and_then(|end| self.pipe(one, end))
                     .map(|mut pipe| {
                         pipe.told = waiter.is_some();
                         *state = State::Joined(pipe);
@@ -131,10 +161,14 @@ impl Stream {
             StreamState::Refused(errno) | StreamState::Broken(errno) => {
                 // Our end closes here with the junk unread: the guest's poll sees the error, and
                 // SO_ERROR tells which.
-                *state = match connecting.joined {
-                    Some(_) if waiter.is_some() => State::Spent,
-                    Some(_) => State::Failed,
-                    None => State::Fresh,
+                let held = match (&connecting.guest, &waiter) {
+                    (Some(guest), None) => hub.hold(guest).is_ok(),
+                    _ => connecting.joined.is_some(),
+                };
+                *state = match held {
+                    true if waiter.is_some() => State::Spent,
+                    true => State::Failed,
+                    false => State::Fresh,
                 };
                 if waiter.is_some() {
                     let _ = self.socket.take_error();

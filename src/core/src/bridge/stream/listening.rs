@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::UnixAddr;
 use umvu_abi::Errno;
 use umvu_tracer::api::{Action, Call, Completer};
 
@@ -61,9 +62,11 @@ impl Stream {
             drop(state);
             return hub.renew(one, call.fd(0), end);
         }
-        self.socket.listen(backlog)?;
         let path = hub.path('l', one.id);
-        let listening = unix::bind_path(&guest, &path).and_then(|()| unix::listen(&guest, backlog));
+        let name = UnixAddr::new(&path).map_err(unix::errno)?;
+        self.socket.listen(backlog)?;
+        let listening = unix::bind(&guest, &name).and_then(|()| unix::listen(&guest, backlog));
+        one.observer.listens(name);
         listening.inspect_err(|_| {
             let _ = std::fs::remove_file(&path);
             self.socket.reset();
@@ -76,11 +79,12 @@ impl Stream {
     }
 
     /// accept4(2) when the guest wants the peer's address; `finish` makes the answer.
-    pub(crate) fn accept(&self, one: &Virtual, call: &Call, finish: AcceptFinish) -> Action {
-        let guest = match call.guest.fetch_fd(call.fd(0)) {
-            Ok(guest) => guest,
-            Err(errno) => return errno.into(),
-        };
+    pub(crate) fn accept(
+        &self,
+        one: &Virtual,
+        (call, guest): (&Call, OwnedFd),
+        finish: AcceptFinish,
+    ) -> Action {
         let mut state = self.state.lock();
         let State::Listening(listener) = &mut *state else { return Errno::EINVAL.into() };
         if unix::is_nonblocking(&guest) {
@@ -123,6 +127,7 @@ impl Stream {
             let Some((new, end)) = listener.waiting.take() else { break };
             match unix::connect_path(&end, &listener.path) {
                 Ok(()) => {
+                    one.observer.queued();
                     if let Kind::Stream(stream) = &new.kind {
                         stream.join_accepted(&new, end);
                     }

@@ -74,7 +74,10 @@ impl Stream {
         let mut answers = Answers::new();
         let mut state = self.state.lock();
         let action = match &mut *state {
-            State::Joined(_) => Action::Forward,
+            State::Joined(pipe) => {
+                pipe.shut |= how != Shutdown::Read;
+                Action::Forward
+            }
             State::Listening(_) if how == Shutdown::Write => Action::value(0),
             State::Listening(listener) => {
                 listener.stop(&mut answers);
@@ -190,13 +193,15 @@ impl Stream {
         if let State::Connecting(_) = &*state {
             self.follow_handshake(one, hub, &mut state, &mut answers);
         }
-        let mut over = false;
+        let (mut over, mut closed) = (false, false);
         match &mut *state {
             State::Joined(pipe) => {
                 pipe.readable |= ready.readable;
                 pipe.writable |= ready.writable;
                 pipe.hung_up |= ready.hangup;
+                pipe.marked |= ready.marked;
                 over = self.pump(one, pipe);
+                closed = pipe.hung_up && !pipe.shut;
                 if over {
                     *state = State::Finished;
                 }
@@ -212,7 +217,11 @@ impl Stream {
         answer(answers);
         if over {
             self.socket.close();
-            hub.retire(one);
+            if closed {
+                hub.forget(one);
+            } else {
+                hub.retire(one);
+            }
         }
     }
 
@@ -231,8 +240,7 @@ impl Stream {
                 if let Some(guest) = connecting.guest.take()
                     && connecting.joined.is_none()
                 {
-                    let hold = |end| Ok((end, unix::fill_with_junk(&guest)?));
-                    connecting.joined = hub.join(&guest).and_then(hold).ok();
+                    connecting.joined = hub.hold(&guest).ok();
                 }
                 None
             }
@@ -251,7 +259,7 @@ impl Stream {
     /// The inode of our end.
     pub(super) fn end_inode(&self) -> Option<u64> {
         match &*self.state.lock() {
-            State::Joined(pipe) => unix::inode(&pipe.end).ok(),
+            State::Joined(pipe) => pipe.inode(),
             _ => None,
         }
     }

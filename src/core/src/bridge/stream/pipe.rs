@@ -1,9 +1,6 @@
 //! A connection: bytes go both ways between the guest's end and the stack.
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{io, os::fd::OwnedFd};
 
 use umvu_abi::{Errno, net::StreamState};
 use umvu_reactor::{Interest, Registration};
@@ -16,16 +13,20 @@ use super::{
 /// How many transfers one run makes before it lets other sources run.
 const ROUNDS: usize = 8;
 
-/// `SO_SNDBUF` and `SO_RCVBUF` of a socket that was never told (`net.core.wmem_default`).
-const DEFAULT_BUFFER: i32 = 212_992;
-
 pub(super) struct Pipe {
-    pub(super) end: OwnedFd,
-    _registration: Registration,
+    end: Registration,
+    /// Our end has the send buffer that it is to have.
+    sized: bool,
+    /// The reactor tells when the guest has made room.
+    watched: bool,
     pub(super) readable: bool,
+    /// The guest's end-of-file or urgent data is among what can be read.
+    pub(super) marked: bool,
     pub(super) writable: bool,
     /// Both directions are shut: the guest has closed its end.
     pub(super) hung_up: bool,
+    /// The guest has shut its end for writing, and may still have it.
+    pub(super) shut: bool,
     /// The guest's end-of-file has been passed on as FIN.
     guest_done: bool,
     /// The peer's FIN has been passed on to the guest.
@@ -60,14 +61,18 @@ impl Stream {
         }
         let mut ended = false;
         let mut reset = false;
-        let end = &pipe.end;
+        let end = pipe.end.fd();
         let readable = &mut pipe.readable;
         let moved = self.socket.transmit(&mut |room| match unix::receive(end, room) {
             Ok(0) => {
                 ended = !room.is_empty();
                 Ok(0)
             }
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                // Less than there is room for was all of it, unless a mark has stopped the read.
+                *readable = count == room.len() || pipe.marked;
+                Ok(count)
+            }
             Err(error) => {
                 *readable = false;
                 reset = error.kind() == io::ErrorKind::ConnectionReset;
@@ -75,7 +80,7 @@ impl Stream {
             }
         });
         // With SO_LINGER and no time a close is a reset, and no FIN goes before (socket(7)).
-        reset |= ended && unix::is_hung_up(&pipe.end) && self.lingers_not();
+        reset |= ended && self.lingers_not() && unix::is_hung_up(pipe.end.fd());
         if reset {
             // The guest closed with unread data: Linux answers with RST (RFC 9293, 3.10.7.4).
             self.socket.reset();
@@ -99,22 +104,34 @@ impl Stream {
         if !pipe.writable {
             return false;
         }
-        let end = &pipe.end;
+        let registration = &pipe.end;
+        let end = registration.fd();
         let writable = &mut pipe.writable;
         let deaf = &mut pipe.deaf;
+        let sized = &mut pipe.sized;
+        let watched = &mut pipe.watched;
         let moved = self.socket.receive(&mut |data| {
             if *deaf {
                 return Ok(data.len());
             }
-            match unix::send(end, data) {
-                Ok(count) => Ok(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    *writable = false;
-                    Ok(0)
-                }
-                Err(_) => {
-                    *deaf = true;
-                    Ok(data.len())
+            loop {
+                match unix::send(end, data) {
+                    Ok(count) => return Ok(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        // Most never come here, so that only now they are worth a call.
+                        if std::mem::replace(sized, true) {
+                            *writable = false;
+                            if !std::mem::replace(watched, true) {
+                                let _ = registration.change(Interest::ReadWrite);
+                            }
+                            return Ok(0);
+                        }
+                        unix::widen(end);
+                    }
+                    Err(_) => {
+                        *deaf = true;
+                        return Ok(data.len());
+                    }
                 }
             }
         });
@@ -127,12 +144,12 @@ impl Stream {
             StreamState::Established { peer_closed } => {
                 if peer_closed && !pipe.peer_done {
                     pipe.peer_done = true;
-                    unix::shutdown_write(&pipe.end);
+                    unix::shutdown_write(pipe.end.fd());
                 }
                 false
             }
             StreamState::Closed => {
-                unix::shutdown_write(&pipe.end);
+                unix::shutdown_write(pipe.end.fd());
                 true
             }
             StreamState::Broken(_) | StreamState::Refused(_) => {
@@ -156,28 +173,37 @@ impl Stream {
 
     /// Follows a setsockopt(2) of `SO_SNDBUF` or `SO_RCVBUF`.
     pub(crate) fn resize(&self, guest: &OwnedFd) {
-        if let State::Joined(pipe) = &*self.state.lock() {
-            self.size(guest, libc::SO_SNDBUF);
-            self.size(&pipe.end, libc::SO_RCVBUF);
+        if let State::Joined(pipe) = &mut *self.state.lock() {
+            self.size_guest(guest);
+            pipe.sized = self.size(pipe.end.fd(), libc::SO_RCVBUF);
+        }
+    }
+
+    /// Gives the guest's end, as its send buffer, what it has asked for; as much as possible if it
+    /// never has.
+    pub(super) fn size_guest(&self, guest: &OwnedFd) {
+        if !self.size(guest, libc::SO_SNDBUF) {
+            unix::widen(guest);
         }
     }
 
     /// Gives one end of the pair, as its send buffer, what the guest has asked for by an option;
-    /// as much as possible if it never has.
-    pub(super) fn size(&self, end: &OwnedFd, option: i32) {
-        let value = self.socket.option(libc::SOL_SOCKET, option, &[]).unwrap_or_default();
-        match value.first_chunk().map(|value| i32::from_ne_bytes(*value)) {
-            Some(doubled) if doubled != DEFAULT_BUFFER => {
-                let half = (doubled / 2).to_ne_bytes();
-                let _ = ffi::set_socket_option(end, libc::SO_SNDBUF, &half);
-            }
-            _ => unix::widen(end),
-        }
+    /// returns whether it has.
+    fn size(&self, end: &OwnedFd, option: i32) -> bool {
+        let Some(doubled) = self.socket.asked_buffer(option) else { return false };
+        let half = (doubled / 2).to_ne_bytes();
+        let _ = ffi::set_socket_option(end, libc::SO_SNDBUF, &half);
+        true
+    }
+
+    /// Begins to pump for a connection with this end of ours.
+    pub(super) fn pipe(&self, one: &Virtual, end: OwnedFd) -> Result<Pipe, Errno> {
+        let sized = self.size(&end, libc::SO_RCVBUF);
+        Pipe::new(one, end, sized)
     }
 
     pub(super) fn join_accepted(&self, one: &Virtual, end: OwnedFd) {
-        self.size(&end, libc::SO_RCVBUF);
-        if let Ok(pipe) = Pipe::new(one, end) {
+        if let Ok(pipe) = self.pipe(one, end) {
             *self.state.lock() = State::Joined(pipe);
             one.wake();
         }
@@ -185,20 +211,27 @@ impl Stream {
 }
 
 impl Pipe {
-    pub(super) fn new(one: &Virtual, end: OwnedFd) -> Result<Self, Errno> {
+    fn new(one: &Virtual, end: OwnedFd, sized: bool) -> Result<Self, Errno> {
         // Urgent data of the guest is data: smoltcp knows no urgent pointer.
         let _ = ffi::set_socket_option(&end, libc::SO_OOBINLINE, &1_i32.to_ne_bytes());
-        let registration = one.handle()?.watch(end.as_fd(), Interest::ReadWrite)?;
         Ok(Self {
-            end,
-            _registration: registration,
-            readable: true,
+            end: one.handle()?.watch_owned(end, Interest::Read)?,
+            sized,
+            watched: false,
+            readable: false,
+            marked: false,
             writable: true,
             hung_up: false,
+            shut: false,
             guest_done: false,
             peer_done: false,
             deaf: false,
             told: true,
         })
+    }
+
+    /// The inode of our end.
+    pub(super) fn inode(&self) -> Option<u64> {
+        unix::inode(self.end.fd()).ok()
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
 use umvu_tracer::api::{Action, Call, FdReply};
 
-use super::{or_native, with_socket};
+use super::{or_native, with_fetched, with_socket};
 use crate::{
     Core,
     bridge::Kind,
@@ -17,7 +17,7 @@ pub(super) fn connect(core: &Core, call: &Call) -> Action {
     if let Some(action) = unix::connect(core, call) {
         return action;
     }
-    with_socket(core, call, |one| {
+    with_fetched(core, call, |one, guest| {
         let addr = guest::read_sockaddr(
             call.guest.as_ref(),
             call.addr(1),
@@ -27,10 +27,10 @@ pub(super) fn connect(core: &Core, call: &Call) -> Action {
         )?;
         let hub = core.sockets.hub();
         match &one.kind {
-            Kind::Stream(stream) => stream.connect(one, hub, call, &addr),
+            Kind::Stream(stream) => stream.connect(one, hub, (call, guest), &addr),
             Kind::Datagram(datagram) => {
                 let peer = (addr != SockAddr::Unspec).then_some(&addr);
-                datagram.connect(one, hub, call, peer)?;
+                datagram.connect(one, hub, &guest, peer)?;
                 Ok(Action::value(0))
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn accept4(core: &Core, call: &Call) -> Action {
 }
 
 fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
-    let accepted = with_socket(core, call, |one| {
+    let accepted = with_fetched(core, call, |one, guest| {
         let Kind::Stream(stream) = &one.kind else { return Err(Errno::EOPNOTSUPP) };
         if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
             return Err(Errno::EINVAL);
@@ -75,7 +75,7 @@ fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
             Ok(fd) => given(&core, &copy, fd, flags),
             Err(errno) => errno.into(),
         };
-        Ok(stream.accept(one, call, Box::new(finish)))
+        Ok(stream.accept(one, (call, guest), Box::new(finish)))
     });
     or_native(accepted, || unix::tell(core, call, 1))
 }

@@ -7,7 +7,7 @@ mod options;
 mod receive;
 mod send;
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use umvu_abi::{Errno, net::SocketSpec};
 use umvu_tracer::api::{Action, Call, FdReply, Trap};
@@ -97,7 +97,7 @@ pub(crate) fn create(
     }
 }
 
-fn new_descriptor(fd: std::os::fd::OwnedFd, kind: i32) -> Action {
+fn new_descriptor(fd: OwnedFd, kind: i32) -> Action {
     let close_on_exec = kind & libc::SOCK_CLOEXEC != 0;
     Action::ReturnFd(FdReply { fd, close_on_exec, writes: Vec::new(), handing: None })
 }
@@ -121,8 +121,24 @@ fn with_socket(
     call: &Call,
     then: impl FnOnce(&Arc<Virtual>) -> Result<Action, Errno>,
 ) -> Action {
-    match core.sockets.find(call, call.fd(0)) {
-        Ok(Some(one)) => then(&one).unwrap_or_else(Action::error),
+    with_found(core.sockets.find(call, call.fd(0)), |one| then(&one))
+}
+
+/// The same with the guest's socket.
+fn with_fetched(
+    core: &Core,
+    call: &Call,
+    then: impl FnOnce(&Arc<Virtual>, OwnedFd) -> Result<Action, Errno>,
+) -> Action {
+    with_found(core.sockets.fetch(call, call.fd(0)), |(one, guest)| then(&one, guest))
+}
+
+fn with_found<T>(
+    found: Result<Option<T>, Errno>,
+    then: impl FnOnce(T) -> Result<Action, Errno>,
+) -> Action {
+    match found {
+        Ok(Some(found)) => then(found).unwrap_or_else(Action::error),
         // Whose socket it is cannot be told now.
         Err(errno @ (Errno::ENFILE | Errno::ENOMEM)) => errno.into(),
         // A bad descriptor is the kernel's to refuse.
