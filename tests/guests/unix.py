@@ -66,6 +66,48 @@ two.bind("two")
 say("sendto", lambda: one.sendto(b"to two", f"{TOP}/two"), lambda: two.recvfrom(10))
 say("back", lambda: two.sendto(b"to one", "one"), lambda: one.recvmsg(10))
 say("nowhere", lambda: one.sendto(b"x", f"{TOP}/none"), lambda: one.connect(f"{TOP}/none"))
+
+
+class Vector(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_char_p), ("length", ctypes.c_size_t)]
+
+
+class Header(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_void_p), ("room", ctypes.c_uint32), ("vector", ctypes.c_void_p), ("count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p), ("controls", ctypes.c_size_t), ("flags", ctypes.c_int),
+    ]
+
+
+class Message(ctypes.Structure):
+    _fields_ = [("header", Header), ("sent", ctypes.c_uint32)]
+
+
+def send_all(sock, messages):
+    """sendmmsg(2) until all are sent: what it has said, one by one."""
+    all, kept = (Message * len(messages))(), []
+    for message, (data, path) in zip(all, messages):
+        vector = Vector(data, len(data))
+        address = ctypes.create_string_buffer(struct.pack("H", socket.AF_UNIX) + path.encode() + b"\0")
+        kept += [vector, address]
+        message.header.name, message.header.room = ctypes.addressof(address), len(address) - 1
+        message.header.vector, message.header.count = ctypes.addressof(vector), 1
+    done = 0
+    while done < len(messages):
+        sent = libc.sendmmsg(sock.fileno(), ctypes.byref(all[done]), len(messages) - done, 0)
+        if sent < 0:
+            return done, errno.errorcode[ctypes.get_errno()]
+        done += sent
+    return done, [message.sent for message in all]
+
+
+say("sendmsg", lambda: one.sendmsg([b"to ", b"two"], [], 0, f"{TOP}/two"), lambda: two.recvmsg(10))
+say("to one", lambda: two.sendmsg([b"x"], [], 0, "one"), lambda: one.recvfrom(10))
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 0))]
+say("with a descriptor", lambda: one.sendmsg([b"fd"], rights, 0, "two"), lambda: len(two.recvmsg(10, 100)[1]))
+say("sendmsg nowhere", lambda: one.sendmsg([b"x"], [], 0, f"{TOP}/none"), lambda: one.sendmsg([b"x"], [], 0, "missing/x"))
+say("sendmmsg", lambda: send_all(one, [(b"a", "two"), (b"bc", f"{TOP}/two"), (b"def", "two")]), lambda: [two.recv(9) for _ in range(3)])
+say("sendmmsg nowhere", lambda: send_all(one, [(b"a", "two"), (b"bc", "none")]), lambda: two.recv(9))
 one.connect(f"{TOP}/two")
 say("connected", one.getpeername, lambda: one.send(b"more"), lambda: two.recvmsg(10, 0, socket.MSG_PEEK)[::3], lambda: two.recv(10))
 open("file", "w").close()

@@ -170,6 +170,8 @@ pub struct Instead {
     pub args: [u64; 6],
     /// An argument that points to these bytes.
     pub data: Option<(usize, Vec<u8>)>,
+    /// A pointer in the data, so far from its begin, and where in the data it points.
+    pub inner: Option<(usize, u64)>,
     /// An argument that is a descriptor of this file, which the guest has during the call only.
     pub file: Option<(usize, Arc<OwnedFd>)>,
     /// What is trapped from then on in the process, and in those that it creates.
@@ -180,7 +182,7 @@ impl Instead {
     /// A call with these arguments, and nothing else.
     #[must_use]
     pub fn call(number: i64, args: [u64; 6]) -> Self {
-        Self { number, args, data: None, file: None, then: Then::Nothing }
+        Self { number, args, data: None, inner: None, file: None, then: Then::Nothing }
     }
 }
 

@@ -120,6 +120,10 @@ pub(crate) fn place(
     if let Some((index, data)) = &instead.data {
         let at = below(registers, data.len() as u64);
         memory.write(at, data).map_err(io::Error::from)?;
+        if let Some((offset, target)) = instead.inner {
+            let pointer = (at + target).to_ne_bytes();
+            memory.write(at + offset as u64, &pointer).map_err(io::Error::from)?;
+        }
         args[*index] = at;
     }
     Ok(args)

@@ -1,5 +1,5 @@
-//! UNIX sockets with paths in mounted file systems: bind(2), connect(2), sendto(2), and the calls that
-//! tell an address.
+//! UNIX sockets with paths in mounted file systems: bind(2), connect(2), sendto(2), sendmsg(2), and the calls
+//! that tell an address.
 //!
 //! The socket is bound to the object of its inode, or to the file of the host that stands for it, by the
 //! guest itself: so its credentials are the guest's, and everything behind the name is the kernel's. What
@@ -40,6 +40,8 @@ const ADDRESS: usize = 1;
 const DESTINATION: usize = 4;
 /// `struct sockaddr_storage`.
 const ADDRESS_ROOM: usize = 128;
+/// `struct msghdr`; the length of what was sent follows it in `struct mmsghdr`.
+const HEADER_SIZE: usize = 56;
 /// `UIO_MAXIOV`: the most messages of one call.
 const MESSAGES: u64 = 1024;
 
@@ -97,29 +99,84 @@ pub(crate) fn send_to(core: &Core, call: &Call) -> Option<Action> {
     reach(core, call, DESTINATION)
 }
 
+/// Answers sendmsg(2) likewise.
+pub(crate) fn send_message(core: &Core, call: &Call) -> Option<Action> {
+    let message = message(core, call)?;
+    Some(message.map_or_else(Into::into, Action::Instead))
+}
+
+/// Answers sendmmsg(2) likewise: when the first message has such an address, it is sent alone, as the call
+/// may do; the guest comes back with the others.
+pub(crate) fn send_messages(core: &Core, call: &Call) -> Option<Action> {
+    if call.syscall.args[2] == 0 {
+        return None;
+    }
+    let message = match message(core, call)? {
+        Ok(message) => message,
+        Err(errno) => return Some(errno.into()),
+    };
+    let [socket, header, _, flags, ..] = call.syscall.args;
+    let length_at = GuestAddr(header).offset(HEADER_SIZE as u64);
+    let after = move |guest: &dyn Guest, result: i64, _: &[u8]| {
+        let Ok(length) = u32::try_from(result) else { return result };
+        match guest.write(length_at, &length.to_ne_bytes()) {
+            Ok(()) => 1,
+            Err(errno) => -i64::from(errno.0),
+        }
+    };
+    let one =
+        Instead { number: libc::SYS_sendmsg, args: [socket, header, flags, 0, 0, 0], ..message };
+    Some(Action::Wait(Wait { call: one, also: None, after: AfterWait(Box::new(after)) }))
+}
+
+/// The header in argument 1 with the path that the kernel knows, in place of the guest's.
+fn message(core: &Core, call: &Call) -> Option<Result<Instead, Errno>> {
+    let mut header = vec![0; HEADER_SIZE];
+    call.guest.read(call.addr(1), &mut header).ok()?;
+    let at = GuestAddr(u64::from_ne_bytes(*header.first_chunk()?));
+    let length = i32::from_ne_bytes(*header.get(8..)?.first_chunk()?);
+    let (_, place) = place_of(core, call, at, length)?;
+    let path = match target(core, call, place)? {
+        Ok(path) => path,
+        Err(errno) => return Some(Err(errno)),
+    };
+    Some(address_of(&path).map(|address| {
+        let length = u32::try_from(address.len()).unwrap_or(0);
+        header[8..12].copy_from_slice(&length.to_ne_bytes());
+        header.extend(address);
+        let same = Instead::call(call.syscall.number, call.syscall.args);
+        Instead { data: Some((1, header)), inner: Some((0, HEADER_SIZE as u64)), ..same }
+    }))
+}
+
 fn reach(core: &Core, call: &Call, address: usize) -> Option<Action> {
     let (_, place) = place(core, call, address)?;
+    let path = target(core, call, place)?;
+    Some(path.and_then(|path| at_path(call, address, path)).unwrap_or_else(Into::into))
+}
+
+/// Where the kernel has the socket that a guest sends or connects to; None when that is its own matter.
+fn target(core: &Core, call: &Call, place: Result<Place, Errno>) -> Option<Result<Vec<u8>, Errno>> {
     let caller = core.caller(call.tid());
     Some(match place {
         Ok(Place::Inode(found)) => {
             let inode = &found.inode;
-            let action = match inode.kind() {
+            match inode.kind() {
                 Ok(libc::S_IFSOCK) => access::check(inode, &caller, WRITE).and_then(|()| {
                     // What no guest has bound may be a socket of the host.
                     let host = inode.files.fs.host_path(inode.node);
                     match host.filter(|_| !inode.has_object()) {
-                        Some(path) => at_path(call, address, path),
-                        None => at_path(call, address, object_of(core, inode)?),
+                        Some(path) => Ok(path),
+                        None => object_of(core, inode),
                     }
                 }),
                 Ok(_) => Err(Errno::ECONNREFUSED),
                 Err(errno) => Err(errno),
-            };
-            action.unwrap_or_else(Into::into)
+            }
         }
-        Ok(Place::Vacant(_)) => Errno::ENOENT.into(),
+        Ok(Place::Vacant(_)) => Err(Errno::ENOENT),
         Ok(_) => return None,
-        Err(errno) => errno.into(),
+        Err(errno) => Err(errno),
     })
 }
 
@@ -234,14 +291,27 @@ fn retell(core: &Core, guest: &dyn Guest, field: Field) -> Result<(), Errno> {
 
 /// What the address in an argument names, and how, if that is a path that concerns mounted files.
 fn place(core: &Core, call: &Call, address: usize) -> Option<(Vec<u8>, Result<Place, Errno>)> {
+    place_of(core, call, call.addr(address), call.int(address + 1))
+}
+
+/// As [`place`], of an address in memory.
+fn place_of(
+    core: &Core,
+    call: &Call,
+    at: GuestAddr,
+    length: i32,
+) -> Option<(Vec<u8>, Result<Place, Errno>)> {
     let territory = core.paths.territory(&core.view);
     let is_rooted = core.paths.root(call.tid()).is_some();
     if !territory.has_files() && !is_rooted {
         return None;
     }
-    let length = usize::try_from(call.int(address + 1)).ok()?.min(PATH_AT + PATH_ROOM);
+    if at.is_null() {
+        return None;
+    }
+    let length = usize::try_from(length).ok()?.min(PATH_AT + PATH_ROOM);
     let mut bytes = vec![0; length];
-    call.guest.read(call.addr(address), &mut bytes).ok()?;
+    call.guest.read(at, &mut bytes).ok()?;
     let family = bytes.first_chunk().map(|family| u16::from_ne_bytes(*family))?;
     let path = bytes.get(PATH_AT..)?.split(|byte| *byte == 0).next()?;
     if i32::from(family) != libc::AF_UNIX || path.is_empty() {
@@ -259,14 +329,17 @@ fn object_of(core: &Core, inode: &Arc<Inode>) -> Result<Vec<u8>, Errno> {
 
 /// The same call with another path. Errors: `ENAMETOOLONG`.
 fn at_path(call: &Call, argument: usize, path: Vec<u8>) -> Result<Action, Errno> {
-    let mut address = u16::try_from(libc::AF_UNIX).unwrap_or(1).to_ne_bytes().to_vec();
-    address.extend(path);
-    address.push(0);
-    if address.len() > PATH_AT + PATH_ROOM {
-        return Err(Errno::ENAMETOOLONG);
-    }
+    let address = address_of(&path)?;
     let mut args = call.syscall.args;
     args[argument + 1] = address.len() as u64;
     let same = Instead::call(call.syscall.number, args);
     Ok(Action::Instead(Instead { data: Some((argument, address)), ..same }))
+}
+
+/// `struct sockaddr_un`. Errors: `ENAMETOOLONG`.
+fn address_of(path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut address = u16::try_from(libc::AF_UNIX).unwrap_or(1).to_ne_bytes().to_vec();
+    address.extend(path);
+    address.push(0);
+    if address.len() > PATH_AT + PATH_ROOM { Err(Errno::ENAMETOOLONG) } else { Ok(address) }
 }

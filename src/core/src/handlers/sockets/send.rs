@@ -92,6 +92,9 @@ fn stream_sendto(one: &Arc<Virtual>, call: &Call) -> Result<Action, Errno> {
 }
 
 pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
+    if let Some(action) = unix::send_message(core, call) {
+        return action;
+    }
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         if one.lists_sockets() {
@@ -162,6 +165,9 @@ fn is_named(header: &Header) -> bool {
 }
 
 pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {
+    if let Some(action) = unix::send_messages(core, call) {
+        return action;
+    }
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
         let mut writes = Vec::new();
