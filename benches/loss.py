@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures TCP between a smoltcp stack and the kernel's over bad links; prints a table.
 
-    benches/loss.py [--seconds N] [--only TEXT]... [--control NAME]...
+    benches/loss.py [--seconds N | --bytes N] [--only TEXT]... [--control NAME]... [--pair A-B]...
 
 Every path is measured in one run: kernel to kernel, and with our stack at either end or both, so
 that ratios mean something on any machine. The data's SHA-256 is compared each time. Needs a release
@@ -49,8 +49,9 @@ def receive(port):
     print(total, time.perf_counter() - begun, digest.hexdigest(), flush=True)
 
 
-def send(host, port, seconds, control):
-    """Sends for a while; prints the bytes, the hash and what TCP_INFO counts as sent again."""
+def send(host, port, seconds, most, control):
+    """Sends for a while, or so many bytes; prints the bytes, the hash and what TCP_INFO counts as
+    sent again."""
     peer = socket.socket()
     if control != "default":
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, control.encode())
@@ -58,8 +59,8 @@ def send(host, port, seconds, control):
     data = random.randbytes(1 << 16)
     digest, total = hashlib.sha256(), 0
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        count = peer.send(data)
+    while total < most if most else time.perf_counter() < until:
+        count = peer.send(data[: most - total] if most else data)
         digest.update(data[:count])
         total += count
     info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
@@ -83,7 +84,7 @@ def mount(kind, name, address, vnl, mtu):
     subprocess.run([*inside, "ip", "addr", "add", f"{address}/24", "dev", "vde0"], check=True)
 
 
-def measure(pair, path, control, seconds, number):
+def measure(pair, path, control, seconds, most, number):
     """Mbit/s of one pair on one path, and segments sent again."""
     _, delay, options, mtu = path
     place = f"switch://{os.environ['WORK']}/s{number}"
@@ -94,11 +95,16 @@ def measure(pair, path, control, seconds, number):
     receiver = subprocess.Popen(
         ["vustack", f"/dev/net/{right}", *own, "--receive"], stdout=subprocess.PIPE, text=True)
     receiver.stdout.readline()
-    sender = ["vustack", f"/dev/net/{left}", *own, "--send", control, "--seconds", str(seconds)]
-    sent = subprocess.run(sender, capture_output=True, text=True, timeout=seconds + 120)
-    got = receiver.communicate(timeout=60)[0].split()
-    for name in (left, right):
-        subprocess.run(["vuumount", f"/dev/net/{name}"], check=False)
+    sender = ["vustack", f"/dev/net/{left}", *own, "--send", control, "--seconds", str(seconds),
+              "--bytes", str(most)]
+    patience = 3600 if most else seconds + 120
+    try:
+        sent = subprocess.run(sender, capture_output=True, text=True, timeout=patience)
+        got = receiver.communicate(timeout=60)[0].split()
+    finally:
+        receiver.kill()
+        for name in (left, right):
+            subprocess.run(["vuumount", f"/dev/net/{name}"], check=False)
     sent = sent.stdout.split()
     assert [sent[0], sent[1]] == [got[0], got[2]], f"not the same data: {sent} {got}"
     return int(got[0]) * 8e-6 / float(got[1]), int(sent[2])
@@ -107,16 +113,18 @@ def measure(pair, path, control, seconds, number):
 def inside(arguments):
     """All measurements, in an umvu of their own."""
     number = 0
-    print(f"{'path':28}{'control':9}" + "".join(f"{a[0]}->{b[0]:<12}" for a, b in PAIRS))
+    pairs = [pair for pair in PAIRS if not arguments.pair or "-".join(pair) in arguments.pair]
+    print(f"{'path':28}{'control':9}" + "".join(f"{a[0]}->{b[0]:<12}" for a, b in pairs), flush=True)
     for path in PATHS:
         if arguments.only and not any(text in path[0] for text in arguments.only):
             continue
         for control in arguments.control or ["cubic"]:
             line, first = f"{path[0]:28}{control:9}", None
-            for pair in PAIRS:
+            for pair in pairs:
                 number += 1
                 try:
-                    rate, again = measure(pair, path, control, arguments.seconds, number)
+                    spans = (arguments.seconds, arguments.bytes)
+                    rate, again = measure(pair, path, control, *spans, number)
                 except (AssertionError, IndexError, ValueError, subprocess.TimeoutExpired) as error:
                     line += f"{type(error).__name__:15}"
                     print(error, file=sys.stderr)
@@ -129,6 +137,8 @@ def inside(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--bytes", type=int, default=0)
+    parser.add_argument("--pair", action="append", help="for example kernel-smoltcp")
     parser.add_argument("--only", action="append")
     parser.add_argument("--control", action="append")
     parser.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
@@ -137,7 +147,7 @@ def main():
     if arguments.receive:
         receive(5001)
     elif arguments.send:
-        send("10.0.0.2", 5001, arguments.seconds, arguments.send)
+        send("10.0.0.2", 5001, arguments.seconds, arguments.bytes, arguments.send)
     elif "WORK" in os.environ:
         inside(arguments)
     else:

@@ -314,3 +314,22 @@ fn a_router_forwards_between_two_segments() {
         assert_eq!(on_two_hosts(place, script), wanted, "{place:?}");
     }
 }
+
+#[test]
+fn a_deferred_connection_is_accepted_when_its_data_is_there() {
+    let script = r#"on_a python3 - <<'END'
+import select, socket
+listener = socket.create_server(("10.0.0.1", 81))
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+waits = lambda: len(select.select([listener], [], [], 0.5)[0])
+client = socket.create_connection(("10.0.0.1", 81), timeout=20)
+client.getpeername()
+print(waits())
+client.send(b"data")
+print(waits(), listener.accept()[0].recv(9))
+ended = socket.create_connection(("10.0.0.1", 81), timeout=20)
+ended.shutdown(socket.SHUT_WR)
+print(waits(), listener.accept()[0].recv(9))
+END"#;
+    same_everywhere(script, "0\n1 b'data'\n1 b''\n");
+}

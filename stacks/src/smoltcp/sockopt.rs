@@ -326,6 +326,10 @@ impl Options {
             ttl: self.ttl(self.is_v6(), 64),
             tos: self.tos(self.is_v6()),
             keepalive,
+            defer: match self.given_int(libc::SOL_TCP, libc::TCP_DEFER_ACCEPT) {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds as u64)),
+            },
             max_segment: self.given_int(libc::SOL_TCP, libc::TCP_MAXSEG),
             congestion,
             user_timeout,

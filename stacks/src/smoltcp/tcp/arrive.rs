@@ -131,6 +131,10 @@ impl Inner {
         let small = flow.receiver.small();
         let listens = segment.is(PSH, PSH) && flow.only_listens();
         let taken = flow.receiver.take(segment, payload, (long, listens), now);
+        if flow.deferred && (flow.receiver.queued() > 0 || flow.receiver.has_ended()) {
+            self.flow_ready(id);
+        }
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         if flow.receiver.has_ended() {
             let said = if flow.sender.is_finished() { Said::Fin } else { Said::Nothing };
             let heard = (FIN | ACK, small, flow.sender.small(said));

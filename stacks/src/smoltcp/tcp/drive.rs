@@ -164,6 +164,10 @@ impl Inner {
         let now = self.now;
         let Some(flow) = self.tcp.flows.get_mut(id) else { return true };
         if flow.deadline.is_some_and(|deadline| deadline <= now) {
+            if flow.deferred {
+                self.flow_ready(id);
+                return false;
+            }
             self.flow_fail(id, Errno::ETIMEDOUT);
             return true;
         }

@@ -82,6 +82,8 @@ pub(crate) struct Tuning {
     pub(crate) tos: u8,
     /// SO_KEEPALIVE with its TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
     pub(crate) keepalive: Option<(Duration, Duration, u32)>,
+    /// TCP_DEFER_ACCEPT: a listener's connections wait so long for data.
+    pub(crate) defer: Option<Duration>,
     /// TCP_MAXSEG, 0 for none.
     pub(crate) max_segment: usize,
     /// TCP_CONGESTION.
@@ -150,6 +152,8 @@ pub(crate) struct Flow {
     pub(crate) times: Times,
     /// What may be agreed upon in the handshake.
     terms: Terms,
+    /// It is open, but its listener waits for data.
+    pub(crate) deferred: bool,
     /// Keep-alive probes that were not answered.
     pub(crate) probes: u32,
     /// It stopped although it has more to send now.
@@ -206,6 +210,7 @@ impl Flow {
             receiver: Receiver::new(first, most),
             times: Times::new(terms.stamps.is_some(), terms.stamps.unwrap_or(0)),
             terms,
+            deferred: false,
             probes: 0,
             stopped: false,
             sent_before: 0,

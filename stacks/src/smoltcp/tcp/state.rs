@@ -52,6 +52,19 @@ impl Inner {
     fn flow_opened(&mut self, id: FlowId) {
         let Some(flow) = self.tcp.flows.get_mut(id) else { return };
         flow.deadline = None;
+        if let (Owner::Listener(_), Some(wait)) = (flow.owner, flow.tuning.defer) {
+            flow.deferred = true;
+            flow.deadline = Some(self.now + wait);
+            return;
+        }
+        self.flow_ready(id);
+    }
+
+    /// The owner can have the connection.
+    pub(crate) fn flow_ready(&mut self, id: FlowId) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        flow.deadline = None;
+        flow.deferred = false;
         match flow.owner {
             Owner::Socket(sock) => {
                 if let Some(sock) = self.tcp.socks.get_mut(sock) {

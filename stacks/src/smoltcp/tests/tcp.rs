@@ -204,3 +204,33 @@ fn a_lost_segment_is_sent_again() {
     lab.pass(1500);
     assert_eq!(server.receive(&mut |bytes| Ok(bytes.len())).expect("open"), 100);
 }
+
+#[test]
+fn a_deferred_connection_is_accepted_with_its_data_or_when_that_is_late() {
+    let lab = Lab::new(true);
+    let server = lab.socket(1, libc::AF_INET);
+    server.bind(&addr("10.0.0.2:80")).expect("own address");
+    let seconds = 3i32.to_ne_bytes();
+    server.set_option(libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, &seconds).expect("known");
+    server.listen(5).expect("bound");
+    let clients = [0, 1].map(|_| lab.socket(0, libc::AF_INET));
+    for client in &clients {
+        client.connect(&addr("10.0.0.2:80")).expect("routed");
+        lab.run();
+        assert_eq!(client.state(), StreamState::Established { peer_closed: false });
+    }
+    let accept = || server.accept(&mut || Arc::new(Ignore));
+    assert!(accept().is_none());
+    assert_eq!(send(&lab, &clients[1], b"first"), 5);
+    let accepted = accept().expect("there is data");
+    assert_eq!(accepted.peer, clients[1].local().expect("bound"));
+    assert!(accept().is_none());
+    lab.pass(3100);
+    assert_eq!(accept().expect("it is late").peer, clients[0].local().expect("bound"));
+}
+
+fn send(lab: &Lab, from: &dyn StreamSocket, mut data: &[u8]) -> usize {
+    let sent = from.transmit(&mut |room| io::Read::read(&mut data, room)).expect("open");
+    lab.run();
+    sent
+}

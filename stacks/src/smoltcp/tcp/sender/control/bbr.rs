@@ -60,6 +60,8 @@ pub(super) struct Bbr {
     before: u64,
     /// What is sent is what has arrived, until the end of this round.
     conserves: Option<u64>,
+    /// Until this round arrives what was sent so, and tells nothing of the path.
+    held: u64,
     /// How fast to send.
     pacing: u64,
     /// A loss is being repaired.
@@ -79,6 +81,7 @@ impl Bbr {
             filled: false,
             before: 0,
             conserves: None,
+            held: 0,
             pacing: 0,
             repairs: false,
         }
@@ -134,7 +137,7 @@ impl Bbr {
     /// Notes whether the rate still grows.
     fn look_whether_full(&mut self, starts: bool, limited: bool) {
         // What is sent while a loss is repaired does not grow by itself.
-        if self.filled || !starts || limited || self.conserves.is_some() {
+        if self.filled || !starts || limited || self.round <= self.held {
             return;
         }
         let rate = self.rate_measured();
@@ -263,6 +266,8 @@ impl Control for Bbr {
     fn on_loss(&mut self, flying: u64, mss: u64) {
         self.before = self.before.max(self.window);
         self.conserves = Some(self.round);
+        // One round of it, and one until that has arrived.
+        self.held = self.round + 2;
         self.repairs = true;
         self.window = (flying + mss).max(LEAST * mss);
     }

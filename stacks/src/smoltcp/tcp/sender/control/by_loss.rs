@@ -3,7 +3,10 @@
 
 use std::fmt::Debug;
 
-use super::{Ack, Control, INITIAL, UNSET};
+use super::{
+    Ack, Control, INITIAL, UNSET,
+    hystart::{Growth, HyStart},
+};
 
 /// How a window grows beyond slow start and what a loss leaves of it; bytes.
 pub(super) trait Law: Debug + Send {
@@ -23,21 +26,33 @@ pub(super) struct ByLoss<L> {
     law: L,
     size: u64,
     threshold: u64,
+    /// The first slow start.
+    start: HyStart,
     /// Both before the last loss.
     before: (u64, u64),
 }
 
 impl<L: Law> ByLoss<L> {
     pub(super) fn new(law: L, mss: u64) -> Self {
-        Self { law, size: INITIAL * mss, threshold: UNSET, before: (0, 0) }
+        Self {
+            law,
+            size: INITIAL * mss,
+            threshold: UNSET,
+            start: HyStart::default(),
+            before: (0, 0),
+        }
     }
 
     /// Grows as slow start does; returns what was delivered beyond it.
-    fn slow_start(&mut self, delivered: u64) -> u64 {
+    fn slow_start(&mut self, ack: &Ack) -> u64 {
+        let growth = if self.threshold == UNSET { self.start.take(ack) } else { Growth::Full };
+        if growth == Growth::Over {
+            self.threshold = self.size;
+        }
         let room = self.threshold.saturating_sub(self.size);
-        let used = room.min(delivered);
-        self.size += used;
-        delivered - used
+        let used = room.min(ack.delivered);
+        self.size += if growth == Growth::Quarter { used / 4 } else { used };
+        ack.delivered - used
     }
 }
 
@@ -54,7 +69,7 @@ impl<L: Law> Control for ByLoss<L> {
         if !ack.limited {
             return self.law.rest();
         }
-        let beyond = self.slow_start(ack.delivered);
+        let beyond = self.slow_start(ack);
         if beyond > 0 {
             self.size = self.law.grow(self.size, ack, beyond);
         }

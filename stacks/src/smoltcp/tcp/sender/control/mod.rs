@@ -3,6 +3,7 @@
 mod bbr;
 mod by_loss;
 mod cubic;
+mod hystart;
 mod reno;
 
 use smoltcp::time::{Duration, Instant};
