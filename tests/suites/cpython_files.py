@@ -8,7 +8,7 @@ PLACES = files.POSIX
 TESTS = (
     "test_os test_posix test_shutil test_pathlib test_tempfile test_mmap test_zipfile test_tarfile "
     "test_fcntl test_glob test_stat test_subprocess test_io test_largefile test_grp test_pwd "
-    "test_signal test_threading test_time"
+    "test_signal test_threading test_time test_fileio test_mailbox test_dbm"
 ).split()
 # The quick ones, for every run of the tests.
 QUICK = "test_tempfile test_mmap test_glob test_stat test_fcntl".split()
