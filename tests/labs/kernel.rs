@@ -76,6 +76,15 @@ fn files_tell_when_they_were_read_as_the_kernel_does() {
 }
 
 #[test]
+fn flags_and_blocks_of_files_are_told_and_hold_as_in_the_kernel() {
+    let program = concat!("bash ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/iflags.sh");
+    for layout in ["ext4 -b1024", "ext4 -b4096", "ext2 -b4096"] {
+        let make = format!("truncate -s 64M i; mkfs.{layout} -q i >/dev/null 2>&1");
+        compare(&make, "relatime", &format!("(cd m; {program} 2>&1)"), "vufuseext2");
+    }
+}
+
+#[test]
 fn virtual_disks_are_mounted_without_a_type() {
     let script = r#"set -e; export PATH=$PATH:/sbin:/usr/sbin; cd $(mktemp -d); W=$PWD; mkdir m
         vu_insmod vudev vufuse unrealuidgid; truncate -s 40M disk

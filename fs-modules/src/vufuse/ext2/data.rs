@@ -52,11 +52,11 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn block(&self) -> u64 {
+    pub(super) fn block(&self) -> u64 {
         self.cache.block() as u64
     }
 
-    fn runs(&mut self) -> Result<&[Run], Errno> {
+    pub(super) fn runs(&mut self) -> Result<&[Run], Errno> {
         let known = self.volume.get(self.ino)?;
         if known.runs.is_none() {
             let raw = known.raw.clone();

@@ -8,6 +8,7 @@ use super::superblock::{Geometry, feature};
 pub(super) mod flag {
     pub(in super::super) const IMMUTABLE: u32 = 0x10;
     pub(in super::super) const APPEND: u32 = 0x20;
+    pub(in super::super) const NOATIME: u32 = 0x80;
     pub(in super::super) const HUGE_FILE: u32 = 0x4_0000;
     pub(in super::super) const EXTENTS: u32 = 0x8_0000;
     pub(in super::super) const INLINE_DATA: u32 = 0x1000_0000;
@@ -124,6 +125,11 @@ impl Raw {
 
     pub(super) fn flags(&self) -> u32 {
         self.u32(32)
+    }
+
+    /// `i_generation`.
+    pub(super) fn generation(&self) -> u32 {
+        self.u32(100)
     }
 
     pub(super) fn set_flags(&mut self, flags: u32) {

@@ -10,6 +10,7 @@
 
 mod cache;
 mod channel;
+mod control;
 mod data;
 mod errors;
 mod filsys;

@@ -4,12 +4,12 @@ use umvu_abi::{
     Errno,
     files::{
         Attributes, Caller, Changes, DirEntry, Entry, FileSystem, Handle, Node, Opened, Right,
-        Seek, StatFs, Time, Traits,
+        Seek, StatFs, Takes, Time, Traits,
     },
 };
 
 use super::{
-    Ext,
+    Ext, control,
     data::{Refusal, Work},
     inode::{Stamp, flag},
     names::{set_target, target},
@@ -47,6 +47,7 @@ impl Ext {
     ) -> Result<Entry, Errno> {
         let parent = ino_of(parent)?;
         self.change(|volume| {
+            volume.may_add(parent)?;
             let ino = make(volume, parent)?;
             Ok(entry(volume, ino)?)
         })
@@ -104,10 +105,17 @@ impl FileSystem for Ext {
         &self,
         _: &Caller,
         node: Node,
-        _: Option<Handle>,
+        handle: Option<Handle>,
         changes: &Changes,
     ) -> Result<Attributes, Errno> {
         self.work(node, |work| {
+            let raw = &work.volume.get(work.ino)?.raw;
+            let shrinks = changes.size.is_some_and(|size| size < raw.size());
+            // By a handle comes what was written before.
+            let is_fixed = raw.has(flag::IMMUTABLE) || shrinks && raw.has(flag::APPEND);
+            if handle.is_none() && is_fixed {
+                return Err(Errno::EPERM.into());
+            }
             if let Some(size) = changes.size {
                 work.resize(size)?;
             }
@@ -118,6 +126,9 @@ impl FileSystem for Ext {
 
     fn accessed(&self, node: Node, time: Time) -> Result<(), Errno> {
         self.work(node, |work| {
+            if work.volume.get(work.ino)?.raw.has(flag::NOATIME) {
+                return Ok(());
+            }
             Ok(work.volume.change(work.ino, |raw| raw.set_time(Stamp::Access, time))?)
         })
     }
@@ -178,6 +189,9 @@ impl FileSystem for Ext {
     fn link(&self, _: &Caller, node: Node, parent: Node, name: &[u8]) -> Result<Entry, Errno> {
         let ino = ino_of(node)?;
         self.make(parent, |volume, parent| {
+            if volume.get(ino)?.raw.has(flag::IMMUTABLE | flag::APPEND) {
+                return Err(Errno::EPERM);
+            }
             volume.link(ino, (parent, name))?;
             Ok(ino)
         })
@@ -185,12 +199,18 @@ impl FileSystem for Ext {
 
     fn unlink(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
         let parent = ino_of(parent)?;
-        self.edit(|volume| volume.unlink((parent, name)))
+        self.edit(|volume| {
+            volume.may_take((parent, name))?;
+            volume.unlink((parent, name))
+        })
     }
 
     fn rmdir(&self, _: &Caller, parent: Node, name: &[u8]) -> Result<(), Errno> {
         let parent = ino_of(parent)?;
-        self.edit(|volume| volume.rmdir((parent, name)))
+        self.edit(|volume| {
+            volume.may_take((parent, name))?;
+            volume.rmdir((parent, name))
+        })
     }
 
     fn rename(
@@ -206,6 +226,8 @@ impl FileSystem for Ext {
             return Err(Errno::EINVAL);
         }
         self.edit(|volume| {
+            volume.may_take(from)?;
+            volume.may_take(to)?;
             if flags & libc::RENAME_EXCHANGE != 0 {
                 return volume.exchange(from, to);
             }
@@ -220,8 +242,10 @@ impl FileSystem for Ext {
         })
     }
 
-    fn open(&self, _: &Caller, node: Node, flags: i32) -> Result<Opened, Errno> {
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+    fn open(&self, caller: &Caller, node: Node, flags: i32) -> Result<Opened, Errno> {
+        // What was written before is still taken in.
+        let is_ours = caller.pid.0 == 0;
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY && !is_ours;
         self.look(node, |work| {
             let raw = &work.volume.get(work.ino)?.raw;
             match raw.kind() {
@@ -338,6 +362,27 @@ impl FileSystem for Ext {
             }
             volume.set_xattr(ino, name, None)
         })
+    }
+
+    fn takes(&self, _: Node, request: u32) -> Takes {
+        control::takes(request)
+    }
+
+    fn ioctl(
+        &self,
+        caller: &Caller,
+        node: Node,
+        _: Handle,
+        request: u32,
+        argument: &mut Vec<u8>,
+    ) -> Result<i64, Errno> {
+        if !control::changes(request) {
+            return self.look(node, |mut work| work.tell(request, argument)).map(|()| 0);
+        }
+        if !self.writes() {
+            return Err(Errno::EROFS);
+        }
+        self.work(node, |work| work.set_flags(caller, (self.owner, argument))).map(|()| 0)
     }
 
     fn sync(&self) -> Result<(), Errno> {

@@ -9,7 +9,7 @@ use umvu_abi::{
 
 use super::{
     filsys::{Account, Filsys, Run},
-    inode::{Raw, Stamp, flag},
+    inode::{Raw, Stamp},
     superblock::{Geometry, feature, field},
 };
 
@@ -155,7 +155,8 @@ impl Volume {
     }
 
     /// Takes an inode in whose link count, mode and owner are as wanted. Errors: `ENOSPC`.
-    pub(super) fn make(&mut self, parent: u32, raw: Raw) -> Result<u32, Errno> {
+    pub(super) fn make(&mut self, parent: u32, mut raw: Raw) -> Result<u32, Errno> {
+        raw.set_flags(raw.flags() | self.inherited_flags(parent, raw.kind())?);
         let ino = self.fs.free_inode(parent, raw.mode())?;
         self.fs.account(ino, Account::Take, &raw);
         self.fs.new_inode(ino, &raw)?;
@@ -195,7 +196,9 @@ impl Volume {
         if many && (before == 1 || before >= MOST_LINKS) {
             self.change(parent, |raw| raw.set_links(1))?;
         }
+        let inherited = self.inherited_flags(parent, libc::S_IFDIR)?;
         self.change(ino, |raw| {
+            raw.set_flags(raw.flags() | inherited);
             raw.set_mode(looks.mode());
             raw.set_owner(looks.owner());
             raw.set_extra();
@@ -224,11 +227,8 @@ impl Volume {
         })
     }
 
-    /// chmod(2), chown(2), utimensat(2). Errors: `EPERM` for what is not to be changed.
+    /// chmod(2), chown(2), utimensat(2).
     pub(super) fn set(&mut self, ino: u32, changes: &Changes) -> Result<(), Errno> {
-        if self.get(ino)?.raw.has(flag::IMMUTABLE) {
-            return Err(Errno::EPERM);
-        }
         self.change(ino, |raw| {
             if let Some(mode) = changes.mode {
                 raw.set_mode(raw.kind() | mode & 0o7777);

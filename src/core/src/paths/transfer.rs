@@ -525,6 +525,10 @@ fn control_of(core: &Core, call: &Call, held: &Held) -> Result<Action, Errno> {
         }
     }
     let before = argument.clone();
+    if inode.kind()? == libc::S_IFREG {
+        // Some ask where the data is.
+        inode.content.lock().write_back(inode)?;
+    }
     let caller = core.caller(call.tid());
     let handle = descriptors::handle_of(held);
     let value = fs.ioctl(&caller, inode.node, handle, request, &mut argument)?;
