@@ -134,3 +134,30 @@ int main(int n, char **v) { struct utsname u; uname(&u); printf("%s %s %d\n", u.
     }
     fs::remove_dir_all(work).expect("scratch goes");
 }
+
+/// What `F` is for (binfmt-misc.rst of Linux): the interpreter is none of the other root.
+#[test]
+fn an_interpreter_that_is_fixed_serves_in_another_root() {
+    for place in INSIDE {
+        let work = scratch("fixed");
+        let told = succeed(
+            place,
+            &format!(
+                r#"{MOUNT}; vu_insmod unrealuidgid; cd {}; mkdir root
+                echo 'int puts(const char *); int main(int n, char **a) {{ while (*a) puts(*a++); return 0; }}' > show.c
+                gcc -static -w -o show show.c; printf 'XYZ' > root/program; chmod +x root/program
+                echo ":late:M::XYZ::$PWD/show:" > $B/register; ./root/program 1; vusu -c "chroot root /program 2"; echo $?
+                echo -1 > $B/late; echo ":fixed:M::XYZ::$PWD/show:F" > $B/register; cat $B/fixed | sed -n 3p
+                ./root/program 3; vusu -c "chroot root /program 4"
+                echo ":none:M::XYZ::$PWD/none:F" > $B/register; echo ":file:M::XYZ::$PWD/show.c:F" > $B/register; ls $B"#,
+                work.display()
+            ),
+        );
+        let told = told.replace(&format!("{}/", work.display()), "W/");
+        assert_eq!(told, FIXED, "{place:?}");
+        fs::remove_dir_all(work).expect("scratch goes");
+    }
+}
+
+const FIXED: &str = "W/show\n./root/program\n1\n127\nflags: F\n\
+    W/show\n./root/program\n3\nW/show\n/program\n4\nfixed\nregister\nstatus\n";

@@ -21,7 +21,9 @@ enum Sign {
 pub(super) struct Entry {
     pub(super) name: String,
     sign: Sign,
-    interpreter: Vec<u8>,
+    pub(super) interpreter: Vec<u8>,
+    /// Where the host has the interpreter, when it was looked up at the registration.
+    pub(super) host: Option<Vec<u8>>,
     /// Letters of `POCF`, in the order in which the kernel shows them.
     flags: String,
     pub(super) enabled: bool,
@@ -56,7 +58,13 @@ impl Entry {
         let has = |flag: u8| flags.contains(&flag) || flag == b'O' && flags.contains(&b'C');
         let flags = "POCF".bytes().filter(|flag| has(*flag)).map(char::from).collect();
         let interpreter = interpreter.to_vec();
-        Ok(Self { name: name.to_owned(), sign, interpreter, flags, enabled: true })
+        let name = name.to_owned();
+        Ok(Self { name, sign, interpreter, host: None, flags, enabled: true })
+    }
+
+    /// Whether the interpreter is looked up when the format is registered.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.flags.contains('F')
     }
 
     /// What executes a program, if it is in this format.
@@ -75,6 +83,7 @@ impl Entry {
         };
         (self.enabled && is_it).then(|| Interpreter {
             path: self.interpreter.clone(),
+            host: self.host.clone(),
             keeps_name: self.flags.contains('P'),
         })
     }

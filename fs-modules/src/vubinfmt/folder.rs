@@ -1,8 +1,11 @@
 //! The files of a mount.
 
+use std::sync::Arc;
+
 use parking_lot::RwLock;
 use umvu_abi::{
     Errno,
+    files::{Caller, Outside},
     module::Interpreter,
     tree::{Entry as Place, Tree},
 };
@@ -21,6 +24,8 @@ struct State {
 pub(super) struct Folder {
     /// Where the programs are that it is for; empty: everywhere.
     below: Vec<u8>,
+    /// The tree in which interpreters are looked up at once.
+    outside: Arc<dyn Outside>,
     state: RwLock<State>,
 }
 
@@ -47,10 +52,11 @@ impl Order {
 
 impl Folder {
     /// For the programs below a path; all, if the source is none.
-    pub(super) fn new(source: &str) -> Self {
+    pub(super) fn new(source: &str, outside: &Arc<dyn Outside>) -> Self {
         let below = if source.starts_with('/') { source.trim_end_matches('/') } else { "" };
         let state = State { enabled: true, entries: Vec::new() };
-        Self { below: below.as_bytes().to_vec(), state: RwLock::new(state) }
+        let below = below.as_bytes().to_vec();
+        Self { below, outside: Arc::clone(outside), state: RwLock::new(state) }
     }
 
     /// What executes a program, if it is in one of the formats.
@@ -65,7 +71,15 @@ impl Folder {
     }
 
     fn register(&self, line: &[u8]) -> Result<(), Errno> {
-        let entry = Entry::parse(line)?;
+        let mut entry = Entry::parse(line)?;
+        if entry.is_fixed() {
+            let found = self.outside.files(&entry.interpreter)?;
+            let looks = found.files.getattr(&Caller::root(), found.root, None)?;
+            if !looks.is_regular() || looks.mode & 0o111 == 0 {
+                return Err(Errno::EACCES);
+            }
+            entry.host = found.files.host_path(found.root);
+        }
         let mut state = self.state.write();
         let taken = |other: &Entry| other.name == entry.name;
         if ["register", "status"].contains(&entry.name.as_str()) || state.entries.iter().any(taken)
@@ -137,16 +151,46 @@ impl Tree for Folder {
 
 #[cfg(test)]
 mod tests {
+    use umvu_abi::files::{Backing, GuestFile, Source};
+
     use super::*;
+
+    /// A tree in which nothing is.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Outside for Nothing {
+        fn files(&self, _: &[u8]) -> Result<Source, Errno> {
+            Err(Errno::ENOENT)
+        }
+
+        fn backing(&self, _: &[u8], _: bool) -> Result<Arc<dyn Backing>, Errno> {
+            Err(Errno::ENOENT)
+        }
+
+        fn descriptor(&self, _: i32) -> Result<Arc<dyn GuestFile>, Errno> {
+            Err(Errno::EBADF)
+        }
+
+        fn caller(&self) -> Caller {
+            Caller::root()
+        }
+
+        fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+            Ok(path.to_vec())
+        }
+    }
 
     #[test]
     fn formats_are_registered_switched_and_removed() {
-        let folder = Folder::new("/opt/");
+        let outside: Arc<dyn Outside> = Arc::new(Nothing);
+        let folder = Folder::new("/opt/", &outside);
         let finds = |path: &[u8]| folder.interpreter(path, path, b"").map(|found| found.path);
         let write = |path, data: &[u8]| folder.write(path, data);
         write("register", b":one:E::x::/one:").expect("new");
         write("register", b":two:E::x::/two:").expect("new");
         assert_eq!(write("register", b":two:E::y::/two:"), Err(Errno::EEXIST));
+        assert_eq!(write("register", b":fixed:E::y::/none:F"), Err(Errno::ENOENT));
         assert_eq!(finds(b"/opt/a.x"), Some(b"/two".to_vec()));
         assert_eq!((finds(b"/a.x"), finds(b"/opt2/a.x")), (None, None));
         write("two", b"0\n").expect("there");

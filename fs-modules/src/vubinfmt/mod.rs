@@ -9,7 +9,10 @@ mod folder;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use umvu_abi::module::{ExecFormats, Interpreter, Module, MountError, MountRequest, Mounted};
+use umvu_abi::{
+    files::Outside,
+    module::{ExecFormats, Interpreter, Module, MountError, MountRequest, Mounted},
+};
 
 use self::folder::Folder;
 
@@ -47,8 +50,12 @@ impl Module for Vubinfmt {
         Some(Arc::clone(&self.formats) as Arc<dyn ExecFormats>)
     }
 
-    fn mount(&self, request: &MountRequest) -> Result<Mounted, MountError> {
-        let folder = Arc::new(Folder::new(&request.source));
+    fn mount_over(
+        &self,
+        request: &MountRequest,
+        outside: &Arc<dyn Outside>,
+    ) -> Result<Mounted, MountError> {
+        let folder = Arc::new(Folder::new(&request.source, outside));
         let mut mounted = self.formats.0.lock();
         mounted.retain(|other| other.strong_count() > 0);
         mounted.push(Arc::downgrade(&folder));

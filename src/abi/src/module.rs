@@ -103,6 +103,8 @@ pub enum Facet {
 pub struct Interpreter {
     /// Its path.
     pub path: Vec<u8>,
+    /// Where the host has it, if it was looked up beforehand: then its path is a name only.
+    pub host: Option<Vec<u8>>,
     /// Whether it gets the name that the program was called by, behind the program's path.
     pub keeps_name: bool,
 }

@@ -107,8 +107,9 @@ fn plan(
         let keeps_name = known.as_ref().is_some_and(|known| known.keeps_name);
         run.changed |= known.is_some();
         run.name_is_kept |= keeps_name;
+        let host = known.as_ref().and_then(|known| known.host.clone());
         match known.map(|known| (known.path, None)).or_else(|| interpreter(&head)) {
-            Some(found) => run.is_interpreted(core, call, vectors, found, keeps_name)?,
+            Some(found) => run.is_interpreted(core, call, vectors, found, (host, keeps_name))?,
             None => return run.finish(core, call, &caller, path, vectors),
         }
     }
@@ -196,12 +197,15 @@ impl Run {
         call: &Call,
         vectors: [GuestAddr; 2],
         (interpreter, argument): (Vec<u8>, Option<Vec<u8>>),
-        keeps_name: bool,
+        (host, keeps_name): (Option<Vec<u8>>, bool),
     ) -> Result<(), Errno> {
-        let next = match locate::resolve_named(core, call.tid(), &interpreter)? {
-            Place::Inode(found) => Program::Virtual(found.inode),
-            Place::Real(path) => Program::Real(path),
-            _ => return Err(Errno::ENOENT),
+        let next = match host {
+            Some(path) => Program::Real(path),
+            None => match locate::resolve_named(core, call.tid(), &interpreter)? {
+                Place::Inode(found) => Program::Virtual(found.inode),
+                Place::Real(path) => Program::Real(path),
+                _ => return Err(Errno::ENOENT),
+            },
         };
         self.changed |= matches!(next, Program::Virtual(_));
         let given = self.take_arguments(call, vectors[0])?;
