@@ -231,9 +231,11 @@ impl Sender {
         self.buffer.len()
     }
 
-    /// What may be on its way at most: what both the path and the peer have room for.
+    /// What may be on its way at most, or behind a hole: what both the path and the peer have room
+    /// for.
     pub(crate) fn capacity(&self) -> u64 {
-        self.control.window().min(self.edge.saturating_sub(self.una))
+        let path = self.control.window() + self.board.sacked;
+        path.min(self.edge.saturating_sub(self.una))
     }
 
     /// How long nothing was sent.
