@@ -237,13 +237,15 @@ impl Sender {
         let window = self.control.window();
         // In slow start a window may be twice what was used of it (RFC 7661).
         let slow = window < self.control.threshold() && window < 2 * (flying + news.delivered);
+        // What overtakes is faster than the path is.
+        let told = !news.repeated && (progress || !self.rack.reordering);
         self.control.on_ack(&control::Ack {
             now,
             delivered: news.delivered,
             total: self.counts.delivered,
             flying,
             lost,
-            rtt: news.rtt.filter(|_| !news.repeated),
+            rtt: news.rtt.filter(|_| told),
             rate,
             smooth: Duration::from_micros(self.rtt.smooth),
             limited: self.limited || slow,
