@@ -26,12 +26,12 @@ UMVU = os.environ.get("UMVU") or pathlib.Path(
 GUEST = """
 vumount -t vunetioth -o switch://{work}/sw,ip=10.0.0.1/24 smoltcp /dev/net/a || exit 9
 vumount -t vunetioth -o switch://{work}/sw,ip=10.0.0.2/24 smoltcp /dev/net/b || exit 9
-vustack /dev/net/b {work}/short serve 7000 &
+vustack /dev/net/b {work}/connections serve 7000 &
 vustack /dev/net/b iperf3 -s >/dev/null &
 trap 'kill $(jobs -p)' EXIT
 until [ $(vustack /dev/net/b ss -Hltn | wc -l) -eq 2 ]; do sleep 0.1; done
 while read -r connections bytes; do
-    rate=$(vustack /dev/net/a {work}/short rate 10.0.0.2 7000 $connections 64) || exit 8
+    rate=$(vustack /dev/net/a {work}/connections rate 10.0.0.2 7000 $connections 64) || exit 8
     for way in '' -R; do
         vustack /dev/net/a iperf3 -c 10.0.0.2 -n $((bytes / 2)) $way >/dev/null || exit 7
     done
@@ -68,7 +68,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="umvu-soak-"))
-    subprocess.run(["cc", "-O2", "-o", work / "short", ROOT / "benches" / "short.c"], check=True)
+    subprocess.run(["cc", "-O2", "-o", work / "connections", ROOT / "benches" / "connections.c"], check=True)
     guest = subprocess.Popen([UMVU, "-N", "-m", "vunet", "bash", "-c", GUEST.format(work=work)],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     share = options.connections // options.rounds, options.bytes // options.rounds
