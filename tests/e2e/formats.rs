@@ -161,3 +161,39 @@ fn an_interpreter_that_is_fixed_serves_in_another_root() {
 
 const FIXED: &str = "W/show\n./root/program\n1\n127\nflags: F\n\
     W/show\n./root/program\n3\nW/show\n/program\n4\nfixed\nregister\nstatus\n";
+
+/// What interpreters are told by binfmt_misc: `$B` is where it is, `rooted` executes in another root.
+const CALLS: &str = r#"
+gcc -static -o show $SOURCE || exit 8; mkdir root; printf 'XYZrest' > root/program; printf XYZ > noread
+chmod 755 root/program; chmod 111 noread
+for f in '' P F PF; do echo "== $f"; echo ":t:M::XYZ::$PWD/show:$f" > $B/register; sed -n 3p $B/t
+    ./root/program 1; bash -c 'exec -a other ./root/program 2'; (cd root; PATH=.:$PATH program 3); ./noread
+    rooted; echo -1 > $B/t; done 2>&1
+for i in none:F show.c:F none: ; do echo ":n:M::XYZ::$PWD/$i" > $B/register; echo $?; done 2>/dev/null
+./root/program 2>/dev/null; echo $?; ls $B"#;
+
+#[test]
+fn interpreters_are_called_as_by_the_kernel() {
+    let source = concat!("export SOURCE=", env!("CARGO_MANIFEST_DIR"), "/tests/guests/shown.c");
+    let begin =
+        format!("{source}; W=$(mktemp -d); trap 'rm -rf $W' EXIT; cd $W; touch show.c; mkdir b");
+    // One of its own in a user namespace, since Linux 6.7.
+    let natively = format!(
+        "{begin}; cat > s <<'E'\nmount -t binfmt_misc none b || exit 77; B=$PWD/b\n\
+         rooted() {{ chroot root /program 4; }}\n{CALLS}\nE\nunshare -rm bash s > out; code=$?; sed \"s:$W:W:g\" out; exit $code"
+    );
+    let native = run(Place::Native, &natively);
+    if native.status == Some(77) {
+        eprintln!("the kernel has no formats for a user namespace: nothing to compare with");
+        return;
+    }
+    assert_eq!(native.status, Some(0), "{}", native.out);
+    for place in INSIDE {
+        let script = format!(
+            "{begin}; vu_insmod vubinfmt unrealuidgid && vumount -t vubinfmt none b || exit 9; B=$PWD/b\n\
+             rooted() {{ vusu -c 'chroot root /program 4'; }}; ( {CALLS} ) | sed \"s:$W:W:g\"; vuumount b"
+        );
+        let told = succeed(place, &script);
+        assert!(told == native.out && told.contains("name ./program"), "{told}\n{}", native.out);
+    }
+}

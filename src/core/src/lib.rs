@@ -186,6 +186,7 @@ impl Supervisor for Core {
     fn executed(&self, task: Tid, former: Tid) {
         let keeps_name = self.tasks.get(former).name_keeper().is_some();
         let linker = self.tasks.get(former).take_linker();
+        let called = self.tasks.get(former).take_called();
         self.tasks.executed(task, former);
         self.tasks.get(task).set_linker(linker);
         self.paths.executed(task, former);
@@ -200,6 +201,9 @@ impl Supervisor for Core {
             values.push(identity::vector::keeps_name());
         }
         identity::vector::rewrite(task, &values);
+        if let Some(called) = called {
+            identity::vector::rename(task, self.objects.root(), &called);
+        }
         self.say(task, b't', || {
             let program = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
             format!("executes {}", program.display())

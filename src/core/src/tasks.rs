@@ -32,6 +32,8 @@ pub struct Task {
     keeps_name: Mutex<Option<Vec<u8>>>,
     /// The dynamic linker of the program that it is about to execute, when it is not the kernel's choice.
     linker: Mutex<Option<Arc<[u8]>>>,
+    /// What it has named, when the kernel is told another path.
+    called: Mutex<Option<Vec<u8>>>,
     /// What it executes in place of what it has named.
     executes: Mutex<Option<Vec<u8>>>,
     /// Virtual credentials; none while they are the kernel's.
@@ -48,6 +50,7 @@ impl Task {
             debug: Tags::default(),
             last_error: Mutex::new(String::new()),
             keeps_name: Mutex::default(),
+            called: Mutex::default(),
             executes: Mutex::default(),
             linker: Mutex::default(),
             credentials: Mutex::default(),
@@ -73,6 +76,16 @@ impl Task {
     /// That interpreter.
     pub(crate) fn name_keeper(&self) -> Option<Vec<u8>> {
         self.keeps_name.lock().clone()
+    }
+
+    /// Says by which name the program goes that it is about to execute, when the kernel has another.
+    pub(crate) fn calls(&self, name: Option<Vec<u8>>) {
+        *self.called.lock() = name;
+    }
+
+    /// Hands that over.
+    pub(crate) fn take_called(&self) -> Option<Vec<u8>> {
+        self.called.lock().take()
     }
 
     /// Says which dynamic linker, an ELF file, the program gets that it is about to execute.

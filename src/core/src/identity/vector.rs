@@ -2,12 +2,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::unix::fs::FileExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
+    path::Path,
 };
 
 use umvu_abi::Tid;
 
 use super::Credentials;
+use crate::paths::lexical::PATH_MAX;
 
 /// How much of the stack is searched for the vector: arguments and environment end before it.
 const STACK_LIMIT: u64 = 8 * 1024 * 1024;
@@ -49,6 +51,29 @@ pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
     while let Some(key) = words.get(at).filter(|key| *key != libc::AT_NULL) {
         if let Some((_, value)) = values.iter().find(|(name, _)| *name == key) {
             let _ = memory.write_all_at(&value.to_ne_bytes(), at + WORD);
+        }
+        at += 2 * WORD;
+    }
+}
+
+/// Has a program know the name that it was called by (`AT_EXECFN`), where the kernel has a path of ours: it
+/// stands in the same place, if there is room.
+pub(crate) fn rename(task: Tid, ours: &Path, called: &[u8]) {
+    let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
+    let Ok(memory) = memory else { return };
+    let mut words = Words { memory: &memory, at: 0, block: Vec::new() };
+    let Some(mut at) = find(task, &mut words) else { return };
+    while let Some(key) = words.get(at).filter(|key| *key != libc::AT_NULL) {
+        if key == libc::AT_EXECFN
+            && let Some(place) = words.get(at + WORD)
+        {
+            let mut name = vec![0; PATH_MAX];
+            let got = memory.read_at(&mut name, place).unwrap_or(0);
+            let name = name[..got].split(|byte| *byte == 0).next().unwrap_or_default();
+            if name.starts_with(ours.as_os_str().as_bytes()) && called.len() <= name.len() {
+                let _ = memory.write_all_at(&[called, b"\0"].concat(), place);
+            }
+            return;
         }
         at += 2 * WORD;
     }

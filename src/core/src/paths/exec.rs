@@ -247,6 +247,9 @@ impl Run {
         // The call comes by here again, where a root of its own would be put before the path.
         task.executes(Some(path.clone()).filter(|_| self.is_rooted));
         let arguments = self.arguments.take();
+        if is_own {
+            task.calls(Some(self.called));
+        }
         Ok(is_own.then_some(Exec { path, arguments, vectors }))
     }
 
