@@ -165,6 +165,8 @@ fn blocks_are_written_discarded_and_kept() {
         cmp -n 3145728 $R /dev/rd; dd if=/dev/rd bs=64k iflag=direct status=none | cmp -n 3145728 $R
         blkdiscard -o 1M -l 1M /dev/rd; cmp -n 1M -i 1M:0 /dev/rd /dev/zero
         cmp -n 1M -i 2M $R /dev/rd; blkdiscard -z -o 2M /dev/rd; cmp -n 1M -i 2M:0 /dev/rd /dev/zero
+        fallocate -z -n -o 4096 -l 4096 /dev/rd; cmp -n 4096 -i 4096:0 /dev/rd /dev/zero
+        blockdev --setbsz 1024 /dev/rd; blockdev --setbsz 1000 /dev/rd 2>&1 | grep -o Invalid
         blockdev --setro --getro /dev/rd; ! dd if=$R of=/dev/rd count=1 2>&1 | grep -o 'not permitted'
         vumount -t vudevnull -o mode=666 none /dev/nil; stat -c %A /dev/nil; echo x > /dev/nil
         wc -c < /dev/nil; vumount -t vudevramdisk -o size=1 none /dev/x 2>&1 || true
@@ -178,7 +180,7 @@ fn blocks_are_written_discarded_and_kept() {
 }
 
 const BLOCKS: &str = "640 f0:10\n6144\n512\n512\n0\n\
-    dd: error writing '/dev/rd': No space left on device\n1\nnot permitted\n\
+    dd: error writing '/dev/rd': No space left on device\nInvalid\n1\nnot permitted\n\
     crw-rw-rw-\n0\nvumount: vudevramdisk: size: at least 512 bytes\n\
     vumount: /nowhere: No such file or directory\n";
 

@@ -78,6 +78,8 @@ def content():
     fd = os.open("hole", os.O_RDWR)
     print("data at", os.lseek(fd, 0, os.SEEK_DATA), "hole at", os.lseek(fd, 0, os.SEEK_HOLE))
     ask("behind the end", os.lseek, fd, 1 << 21, os.SEEK_DATA)
+    ask("before the begin", os.posix_fallocate, fd, -1, 5)
+    ask("no room", os.posix_fallocate, fd, 0, 0)
     print("pread", os.pread(fd, 10, (1 << 20) - 3))
     os.posix_fallocate(fd, 0, 1 << 21)
     print("allocated", os.fstat(fd).st_size, os.stat("hole").st_size)

@@ -159,6 +159,10 @@ impl Disk {
     fn act(&self, caller: &Caller, sub: u32, deed: Deed) -> Result<(), Errno> {
         match deed {
             Deed::Flush => self.medium()?.flush(),
+            Deed::SetBlock(size) if size.is_power_of_two() && (512..=65_536).contains(&size) => {
+                Ok(())
+            }
+            Deed::SetBlock(_) => Err(Errno::EINVAL),
             Deed::Nothing => Ok(()),
             Deed::Reread if sub != 0 || self.partitioning == Partitioning::None => {
                 Err(Errno::EINVAL)

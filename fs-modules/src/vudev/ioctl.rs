@@ -54,6 +54,8 @@ pub(super) enum Deed {
     Discard(u64, u64),
     /// `BLKZEROOUT`.
     Zero(u64, u64),
+    /// `BLKBSZSET`: the size of the blocks of a cache that there is not.
+    SetBlock(u64),
     /// Hints about caches that there are none of.
     Nothing,
 }
@@ -70,7 +72,8 @@ pub(super) fn deed(request: u32, argument: &[u8]) -> Option<Deed> {
         BLKROSET => Deed::SetReadOnly(word(0) & 0xffff_ffff != 0),
         BLKDISCARD => Deed::Discard(word(0), word(8)),
         BLKZEROOUT => Deed::Zero(word(0), word(8)),
-        BLKRASET | BLKFRASET | BLKBSZSET => Deed::Nothing,
+        BLKBSZSET => Deed::SetBlock(word(0) & 0xffff_ffff),
+        BLKRASET | BLKFRASET => Deed::Nothing,
         _ => return None,
     })
 }

@@ -135,10 +135,11 @@ impl FileSystem for DeviceFiles {
         length: u64,
     ) -> Result<(), Errno> {
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        const ZERO_AND_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
         // As the kernel does it for a block device.
         let request = match mode {
             PUNCH => BLKDISCARD,
-            libc::FALLOC_FL_ZERO_RANGE => BLKZEROOUT,
+            libc::FALLOC_FL_ZERO_RANGE | ZERO_AND_KEEP => BLKZEROOUT,
             _ => return Err(Errno::EOPNOTSUPP),
         };
         let mut range = [offset.to_ne_bytes(), length.to_ne_bytes()].concat();

@@ -393,12 +393,21 @@ fn truncate(core: &Core, call: &Call) -> Action {
     }
 }
 
-/// fallocate(2). Errors: `ENOSPC`.
+/// Whether fallocate(2) can be asked for a range. Errors: `EINVAL`.
+fn check_range(offset: u64, length: u64) -> Result<(), Errno> {
+    match (i64::try_from(offset), i64::try_from(length)) {
+        (Ok(_), Ok(1..)) => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// fallocate(2). Errors: `ENOSPC`, `EINVAL`.
 fn allocate(core: &Core, call: &Call) -> Action {
     let [_, _, offset, length, ..] = call.syscall.args;
     match data(core, call, 0) {
         Ok(Data::Direct(held, handle)) => {
-            let done = held.inode.files.writable().and_then(|()| {
+            let done = check_range(offset, length).and_then(|()| {
+                held.inode.files.writable()?;
                 let fs = held.inode.files.ask()?;
                 fs.fallocate(held.inode.node, handle, call.int(1), offset, length)?;
                 core.objects.tell(&held.inode, Deed::Write);
@@ -422,6 +431,7 @@ fn allocated(core: &Core, call: &Call, offset: u64, length: u64) -> Result<(), E
     let Some(held) = descriptors::held(core, call, 0)?.filter(|held| held.native.is_none()) else {
         return Ok(());
     };
+    check_range(offset, length)?;
     let room = room_at(core, call, &held.inode, offset, length)?;
     if room < length { Err(Errno::ENOSPC) } else { Ok(()) }
 }
