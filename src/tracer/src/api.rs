@@ -370,6 +370,11 @@ pub trait Answer: Send {
 
     /// Whether a signal or the guest's death has taken the call back.
     fn cancelled(&self) -> bool;
+
+    /// Whether an answer is waited for at all.
+    fn can_come(&self) -> bool {
+        true
+    }
 }
 
 impl Completer {
@@ -390,6 +395,13 @@ impl Completer {
     #[must_use]
     pub fn cancelled(&self) -> bool {
         self.inner.as_ref().is_none_or(|inner| inner.cancelled())
+    }
+
+    /// Whether an answer is waited for. Of a call that has stopped its guest none is: its handler
+    /// returns [`Action::Pending`], has done nothing, and is asked again where there is time.
+    #[must_use]
+    pub fn can_come(&self) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.can_come())
     }
 
     /// Gives the call up without any answer: it was taken back and is not to be replayed.
@@ -510,6 +522,8 @@ pub enum Watch {
     Maps,
     /// Those, and the calls that move its data.
     Data,
+    /// The calls on one descriptor alone ([`crate::Control::watch_descriptor`]).
+    Descriptor,
 }
 
 /// When a call is trapped in processes that are not watched.
@@ -517,6 +531,15 @@ pub enum Watch {
 pub enum Before {
     /// Never.
     Never,
+    /// When this pointer argument is not NULL, or these bits of another argument are set.
+    NonNullOr {
+        /// The pointer.
+        pointer: u8,
+        /// The other argument.
+        index: u8,
+        /// The bits of its low 32 bits.
+        mask: u32,
+    },
     /// When this pointer argument is not NULL.
     NonNull(u8),
     /// When `args[index] & mask == value` (low 32 bits).
@@ -545,6 +568,9 @@ impl Before {
     pub fn as_trap(self) -> Option<Trap> {
         match self {
             Self::Never => None,
+            Self::NonNullOr { pointer, index, mask } => {
+                Some(Trap::NonNullOr { pointer, index, mask })
+            }
             Self::NonNull(index) => Some(Trap::NonNull(index)),
             Self::Masked { index, mask, value } => Some(Trap::Masked { index, mask, value }),
             Self::Unless { index, mask, value } => Some(Trap::Unless { index, mask, value }),

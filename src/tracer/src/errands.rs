@@ -19,7 +19,7 @@ use umvu_abi::{GuestAddr, Tid};
 use crate::{
     api::{AfterWait, Exec, Guest as _, Instead, Syscall, Then, Wait, Watch},
     arm,
-    filter::Instruction,
+    filter::{self, Instruction},
     guest::TaskGuest,
     registers::{ERESTARTSYS, Registers},
     remote::{self, Remote},
@@ -121,12 +121,23 @@ struct Wanted {
     is_called: bool,
 }
 
+/// What of a guest is to be watched.
+#[derive(Debug, Default)]
+struct ToWatch {
+    /// Whether it has been interrupted for it.
+    is_called: bool,
+    /// All its data calls.
+    data: bool,
+    /// Calls on descriptors: the filter for each.
+    descriptors: Vec<(i32, Vec<Instruction>)>,
+}
+
 /// The errands of all guests; sent by the notification threads, run by the tracer's.
 #[derive(Debug)]
 pub(crate) struct Errands {
     wanted: Mutex<HashMap<Tid, Wanted>>,
-    /// Guests to be watched whatever they do, and whether they have been interrupted for it.
-    to_watch: Mutex<HashMap<Tid, bool>>,
+    /// Guests to be watched whatever they do.
+    to_watch: Mutex<HashMap<Tid, ToWatch>>,
     watched: Condvar,
     /// The guest whose calls are ours at the moment.
     running: AtomicI32,
@@ -158,8 +169,38 @@ impl Errands {
     /// Has guests interrupted and watched for their data calls, whatever they do; waits for it so
     /// long at most. A call that they wait in is made again then.
     pub(crate) fn watch(&self, guests: &[Tid], patience: Duration) {
+        for tid in guests {
+            let mut to_watch = self.to_watch.lock();
+            let wanted = to_watch.entry(*tid).or_default();
+            wanted.data = true;
+            wanted.is_called = false;
+        }
+        self.await_watched(guests, patience);
+    }
+
+    /// The same for the calls of these numbers on one descriptor.
+    pub(crate) fn watch_descriptor(
+        &self,
+        guests: &[Tid],
+        numbers: &[i64],
+        descriptor: i32,
+        patience: Duration,
+    ) {
+        let filter = filter::watching_descriptor(numbers, descriptor);
+        for tid in guests {
+            let mut to_watch = self.to_watch.lock();
+            let wanted = to_watch.entry(*tid).or_default();
+            wanted.descriptors.push((descriptor, filter.clone()));
+            wanted.is_called = false;
+        }
+        self.await_watched(guests, patience);
+    }
+
+    fn await_watched(&self, guests: &[Tid], patience: Duration) {
+        // The tracer's thread cannot wait for itself.
+        let waits = nix::unistd::gettid() != self.tracer;
+        let patience = if waits { patience } else { Duration::ZERO };
         let until = Instant::now() + patience;
-        self.to_watch.lock().extend(guests.iter().map(|tid| (*tid, false)));
         sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
         let mut left = self.to_watch.lock();
         while guests.iter().any(|tid| left.contains_key(tid)) {
@@ -176,12 +217,20 @@ impl Errands {
 
     fn put_under_watch(&self, tid: Pid, task: &Task, means: &Means<'_>) {
         let id = Tid(tid.as_raw());
-        if self.to_watch.lock().remove(&id).is_none() {
-            return;
-        }
+        let Some(wanted) = self.to_watch.lock().remove(&id) else { return };
         // Without a listener every call stops anyway.
-        if task.listener.is_some() && means.tasks.watch_of(id) < Some(Watch::Data) {
+        if wanted.data && task.listener.is_some() && means.tasks.watch_of(id) < Some(Watch::Data) {
             add_watch(tid, task, means, Watch::Data);
+        }
+        for (descriptor, filter) in wanted.descriptors {
+            // Another thread of the process may have got it for all.
+            if !means.tasks.is_to_watch(id, descriptor) {
+                continue;
+            }
+            match arm::add(&task.guest, tid, task.group, &filter) {
+                Ok(whole) => means.tasks.watch_descriptor(id, whole, descriptor),
+                Err(error) => tracing::debug!("task {tid}: descriptor {descriptor}: {error}"),
+            }
         }
         self.watched.notify_all();
     }
@@ -189,10 +238,10 @@ impl Errands {
     /// The guests to interrupt now.
     pub(crate) fn uncalled(&self) -> Vec<Tid> {
         let mut to_watch = self.to_watch.lock();
-        let unwatched = to_watch.iter_mut().filter(|(_, is_called)| !**is_called);
+        let unwatched = to_watch.iter_mut().filter(|(_, wanted)| !wanted.is_called);
         let mut called: Vec<Tid> = unwatched
-            .map(|(tid, is_called)| {
-                *is_called = true;
+            .map(|(tid, wanted)| {
+                wanted.is_called = true;
                 *tid
             })
             .collect();

@@ -183,6 +183,25 @@ pub(crate) fn watching(numbers: &[i64], subscriptions: &[Subscription]) -> Vec<I
     program
 }
 
+/// The filter that is added to a process of which one descriptor is watched: its calls of these
+/// numbers stop, when that is their first argument.
+pub(crate) fn watching_descriptor(numbers: &[i64], descriptor: i32) -> Vec<Instruction> {
+    let mut program = vec![
+        op(LOAD, ARCH_AT),
+        jump(JUMP_EQ, arch::AUDIT_ARCH, 0, 2),
+        op(LOAD, low(0)),
+        jump(JUMP_EQ, descriptor.cast_unsigned(), 1, 0),
+        op(RETURN, ALLOW),
+        op(LOAD, NUMBER_AT),
+    ];
+    for number in numbers {
+        program.push(jump(JUMP_EQ, u32::try_from(*number).unwrap_or(u32::MAX), 0, 1));
+        program.push(op(RETURN, TRACE));
+    }
+    program.push(op(RETURN, ALLOW));
+    program
+}
+
 /// The number that stands for the watched call at this place while it is passed on to the listener:
 /// every armed filter notifies it. It cannot be negative: that would skip the call.
 pub(crate) fn stand_in(place: usize) -> Option<i64> {

@@ -98,6 +98,7 @@ impl Shortcuts {
         let guest = &task.guest;
         let watching = task.watched.map_or(0, |watch| 1 + watch as u32)
             + u32::from(task.waits_are_watched)
+            + u32::try_from(task.watched_descriptors.len()).unwrap_or(u32::MAX)
             + task.additions;
         let Some(arch) = self.arch else { return Ok(()) };
         let group = guest.group();

@@ -7,6 +7,9 @@ use umvu_abi::Tid;
 
 use crate::{api::Watch, guest::TaskGuest, notify::Listener};
 
+/// How many descriptors of a process are watched.
+const WATCHED_MOST: usize = 32;
+
 /// One thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
@@ -18,6 +21,8 @@ pub(crate) struct Task {
     pub(crate) guest: Arc<TaskGuest>,
     /// Which filter of watched processes it has.
     pub(crate) watched: Option<Watch>,
+    /// Which of its descriptors are watched, by a filter each.
+    pub(crate) watched_descriptors: Arc<Vec<i32>>,
     /// Whether it has the filter of those whose waits are watched.
     pub(crate) waits_are_watched: bool,
     /// How many of the optional calls are trapped in it.
@@ -34,6 +39,7 @@ impl Task {
             listener,
             guest,
             watched: None,
+            watched_descriptors: Arc::default(),
             waits_are_watched: false,
             also: 0,
             additions: 0,
@@ -43,7 +49,8 @@ impl Task {
     /// A task with the filters of another one.
     pub(crate) fn like(self, other: &Self) -> Self {
         let Self { watched, waits_are_watched, also, additions, .. } = *other;
-        Self { watched, waits_are_watched, also, additions, ..self }
+        let watched_descriptors = Arc::clone(&other.watched_descriptors);
+        Self { watched, watched_descriptors, waits_are_watched, also, additions, ..self }
     }
 }
 
@@ -103,6 +110,31 @@ impl Tasks {
                 task.watched = task.watched.max(Some(watch));
             }
         }
+    }
+
+    /// Notes that a descriptor of a thread, or of its whole group, is watched.
+    pub(crate) fn watch_descriptor(&self, tid: Tid, whole: bool, descriptor: i32) {
+        let mut tasks = self.by_tid.lock();
+        let Some(group) = tasks.get(&tid).map(|task| task.group) else { return };
+        for (other, task) in tasks.iter_mut() {
+            if (*other == tid || whole && task.group == group)
+                && !task.watched_descriptors.contains(&descriptor)
+            {
+                Arc::make_mut(&mut task.watched_descriptors).push(descriptor);
+            }
+        }
+    }
+
+    /// Whether the calls of a thread on a descriptor pass unseen, and can be watched: there is a bound
+    /// to how many filters a process has, and without a listener every call stops anyway.
+    pub(crate) fn is_to_watch(&self, tid: Tid, descriptor: i32) -> bool {
+        self.by_tid.lock().get(&tid).is_some_and(|task| {
+            let watched = &task.watched_descriptors;
+            task.listener.is_some()
+                && task.watched < Some(Watch::Data)
+                && watched.len() < WATCHED_MOST
+                && !watched.contains(&descriptor)
+        })
     }
 
     /// Marks a thread, or its whole group: its waits are watched.

@@ -61,7 +61,10 @@ impl Tracer {
             }
             action => match filter::stand_in(place) {
                 Some(number) if task.listener.is_some() => {
-                    self.backend.replays.keep(id, syscall, action);
+                    // Who has to wait is asked again there.
+                    if !matches!(action, Action::Pending) {
+                        self.backend.replays.keep(id, syscall, action);
+                    }
                     registers.replace(number, syscall.args);
                 }
                 _ => registers.skip(Errno::EIO.to_return()),
@@ -100,5 +103,9 @@ impl Answer for Never {
 
     fn cancelled(&self) -> bool {
         true
+    }
+
+    fn can_come(&self) -> bool {
+        false
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::unistd::Pid;
-use umvu_abi::Tid;
+use umvu_abi::{GuestFd, Tid};
 
 use crate::{notify::Backend, sys};
 
@@ -51,6 +51,19 @@ impl Control {
     /// in is made again. Waits for it, so long at most. Not for the tracer's thread.
     pub fn watch(&self, guests: &[Tid], patience: Duration) {
         self.backend.errands.watch(guests, patience);
+    }
+
+    /// Has the calls of these numbers on one descriptor trapped in these guests from now on, whatever
+    /// they do; a call that they wait in is made again. Waits for it, so long at most. What cannot be
+    /// watched, because a process has too many filters, is not.
+    pub fn watch_descriptor(
+        &self,
+        guests: &[Tid],
+        numbers: &[i64],
+        descriptor: GuestFd,
+        patience: Duration,
+    ) {
+        self.backend.errands.watch_descriptor(guests, numbers, descriptor.0, patience);
     }
 
     /// Has optional calls trapped too, now and in guests to come. Guests that are armed already get one
