@@ -29,6 +29,9 @@ pub struct Wanted {
     /// The error queue.
     errors: bool,
     packet_info_2292: bool,
+    /// `IP_RECVORIGDSTADDR`, `IPV6_RECVORIGDSTADDR`.
+    destination: bool,
+    destination6: bool,
     /// `PACKET_AUXDATA`.
     packet_notes: bool,
 }
@@ -48,6 +51,8 @@ impl Wanted {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) => self.packet_info6 = on,
             (libc::IPPROTO_IPV6, IPV6_2292PKTINFO) => self.packet_info_2292 = on,
             (libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT) => self.hop_limit_2292 = on,
+            (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR) => self.destination = on,
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR) => self.destination6 = on,
             (libc::SOL_PACKET, libc::PACKET_AUXDATA) => self.packet_notes = on,
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.errors = on;
@@ -64,22 +69,15 @@ impl Wanted {
 
     /// The messages that come with a datagram.
     pub fn messages(&self, meta: &DatagramMeta, out: &mut Messages) {
-        let int = |value: u8| i32::from(value).to_ne_bytes();
         match meta.source {
-            SockAddr::Inet(_) => {
-                if self.packet_info {
-                    out.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &packet_info(meta));
-                }
-                if self.ttl {
-                    out.push(libc::IPPROTO_IP, libc::IP_TTL, &int(meta.ttl));
-                }
-                if self.tos {
-                    out.push(libc::IPPROTO_IP, libc::IP_TOS, &[meta.tos]);
-                }
-            }
-            SockAddr::Inet6(_) => {
+            SockAddr::Inet(_) => self.messages4(meta, out),
+            SockAddr::Inet6(source) => {
                 if self.packet_info6 {
                     out.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &packet_info6(meta));
+                }
+                // What else IPv6 tells is about its own packets.
+                if source.ip().to_ipv4_mapped().is_some() {
+                    return self.messages4(meta, out);
                 }
                 if self.hop_limit {
                     out.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &int(meta.ttl));
@@ -93,8 +91,28 @@ impl Wanted {
                 if self.hop_limit_2292 {
                     out.push(libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT, &int(meta.ttl));
                 }
+                if self.destination6 {
+                    let name = meta.destination.encode();
+                    out.push(libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR, &name);
+                }
             }
             _ => {}
+        }
+    }
+
+    fn messages4(&self, meta: &DatagramMeta, out: &mut Messages) {
+        if self.packet_info {
+            out.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &packet_info(meta));
+        }
+        if self.ttl {
+            out.push(libc::IPPROTO_IP, libc::IP_TTL, &int(meta.ttl));
+        }
+        if self.tos {
+            out.push(libc::IPPROTO_IP, libc::IP_TOS, &[meta.tos]);
+        }
+        if self.destination {
+            let name = unmapped(meta.destination).encode();
+            out.push(libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR, &name);
         }
     }
 
@@ -136,9 +154,25 @@ fn aux_data(note: &PacketNote, kept: usize) -> Vec<u8> {
     words.chain(halves.into_iter().flat_map(u16::to_ne_bytes)).collect()
 }
 
+/// A byte as the int that it is told as.
+fn int(value: u8) -> [u8; 4] {
+    i32::from(value).to_ne_bytes()
+}
+
+/// The IPv4 address that is mapped into IPv6.
+fn unmapped(addr: SockAddr) -> SockAddr {
+    match addr {
+        SockAddr::Inet6(addr) => {
+            let ip = addr.ip().to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED);
+            (IpAddr::V4(ip), addr.port()).into()
+        }
+        other => other,
+    }
+}
+
 /// `struct in_pktinfo`: interface, local address, header's destination.
 fn packet_info(meta: &DatagramMeta) -> Vec<u8> {
-    let to = match meta.destination {
+    let to = match unmapped(meta.destination) {
         SockAddr::Inet(addr) => *addr.ip(),
         _ => Ipv4Addr::UNSPECIFIED,
     };
@@ -270,6 +304,12 @@ pub fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
             libc::SOL_IP => internet(message.kind, message.data, &mut control)?,
             libc::SOL_IPV6 => internet6(message.kind, message.data, &mut control)?,
             libc::SOL_SOCKET => general(message.kind, message.data)?,
+            libc::SOL_UDP => {
+                // All that there is is UDP_SEGMENT.
+                let size = message.data.try_into().map(u16::from_ne_bytes);
+                let known = message.kind == libc::UDP_SEGMENT;
+                control.segment = size.ok().filter(|_| known).ok_or(Errno::EINVAL)?;
+            }
             _ => {}
         }
     }
@@ -298,7 +338,7 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<Message<'a>>, Errno> {
 /// follows one that is cut off, are left.
 pub fn read_meta(mut bytes: &[u8], meta: &mut DatagramMeta) {
     while let Ok(Some(Message { level, kind, data })) = next(&mut bytes) {
-        let byte = int(data).ok().and_then(|int| u8::try_from(int).ok());
+        let byte = read_int(data).ok().and_then(|int| u8::try_from(int).ok());
         match (level, kind) {
             (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
                 meta.ttl = byte.unwrap_or(meta.ttl);
@@ -325,11 +365,11 @@ pub fn read_meta(mut bytes: &[u8], meta: &mut DatagramMeta) {
 /// `ip_cmsg_send`: lengths are exact.
 fn internet(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
     match kind {
-        libc::IP_TTL => control.ttl = Some(ranged(int(data)?, 1)?),
+        libc::IP_TTL => control.ttl = Some(ranged(read_int(data)?, 1)?),
         libc::IP_TOS => {
             control.tos = Some(match data {
                 [byte] => *byte,
-                _ => ranged(int(data)?, 0)?,
+                _ => ranged(read_int(data)?, 0)?,
             });
         }
         libc::IP_PKTINFO => {
@@ -348,8 +388,8 @@ fn internet(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Err
 /// `ip6_datagram_send_ctl`: -1 stands for the default.
 fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
     match kind {
-        libc::IPV6_HOPLIMIT => control.ttl = defaulted(int(data)?)?,
-        libc::IPV6_TCLASS => control.tos = defaulted(int(data)?)?,
+        libc::IPV6_HOPLIMIT => control.ttl = defaulted(read_int(data)?)?,
+        libc::IPV6_TCLASS => control.tos = defaulted(read_int(data)?)?,
         libc::IPV6_PKTINFO => {
             let info: &[u8; 20] = data.first_chunk().ok_or(Errno::EINVAL)?;
             let (ip, ifindex) = info.split_at(16);
@@ -357,7 +397,7 @@ fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Er
             let ip: [u8; 16] = ip.try_into().map_err(|_| Errno::EINVAL)?;
             control.source = Some(IpAddr::from(ip)).filter(|ip| !ip.is_unspecified());
         }
-        libc::IPV6_DONTFRAG => _ = int(data)?,
+        libc::IPV6_DONTFRAG => _ = read_int(data)?,
         libc::IPV6_FLOWINFO if data.len() >= 4 => {}
         _ => return Err(Errno::EINVAL),
     }
@@ -369,14 +409,14 @@ fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Er
 fn general(kind: i32, data: &[u8]) -> Result<(), Errno> {
     match kind {
         libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => Ok(()),
-        libc::SO_TIMESTAMPING => int(data).map(|_| ()),
+        libc::SO_TIMESTAMPING => read_int(data).map(|_| ()),
         libc::SCM_TXTIME if data.len() == 8 => Ok(()),
         libc::SO_MARK => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn int(data: &[u8]) -> Result<i32, Errno> {
+fn read_int(data: &[u8]) -> Result<i32, Errno> {
     data.try_into().map(i32::from_ne_bytes).map_err(|_| Errno::EINVAL)
 }
 
@@ -408,7 +448,13 @@ mod tests {
     fn what_is_asked_for_survives_the_way_to_the_kernel() {
         for (family, source) in [(AF_INET, "10.0.0.1"), (AF_INET6, "fc00::1")] {
             let source = Some(source.parse().expect("literal"));
-            let control = SendControl { ttl: Some(255), tos: Some(4), ifindex: 3, source };
+            let control = SendControl {
+                ttl: Some(255),
+                tos: Some(4),
+                ifindex: 3,
+                source,
+                ..SendControl::default()
+            };
             assert_eq!(parse(Messages::of(&control, family).as_bytes()), Ok(control));
         }
         assert!(Messages::of(&SendControl::default(), AF_INET).as_bytes().is_empty());

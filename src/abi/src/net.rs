@@ -349,6 +349,10 @@ pub struct SendControl {
     pub ifindex: u32,
     /// `IP_PKTINFO`, `IPV6_PKTINFO`: the source address.
     pub source: Option<std::net::IpAddr>,
+    /// `UDP_SEGMENT`: the data is that of several datagrams, so long each but the last; 0 of one.
+    pub segment: u16,
+    /// `MSG_MORE`: what is sent next belongs to the same datagram.
+    pub more: bool,
 }
 
 /// A datagram socket: udp(7), icmp(7), raw(7), packet(7), netlink(7).

@@ -359,7 +359,7 @@ fn add_watch(tid: Pid, task: &Task, means: &Means<'_>, watch: Watch) {
     let filter = match watch {
         Watch::Looks => looks,
         Watch::Maps => maps,
-        Watch::Data => data,
+        Watch::Data | Watch::Descriptor => data,
     };
     let added = arm::add(&task.guest, tid, task.group, filter);
     if let Err(error) = &added {

@@ -118,7 +118,13 @@ mod tests {
     fn what_is_sent_is_understood_when_received() {
         for (source, domain) in [("10.0.0.1", libc::AF_INET), ("fd00::1", libc::AF_INET6)] {
             let source: IpAddr = source.parse().expect("literal");
-            let sent = SendControl { ttl: Some(7), tos: Some(8), ifindex: 2, source: Some(source) };
+            let sent = SendControl {
+                ttl: Some(7),
+                tos: Some(8),
+                ifindex: 2,
+                source: Some(source),
+                ..SendControl::default()
+            };
             let mut bytes = encode(&sent, domain);
             let meta = meta((source, 53).into(), &bytes);
             assert_eq!((meta.ttl, meta.ifindex), (7, 2));

@@ -214,4 +214,10 @@ impl Inner {
         let link = self.net.config.link_named(wanted).ok_or(Errno::ENODEV)?;
         Ok(Some(link.index.0))
     }
+
+    /// What getsockopt(2) of SO_BINDTODEVICE tells of an interface: its name and a NUL, or nothing.
+    pub(crate) fn device_name(&self, index: u32) -> Vec<u8> {
+        let link = self.net.config.link(IfIndex(index));
+        link.map_or_else(Vec::new, |link| [link.name.as_bytes(), &[0]].concat())
+    }
 }

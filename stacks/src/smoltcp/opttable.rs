@@ -187,7 +187,6 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V6, libc::IPV6_CHECKSUM, R, Int(-1)),
     // The same, as some programs name it.
     (libc::SOL_RAW, libc::IPV6_CHECKSUM, R, Int(-1)),
-    (V6, libc::IPV6_FREEBIND, IP, Flag(0)),
     (V6, libc::IPV6_RECVORIGDSTADDR, IP, Flag(0)),
     // IPV6_MULTICAST_ALL, IPV6_AUTOFLOWLABEL, IPV6_FLOWINFO_SEND.
     (V6, 29, IP, Flag(1)),
@@ -225,6 +224,10 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOL_UDPLITE, UDPLITE_SEND_CSCOV, L, Int(0)),
     (SOL_UDPLITE, UDPLITE_RECV_CSCOV, L, Int(0)),
     (libc::SOL_UDP, libc::UDP_CORK, U | L, Flag(0)),
+    // UDP_ENCAP.
+    (libc::SOL_UDP, 100, U | L, Fixed(0)),
+    (libc::SOL_UDP, libc::UDP_SEGMENT, U | L, Int(0)),
+    (libc::SOL_UDP, libc::UDP_GRO, U | L, Flag(0)),
     // UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX.
     (libc::SOL_UDP, 101, U | L, Flag(0)),
     (libc::SOL_UDP, 102, U | L, Flag(0)),

@@ -72,11 +72,15 @@ impl Options {
 
     /// The options a connection takes over from its listener.
     pub(crate) fn inherit(&self) -> Self {
-        self.clone()
+        let own = [(libc::SOL_SOCKET, libc::SO_PRIORITY), (libc::SOL_TCP, libc::TCP_QUICKACK)];
+        let mut options = self.clone();
+        options.set.retain(|(key, _)| !own.contains(key));
+        options
     }
 
     /// Sets an option. Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`, `EOPNOTSUPP`, `EPERM`.
     pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let (level, name) = self.shared(level, name);
         let short = value.len() < 4 && matches!(level, libc::SOL_SOCKET | libc::SOL_TCP);
         let shape = match self.shape(level, name) {
             // Linux looks for a number first.
@@ -113,7 +117,9 @@ impl Options {
             Shape::NoCredentials | Shape::Absent(_) => return Err(Errno::ENOPROTOOPT),
             Shape::Flag(_) => i32::from(integer(level, name, value)? != 0).to_ne_bytes().to_vec(),
             Shape::Buffer(_) => {
-                let asked = integer(level, name, value)?.clamp(0, BUFFER_MAX);
+                // As an unsigned number: a negative one is more than the most.
+                let asked = integer(level, name, value)?;
+                let asked = if asked < 0 { BUFFER_MAX } else { asked.min(BUFFER_MAX) };
                 let least = if name == libc::SO_SNDBUF { 4608 } else { 2304 };
                 (asked * 2).max(least).to_ne_bytes().to_vec()
             }
@@ -130,8 +136,24 @@ impl Options {
             Shape::Any => value.to_vec(),
             Shape::Fixed(_) => return Err(Errno::ENOPROTOOPT),
         };
+        // One sort of time stamps takes the place of the other.
+        if let (libc::SOL_SOCKET, libc::SO_TIMESTAMP | libc::SO_TIMESTAMPNS) = (level, name) {
+            self.set.retain(|(key, _)| {
+                ![libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS].map(|name| (level, name)).contains(key)
+            });
+        }
         self.store((level, name), stored);
         Ok(())
+    }
+
+    /// The option of IPv4 that an option of IPv6 is another name of.
+    fn shared(&self, level: i32, name: i32) -> (i32, i32) {
+        match (level, name) {
+            (libc::SOL_IPV6, libc::IPV6_FREEBIND) if self.is_v6() => {
+                (libc::SOL_IP, libc::IP_FREEBIND)
+            }
+            other => other,
+        }
     }
 
     fn store(&mut self, key: (i32, i32), value: Vec<u8>) {
@@ -143,6 +165,7 @@ impl Options {
 
     /// Tells an option. Errors: `ENOPROTOOPT`.
     pub(crate) fn get(&self, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+        let (level, name) = self.shared(level, name);
         let shape = self.shape(level, name)?;
         if let Shape::Never(errno) | Shape::Absent(errno) = shape {
             return Err(errno);
@@ -260,6 +283,16 @@ impl Options {
         usize::try_from(self.int(libc::SOL_SOCKET, libc::SO_RCVBUF)).unwrap_or(0)
     }
 
+    /// Whether bind(2) to port 0 leaves the port to connect(2) (`IP_BIND_ADDRESS_NO_PORT`).
+    pub(crate) fn binds_no_port(&self) -> bool {
+        self.flag(libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+    }
+
+    /// Whether bind(2) takes an address that is nobody's (`IP_FREEBIND`, `IPV6_FREEBIND`).
+    pub(crate) fn binds_freely(&self) -> bool {
+        self.flag(libc::SOL_IP, libc::IP_FREEBIND)
+    }
+
     /// Whether IPV6_V6ONLY is on.
     pub(crate) fn v6_only(&self) -> bool {
         self.is_v6() && self.flag(libc::SOL_IPV6, libc::IPV6_V6ONLY)
@@ -373,14 +406,28 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
         }
         (libc::SOL_TCP, libc::TCP_MAXSEG, 0) => 536,
         (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
-        // Seconds, as so many retransmissions of the SYN-ACK after 1, 2, 4, ... seconds.
         (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, ..=0) => 0,
-        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, seconds) => {
-            (0..6).map(|power| (2 << power) - 1).find(|sum| *sum >= seconds).unwrap_or(seconds)
-        }
+        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, seconds) => patience(seconds),
+        (libc::SOL_TCP, libc::TCP_LINGER2, seconds) => seconds.min(120),
+        // The default of `net.core.somaxconn`.
+        (libc::SOL_TCP, libc::TCP_FASTOPEN, queue) => queue.min(4096),
         (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, clamp) if clamp != 0 => clamp.max(WINDOW_LEAST),
         _ => number,
     }
+}
+
+/// Seconds, as whole retransmissions of a SYN-ACK after 1, 2, 4, ... up to 120 seconds, 255 at most.
+fn patience(seconds: i32) -> i32 {
+    let mut period = 1_i32;
+    let mut total = 1_i32;
+    for _ in 1..255 {
+        if total >= seconds {
+            break;
+        }
+        period = (period * 2).min(120);
+        total += period;
+    }
+    total
 }
 
 /// Half of what a receive buffer grows to (`tcp_rmem`).
@@ -414,8 +461,10 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
             }
             88..=32_767
         }
-        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT | libc::TCP_FASTOPEN | TX_DELAY)
+        (libc::SOL_TCP, TX_DELAY) => 0..=(1 << 28) - 1,
+        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT | libc::TCP_FASTOPEN)
         | (libc::SOL_SOCKET, libc::SO_BUSY_POLL | libc::SO_BINDTOIFINDEX) => 0..=i32::MAX,
+        (libc::SOL_UDP, libc::UDP_SEGMENT) => 0..=0xffff,
         (libc::SOL_TCP, libc::TCP_SAVE_SYN) => 0..=2,
         (libc::SOL_TCP, libc::TCP_THIN_DUPACK) => 0..=1,
         (libc::SOL_SOCKET, libc::SO_BUF_LOCK) => 0..=3,
@@ -428,6 +477,9 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
 }
 
 fn congestion(value: &[u8]) -> Result<Vec<u8>, Errno> {
+    if value.is_empty() {
+        return Err(Errno::EINVAL);
+    }
     Ok(padded(Algorithm::named(value).ok_or(Errno::ENOENT)?))
 }
 
@@ -469,5 +521,12 @@ mod tests {
         assert_eq!(options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"vegas"), Err(Errno::ENOENT));
         options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"reno").expect("available");
         assert_eq!(options.tuning().congestion, Algorithm::Reno);
+    }
+
+    #[test]
+    fn patience_is_counted_in_retransmissions() {
+        for (asked, told) in [(1, 1), (2, 3), (100, 127), (128, 247), (32_767, 29_887)] {
+            assert_eq!(patience(asked), told);
+        }
     }
 }

@@ -37,20 +37,27 @@ impl Inner {
         if sock.class == Class::Packet {
             return self.packet_bind(id, addr);
         }
-        if sock.bound.is_some() && sock.class != Class::Raw {
+        if sock.port() != 0 && sock.class != Class::Raw {
             return Err(Errno::EINVAL);
         }
         let (host, port) = bind_target(addr, sock.family, sock.options.v6_only())?;
         let scope = scope_of(addr, 0)?;
-        if host.ip().is_some_and(|ip| !self.may_bind(ip)) {
+        if !sock.options.binds_freely() && host.ip().is_some_and(|ip| !self.may_bind(ip)) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         if let (Some(scope), Some(sock)) = (scope, self.dgrams.socks.get_mut(id)) {
             sock.options.set_device(scope);
         }
-        let port = self.dgram_take_port(id, host, port)?;
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let automatic = port == 0;
+        let bound = if automatic && sock.class.has_ports() && sock.options.binds_no_port() {
+            0
+        } else {
+            self.dgram_take_port(id, host, port)?
+        };
         if let Some(sock) = self.dgrams.socks.get_mut(id) {
-            sock.bound = Some((host, port));
+            sock.bound = Some((host, bound));
+            sock.automatic = automatic;
         }
         Ok(())
     }
@@ -107,10 +114,10 @@ impl Inner {
     /// Gives an unbound socket a port, as the first send does.
     pub(crate) fn dgram_autobind(&mut self, id: DgramId) -> Result<(), Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
-        if sock.bound.is_some() || matches!(sock.class, Class::Raw | Class::Packet) {
+        if sock.port() != 0 || matches!(sock.class, Class::Raw | Class::Packet) {
             return Ok(());
         }
-        let host = any_host(sock);
+        let host = sock.bound.map_or(any_host(sock), |(host, _)| host);
         let port = self.dgram_take_port(id, host, 0)?;
         if let Some(sock) = self.dgrams.socks.get_mut(id) {
             sock.bound = Some((host, port));
@@ -129,11 +136,12 @@ impl Inner {
         let Some(addr) = addr.filter(|addr| !matches!(addr, SockAddr::Unspec)) else {
             sock.peer = None;
             sock.source = None;
-            if sock.automatic {
-                // Nobody has asked for the port.
+            if sock.automatic && sock.class != Class::Raw {
+                // Nobody has asked for the port; an address that bind(2) named stays.
                 let (class, family, port) = (sock.class, sock.family, sock.port());
                 sock.automatic = false;
-                sock.bound = None;
+                sock.bound = sock.bound.filter(|(host, _)| host.ip().is_some());
+                sock.bound = sock.bound.map(|(host, _)| (host, 0));
                 self.dgram_leave_port(id, class, family, port);
             }
             return Ok(());
@@ -141,6 +149,8 @@ impl Inner {
         if sock.class == Class::Packet {
             return Err(Errno::EOPNOTSUPP);
         }
+        self.dgram_autobind(id)?;
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
         let remote = connect_target(addr, sock.family, sock.options.v6_only())?;
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
         let mut device = sock.options.device();
@@ -156,7 +166,6 @@ impl Inner {
         if hop.kind == super::super::net::HopKind::Broadcast && !broadcasts {
             return Err(Errno::EACCES);
         }
-        self.dgram_autobind(id)?;
         if let Some(sock) = self.dgrams.socks.get_mut(id) {
             sock.peer = Some(remote);
             sock.source = Some(wanted.unwrap_or(hop.source));

@@ -1,6 +1,6 @@
 //! Errors about sent datagrams: the pending error and the error queue (ip(7), IP_RECVERR).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use umvu_abi::{Errno, SockAddr, net::QueuedError};
 
@@ -17,9 +17,9 @@ const ICMP6: u8 = 3;
 const MOST: usize = 64;
 
 impl Dgram {
-    /// Whether the guest has asked for the error queue.
-    fn queues_errors(&self) -> bool {
-        if self.options.is_v6() {
+    /// Whether the guest has asked for the error queue, for what it sends to such a place.
+    fn queues_errors(&self, remote: IpAddr) -> bool {
+        if remote.is_ipv6() {
             self.options.flag(libc::SOL_IPV6, libc::IPV6_RECVERR)
         } else {
             self.options.flag(libc::SOL_IP, libc::IP_RECVERR)
@@ -37,7 +37,7 @@ impl Inner {
     /// Tells a socket that it sent more than `mtu` bytes to a place, which must not be cut up.
     pub(crate) fn dgram_too_big(&mut self, id: DgramId, remote: SocketAddr, mtu: usize) {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
-        if !sock.queues_errors() {
+        if !sock.queues_errors(remote.ip()) {
             return;
         }
         let port = if remote.is_ipv6() { remote.port() } else { sock.peer.map_or(0, |p| p.port()) };
@@ -94,7 +94,7 @@ impl Inner {
     fn dgram_error(&mut self, id: DgramId, report: &Report, remote: SocketAddr, payload: &[u8]) {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return };
         let v6 = remote.is_ipv6();
-        let queues = sock.queues_errors();
+        let queues = sock.queues_errors(remote.ip());
         let tells = queues || (report.fatal && sock.peer.is_some());
         if !tells {
             return;

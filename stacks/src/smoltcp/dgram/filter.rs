@@ -3,7 +3,11 @@
 use umvu_abi::{Errno, SockAddr};
 
 use super::{
-    super::{inner::Inner, sockopt::Class, tcp::input::Arrival},
+    super::{
+        inner::Inner,
+        sockopt::{Class, Options},
+        tcp::input::Arrival,
+    },
     Dgram, DgramId,
 };
 use crate::bpf::{Packet, Program};
@@ -20,31 +24,19 @@ impl Inner {
         name: i32,
         value: &[u8],
     ) -> Option<Result<(), Errno>> {
-        let ours = [libc::SO_ATTACH_FILTER, libc::SO_DETACH_FILTER, libc::SO_LOCK_FILTER];
-        if !ours.contains(&name) {
-            return None;
-        }
-        let Some(sock) = self.dgrams.socks.get_mut(id) else { return Some(Err(Errno::EBADF)) };
-        let locked = sock.options.flag(libc::SOL_SOCKET, libc::SO_LOCK_FILTER);
-        match name {
-            libc::SO_LOCK_FILTER => {
-                let on = value.first_chunk().is_some_and(|on| i32::from_ne_bytes(*on) != 0);
-                (locked && !on).then_some(Err(Errno::EPERM))
-            }
-            _ if locked => Some(Err(Errno::EPERM)),
-            libc::SO_ATTACH_FILTER => Some(self.attach_filter(id, value)),
-            _ => Some(sock.filter.take().map(|_| ()).ok_or(Errno::ENOENT)),
-        }
-    }
-
-    fn attach_filter(&mut self, id: DgramId, program: &[u8]) -> Result<(), Errno> {
-        let program = Program::parse(program)?;
-        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
-        sock.filter = Some(program.clone());
-        if sock.class == Class::Packet {
+        let sock = match self.dgrams.socks.get_mut(id) {
+            Some(sock) => sock,
+            None => return Some(Err(Errno::EBADF)),
+        };
+        let done = set_filter(&sock.options, &mut sock.filter, name, value)?;
+        if name == libc::SO_ATTACH_FILTER
+            && done.is_ok()
+            && sock.class == Class::Packet
+            && let Some(program) = sock.filter.clone()
+        {
             self.filter_queue(id, &program);
         }
-        Ok(())
+        Some(done)
     }
 
     /// Programs that attach a filter to a packet socket then empty its queue. What has not reached
@@ -78,6 +70,54 @@ impl Inner {
     }
 }
 
+/// setsockopt(2) of the options about the filter of a socket; None for others. Errors: `EPERM` once
+/// it is locked, `EINVAL`, `ENOENT`.
+pub(crate) fn set_filter(
+    options: &Options,
+    filter: &mut Option<Program>,
+    name: i32,
+    value: &[u8],
+) -> Option<Result<(), Errno>> {
+    let locked = options.flag(libc::SOL_SOCKET, libc::SO_LOCK_FILTER);
+    match name {
+        libc::SO_LOCK_FILTER => {
+            let on = value.first_chunk().is_some_and(|on| i32::from_ne_bytes(*on) != 0);
+            (locked && !on).then_some(Err(Errno::EPERM))
+        }
+        libc::SO_ATTACH_FILTER | libc::SO_DETACH_FILTER if locked => Some(Err(Errno::EPERM)),
+        libc::SO_ATTACH_FILTER => {
+            Some(Program::parse(value).map(|program| *filter = Some(program)))
+        }
+        libc::SO_DETACH_FILTER => Some(filter.take().map(|_| ()).ok_or(Errno::ENOENT)),
+        _ => None,
+    }
+}
+
+/// How much a filter lets through of a packet, from `start` on; None lets nothing.
+fn run(filter: &Program, arrival: &Arrival<'_>, start: usize, ifindex: u32) -> Option<usize> {
+    let packet = Packet {
+        bytes: &arrival.ip[..arrival.header.total],
+        start,
+        network: 0,
+        has_link: false,
+        protocol: if arrival.header.source.is_ipv6() { 0x86dd } else { 0x0800 },
+        pkttype: 0,
+        ifindex,
+        hatype: 1,
+        vlan: None,
+        random: 0,
+    };
+    match filter.run(&packet) {
+        0 => None,
+        kept => Some(usize::try_from(kept).unwrap_or(usize::MAX)),
+    }
+}
+
+/// Whether the filter of a TCP socket lets a segment through.
+pub(crate) fn passes(filter: &Program, arrival: &Arrival<'_>, ifindex: u32) -> bool {
+    run(filter, arrival, arrival.header.payload, ifindex).is_some()
+}
+
 impl Dgram {
     /// How much a filter lets through of a packet's payload, the header of its protocol included;
     /// None lets nothing.
@@ -85,22 +125,7 @@ impl Dgram {
         let Some(filter) = &self.filter else { return Some(usize::MAX) };
         // An IPv4 raw socket has the header too.
         let raw4 = self.class == Class::Raw && self.family == umvu_abi::sockaddr::AF_INET;
-        let packet = Packet {
-            bytes: &arrival.ip[..arrival.header.total],
-            start: if raw4 { 0 } else { arrival.header.payload },
-            network: 0,
-            has_link: false,
-            protocol: if arrival.header.source.is_ipv6() { 0x86dd } else { 0x0800 },
-            pkttype: 0,
-            ifindex,
-            hatype: 1,
-            vlan: None,
-            random: 0,
-        };
-        match filter.run(&packet) {
-            0 => None,
-            kept => usize::try_from(kept).ok(),
-        }
+        run(filter, arrival, if raw4 { 0 } else { arrival.header.payload }, ifindex)
     }
 
     /// The same of a UDP datagram's data.

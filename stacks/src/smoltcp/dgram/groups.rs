@@ -43,7 +43,7 @@ fn parse(level: i32, name: i32, value: &[u8], joins: bool) -> Option<Membership>
         let group = Ipv6Addr::from(*value.first_chunk::<16>()?);
         return Some(Membership { group: group.into(), ifindex: word(16)?, by: None, joins });
     }
-    let by = v4(4).filter(|ip| !ip.is_unspecified());
+    let by = Some(v4(4)?).filter(|ip| !ip.is_unspecified());
     Some(Membership { group: v4(0)?.into(), ifindex: word(8).unwrap_or(0), by, joins })
 }
 

@@ -1,6 +1,7 @@
 //! Datagram sockets: UDP, ping, raw, packet. One record for all; what differs lies in a file each.
 
 pub(crate) mod bind;
+pub(crate) mod cork;
 mod device;
 pub(crate) mod errors;
 pub(crate) mod filter;
@@ -50,7 +51,7 @@ pub(crate) struct Dgram {
     pub(crate) options: Options,
     /// The addresses and the port (the identifier of a ping socket) it is bound to.
     pub(crate) bound: Option<(Host, u16)>,
-    /// The port was chosen when it was first needed, not by bind(2).
+    /// The port was not named by bind(2): it goes when the socket's association is dissolved.
     pub(crate) automatic: bool,
     /// The default destination, and the only one it receives from.
     pub(crate) peer: Option<SocketAddr>,
@@ -61,6 +62,8 @@ pub(crate) struct Dgram {
     pub(crate) capture: Capture,
     /// What decides which packets the socket takes, and how much of each.
     pub(crate) filter: Option<Program>,
+    /// The datagram that further sends are to complete.
+    pub(crate) cork: Option<cork::Cork>,
     /// Received datagrams and their bytes.
     pub(crate) queue: VecDeque<Datagram>,
     pub(crate) queued: usize,
@@ -105,6 +108,7 @@ impl Dgram {
             packet: PacketBinding::default(),
             capture: Capture::default(),
             filter: None,
+            cork: None,
             queue: VecDeque::new(),
             queued: 0,
             error: None,

@@ -36,6 +36,10 @@ impl Inner {
             return Err(Errno::EINVAL);
         }
         sock.options.set(level, name, value)?;
+        if (level, name) == (libc::SOL_UDP, libc::UDP_CORK) && !sock.options.flag(level, name) {
+            self.udp_uncork(id);
+        }
+        let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
         let sharing = sock.options.sharing(false);
         if sock.class.has_ports() {
             let (class, port) = (sock.class, sock.port());
@@ -62,6 +66,10 @@ impl Inner {
             (libc::SOL_SOCKET, libc::SO_ERROR) => {
                 let errno = sock.error.take().map_or(0, |errno| errno.0);
                 Ok(errno.to_ne_bytes().to_vec())
+            }
+            (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) => {
+                let index = sock.options.device();
+                Ok(self.device_name(index))
             }
             (libc::SOL_SOCKET, libc::SO_GET_FILTER) => {
                 Ok(sock.filter.as_ref().map(|filter| filter.encode()).unwrap_or_default())

@@ -12,8 +12,13 @@ use super::{
     DgramId,
 };
 
-/// What a queued datagram counts beside its bytes, roughly as a kernel's buffer does.
-const OVERHEAD: usize = 512;
+/// What a queued datagram counts: as the kernel's buffer for it, which has room for the headers and
+/// a record of its own, comes in powers of two while it is small, and has another record beside.
+fn cost(data: usize) -> usize {
+    let buffer = data + 384;
+    256 + if buffer <= 8192 { buffer.next_power_of_two() } else { buffer }
+}
+
 /// What the queues of all sockets may hold.
 const MOST: usize = 128 << 20;
 
@@ -55,12 +60,13 @@ impl Inner {
         packet: Option<PacketNote>,
     ) -> bool {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return false };
-        let cost = data.len() + OVERHEAD;
+        let cost = cost(data.len());
         if sock.shut_read {
             return false;
         }
-        let full =
-            sock.queued + cost > sock.options.receive_buffer() || self.dgrams.queued + cost > MOST;
+        // One that finds the queue empty is always taken.
+        let room = sock.queued == 0 || sock.queued + cost <= sock.options.receive_buffer();
+        let full = !room || self.dgrams.queued + cost > MOST;
         if full {
             sock.drops += 1;
             return false;
@@ -76,7 +82,7 @@ impl Inner {
     pub(crate) fn dgram_receive(&mut self, id: DgramId) -> Option<Datagram> {
         let sock = self.dgrams.socks.get_mut(id)?;
         let datagram = sock.queue.pop_front()?;
-        let cost = datagram.data.len() + OVERHEAD;
+        let cost = cost(datagram.data.len());
         sock.queued = sock.queued.saturating_sub(cost);
         self.dgrams.queued = self.dgrams.queued.saturating_sub(cost);
         Some(datagram)

@@ -48,7 +48,7 @@ impl Inner {
             return Err(errno);
         }
         match sock.class {
-            Class::Udp | Class::UdpLite => self.udp_send(id, data, to, control)?,
+            Class::Udp | Class::UdpLite => self.udp_gather(id, data, to, control)?,
             Class::Ping => self.ping_send(id, data, to, control)?,
             Class::Raw => self.raw_send(id, data, to, control)?,
             Class::Packet => self.packet_send(id, data, to)?,
@@ -115,12 +115,12 @@ impl Inner {
             tos: control.tos.unwrap_or(options.tos(v6)),
             id: 0,
         };
-        // IP_PMTUDISC_DO and IP_PMTUDISC_PROBE.
+        // IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_INTERFACE.
         let whole = if v6 {
-            options.int(libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER) >= 2
+            matches!(options.int(libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER), 2..=4)
                 || options.flag(libc::SOL_IPV6, libc::IPV6_DONTFRAG)
         } else {
-            options.int(libc::SOL_IP, libc::IP_MTU_DISCOVER) >= 2
+            matches!(options.int(libc::SOL_IP, libc::IP_MTU_DISCOVER), 2..=4)
         };
         Ok(Plan { remote, hop, build, loops, whole })
     }

@@ -52,7 +52,7 @@ impl Socket for DgramSocket {
     }
 
     fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
-        self.shared.look(|inner| inner.dgram_set_option(self.id, level, name, value))
+        self.shared.with(|inner| inner.dgram_set_option(self.id, level, name, value))
     }
 
     fn option(&self, level: i32, name: i32, given: &[u8]) -> Result<Vec<u8>, Errno> {
@@ -115,12 +115,9 @@ impl DatagramSocket for DgramSocket {
     fn shutdown(&self, how: Shutdown) -> Result<(), Errno> {
         self.shared.look(|inner| {
             let sock = inner.dgrams.socks.get_mut(self.id).ok_or(Errno::EBADF)?;
-            if sock.peer.is_none() {
-                return Err(Errno::ENOTCONN);
-            }
             sock.shut_read |= matches!(how, Shutdown::Read | Shutdown::Both);
             sock.shut_write |= matches!(how, Shutdown::Write | Shutdown::Both);
-            Ok(())
+            sock.peer.map(|_| ()).ok_or(Errno::ENOTCONN)
         })
     }
 }

@@ -21,7 +21,8 @@ use super::{
     DgramId,
 };
 
-const HEADER: usize = 8;
+/// Its header.
+pub(super) const HEADER: usize = 8;
 
 impl Inner {
     /// Sends a datagram.
@@ -32,12 +33,12 @@ impl Inner {
         to: Option<&SockAddr>,
         control: &SendControl,
     ) -> Result<(), Errno> {
+        self.dgram_autobind(id)?;
         let mut plan = self.plan(id, to, control)?;
         if plan.remote.port() == 0 {
             return Err(Errno::EINVAL);
         }
         self.check_size(id, &plan, HEADER + data.len())?;
-        self.dgram_autobind(id)?;
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
         let (port, class) = (sock.port(), sock.class);
         plan.build.protocol = if class == Class::UdpLite { UDPLITE } else { UDP };

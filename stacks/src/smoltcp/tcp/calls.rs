@@ -31,20 +31,31 @@ impl Inner {
     /// bind(2). Errors: `EINVAL` when bound already, `EADDRNOTAVAIL`, `EADDRINUSE`.
     pub(crate) fn tcp_bind(&mut self, id: SockId, addr: &SockAddr) -> Result<(), Errno> {
         let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
-        if sock.bound.is_some() || !matches!(sock.phase, Phase::Fresh | Phase::Refused(_)) {
+        if sock.port().is_some() || !matches!(sock.phase, Phase::Fresh | Phase::Refused(_)) {
             return Err(Errno::EINVAL);
         }
         let (host, port) = bind_target(addr, sock.family, sock.options.v6_only())?;
+        if matches!(host.ip(), Some(IpAddr::V6(ip)) if ip.is_multicast()) {
+            return Err(Errno::EINVAL);
+        }
         let scope = scope_of(addr, 0)?;
-        if host.ip().is_some_and(|ip| !self.may_bind(ip)) {
+        if !sock.options.binds_freely() && host.ip().is_some_and(|ip| !self.may_bind(ip)) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         if let (Some(scope), Some(sock)) = (scope, self.tcp.socks.get_mut(id)) {
             sock.options.set_device(scope);
         }
-        let port = self.tcp_take_port(id, host, port)?;
+        let sock = self.tcp.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        let keeps_port = port != 0;
+        let bound = if !keeps_port && sock.options.binds_no_port() {
+            0
+        } else {
+            self.tcp_take_port(id, host, port)?
+        };
         if let Some(sock) = self.tcp.socks.get_mut(id) {
-            sock.bound = Some((host, port));
+            sock.bound = Some((host, bound));
+            sock.keeps_port = keeps_port;
+            sock.last_port = 0;
         }
         Ok(())
     }
@@ -97,7 +108,12 @@ impl Inner {
         }
         if remote.port() == 0 {
             // Where nobody listens, and smoltcp cannot ask.
-            return Err(Errno::ECONNREFUSED);
+            if let Some(sock) = self.tcp.socks.get_mut(id) {
+                sock.phase = Phase::Refused(Errno::ECONNREFUSED);
+                sock.error = Some(Errno::ECONNREFUSED);
+                sock.events.changed();
+            }
+            return Ok(());
         }
         let tuning = sock.options.tuning();
         let local_ip = wanted.unwrap_or(hop.source);
@@ -137,7 +153,7 @@ impl Inner {
         remote: SocketAddr,
     ) -> Result<u16, Errno> {
         let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
-        if let Some((_, port)) = sock.bound {
+        if let Some(port) = sock.port() {
             let key = FlowKey::new(SocketAddr::new(local_ip, port), remote);
             if self.tcp.demux.contains_key(&key) {
                 return Err(Errno::EADDRNOTAVAIL);
@@ -171,9 +187,9 @@ impl Inner {
         }
         let sharing = sock.options.sharing(true);
         let (host, port) = match sock.bound {
-            Some(bound) => bound,
-            None => {
-                let host = any_host(sock);
+            Some(bound) if bound.1 != 0 => bound,
+            _ => {
+                let host = sock.bound.map_or(any_host(sock), |(host, _)| host);
                 let port = self.tcp_take_port(id, host, 0)?;
                 (host, port)
             }
@@ -205,6 +221,7 @@ impl Inner {
         let Phase::Listening(listener) = &mut listening.phase else { return None };
         let flow_id = listener.ready.pop_front()?;
         let (family, options) = (listening.family, listening.options.inherit());
+        let filter = listening.filter.clone();
         let flow = self.tcp.flows.get_mut(flow_id)?;
         let mut sock = Sock::new(family, events, options);
         let (local, remote) = (flow.key.local(), flow.key.remote());
@@ -215,6 +232,7 @@ impl Inner {
         };
         sock.options.set_device(device);
         sock.ends = Some((local, remote));
+        sock.filter = filter;
         sock.phase = if !flow.parked {
             Phase::Connected(flow_id)
         } else if let Some(errno) = flow.error {
@@ -237,10 +255,11 @@ impl Inner {
         let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
         let local = match (sock.ends, sock.bound) {
             (Some((local, _)), _) => local,
-            (None, Some((host, port))) => {
-                SocketAddr::new(host.ip().unwrap_or(any_ip(sock.family)), port)
+            (None, bound) => {
+                let (ip, port) = bound.map_or((None, 0), |(host, port)| (host.ip(), port));
+                let port = if port == 0 { sock.last_port } else { port };
+                SocketAddr::new(ip.unwrap_or(any_ip(sock.family)), port)
             }
-            (None, None) => SocketAddr::new(any_ip(sock.family), 0),
         };
         Ok(scoped(local, sock.options.device()).mapped_to(sock.family))
     }

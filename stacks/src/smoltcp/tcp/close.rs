@@ -107,13 +107,30 @@ impl Inner {
             let port = sock.bound.map(|bound| bound.1);
             sock.phase = Phase::Fresh;
             self.stop_listening(id, port, listener);
+            self.tcp_loosen(id);
         } else if let Some(flow) = flow {
             sock.phase = Phase::Fresh;
-            sock.ends = None;
+            self.tcp_loosen(id);
             self.flow_abort(flow);
         } else if let Phase::Over = sock.phase {
             sock.phase = Phase::Fresh;
-            sock.ends = None;
+            self.tcp_loosen(id);
+        }
+    }
+
+    /// A socket has no connection any more: the port that was chosen for it is free, and it keeps the
+    /// one that bind(2) named.
+    pub(crate) fn tcp_loosen(&mut self, id: SockId) {
+        let Some(sock) = self.tcp.socks.get_mut(id) else { return };
+        let ends = sock.ends.take();
+        if let Some(port) = sock.port().or(ends.map(|(local, _)| local.port())) {
+            sock.last_port = port;
+        }
+        if let Some((host, port)) = sock.bound
+            && !sock.keeps_port
+        {
+            sock.bound = host.ip().map(|_| (host, 0));
+            self.tcp.ports.release(port, super::calls::owner_number(id));
         }
     }
 

@@ -5,7 +5,7 @@ use smoltcp::{socket::tcp::State, time::Instant};
 use umvu_abi::Errno;
 
 use super::{
-    super::inner::Inner,
+    super::{dgram::filter::set_filter, inner::Inner},
     flow::Flow,
     sock::{Phase, SockId},
 };
@@ -24,6 +24,11 @@ impl Inner {
     ) -> Result<(), Errno> {
         let device = self.device_option(level, name, value)?;
         let sock = self.tcp.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        if level == libc::SOL_SOCKET
+            && let Some(done) = set_filter(&sock.options, &mut sock.filter, name, value)
+        {
+            return done;
+        }
         if let Some(index) = device {
             sock.options.set_device(index);
         }
@@ -63,6 +68,14 @@ impl Inner {
                     sock.phase = Phase::Fresh;
                 }
                 return Ok(errno.to_ne_bytes().to_vec());
+            }
+            (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) => {
+                let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
+                return Ok(self.device_name(sock.options.device()));
+            }
+            (libc::SOL_SOCKET, libc::SO_GET_FILTER) => {
+                let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
+                return Ok(sock.filter.as_ref().map(|filter| filter.encode()).unwrap_or_default());
             }
             (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
                 let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;

@@ -7,6 +7,7 @@ use umvu_abi::Errno;
 
 use super::{
     super::{
+        dgram::filter::passes,
         inner::Inner,
         packet::{IpHeader, payload_sum},
     },
@@ -65,6 +66,12 @@ impl Inner {
             SocketAddr::new(header.source, segment.source),
         );
         if let Some(id) = self.tcp.demux.get(&key).copied() {
+            let owner = self.tcp.flows.get(id).map(|flow| flow.owner);
+            if let Some(Owner::Socket(owner) | Owner::Listener(owner)) = owner
+                && !self.lets_in(owner, arrival)
+            {
+                return;
+            }
             return self.flow_input(id, arrival.payload(), &segment, arrival.long);
         }
         if let Some(wait) = self.tcp.waits.get(&key) {
@@ -83,6 +90,9 @@ impl Inner {
         if segment.is(SYN | ACK | RST, SYN)
             && let Some(sock) = self.open_listener(header, &segment)
         {
+            if !self.lets_in(sock.0, arrival) {
+                return;
+            }
             return self.open_passive(sock, key, arrival, &segment);
         }
         if let Some(reset) = segment.reset() {
@@ -95,6 +105,14 @@ impl Inner {
         if let Some(wait) = self.tcp.waits.remove(key) {
             self.tcp.leave_port(key.local().port(), wait.reuse);
         }
+    }
+
+    /// Whether the filter of a socket lets a packet in.
+    fn lets_in(&self, owner: SockId, arrival: &Arrival<'_>) -> bool {
+        let filter = self.tcp.socks.get(owner).and_then(|sock| sock.filter.as_ref());
+        filter.is_none_or(|filter| {
+            passes(filter, arrival, self.links.get(arrival.link).map_or(0, |link| link.index))
+        })
     }
 
     /// The listener for a SYN that some guest still has, and how many connections wait there that

@@ -8,6 +8,7 @@ use super::{
     super::{ports::Host, slab::Id, sockopt::Options},
     flow::FlowId,
 };
+use crate::bpf::Program;
 
 pub(crate) type SockId = Id<Sock>;
 
@@ -55,8 +56,14 @@ pub(crate) struct Sock {
     pub(crate) options: Options,
     /// The pending error.
     pub(crate) error: Option<Errno>,
-    /// The port and addresses that bind(2) or listen(2) took.
+    /// The port and addresses that bind(2) or listen(2) took; port 0 for an address alone.
     pub(crate) bound: Option<(Host, u16)>,
+    /// Whether bind(2) named that port: it stays when the connection is over.
+    pub(crate) keeps_port: bool,
+    /// The port of the last connection, which getsockname(2) tells after it.
+    pub(crate) last_port: u16,
+    /// What looks at the segments before the socket does (`SO_ATTACH_FILTER`).
+    pub(crate) filter: Option<Program>,
     /// The ends of the connection, while and after there is one.
     pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
 }
@@ -70,7 +77,23 @@ impl std::fmt::Debug for Sock {
 impl Sock {
     /// Makes a fresh socket.
     pub(crate) fn new(family: u16, events: Arc<dyn SocketEvents>, options: Options) -> Self {
-        Self { family, events, phase: Phase::Fresh, options, error: None, bound: None, ends: None }
+        Self {
+            family,
+            events,
+            phase: Phase::Fresh,
+            options,
+            error: None,
+            bound: None,
+            keeps_port: false,
+            last_port: 0,
+            filter: None,
+            ends: None,
+        }
+    }
+
+    /// The port that bind(2) or listen(2) took.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.bound.map(|(_, port)| port).filter(|port| *port != 0)
     }
 
     /// The connection, when there is or was one.

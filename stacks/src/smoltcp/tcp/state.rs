@@ -97,7 +97,7 @@ impl Inner {
                 sock.error = Some(errno);
                 if matches!(sock.phase, Phase::Connecting(_)) {
                     sock.phase = Phase::Refused(errno);
-                    sock.ends = None;
+                    self.tcp_loosen(owner);
                     if let Some(flow) = self.tcp.flows.remove(id) {
                         flow.recycle();
                     }

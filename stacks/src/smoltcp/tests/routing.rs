@@ -7,7 +7,8 @@ use umvu_abi::{
 
 use super::{Lab, addr};
 
-const NONE: SendControl = SendControl { ttl: None, tos: None, ifindex: 0, source: None };
+const NONE: SendControl =
+    SendControl { ttl: None, tos: None, ifindex: 0, source: None, segment: 0, more: false };
 
 #[test]
 fn an_expired_packet_is_reported_to_its_sender() {
