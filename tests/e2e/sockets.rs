@@ -26,9 +26,36 @@ fn tcp_and_udp_behave_as_on_linux() {
 
 #[test]
 fn corners_of_tcp_are_those_of_linux() {
+    same_corners("exact.py");
+}
+
+#[test]
+fn connections_go_through_the_same_states() {
+    same_corners("exact_tcp.py");
+}
+
+#[test]
+fn calls_on_tcp_sockets_are_checked_as_on_linux() {
+    same_corners("exact_tcp_calls.py");
+}
+
+#[test]
+fn corners_of_udp_are_those_of_linux() {
+    same_corners("exact_udp.py");
+}
+
+#[test]
+fn options_and_messages_of_udp_are_those_of_linux() {
+    same_corners("exact_udp_calls.py");
+}
+
+/// Each line that a script prints about a corner of a protocol is the same on a stack, where it
+/// may take its time.
+#[track_caller]
+fn same_corners(script: &str) {
     for version in ["4", "6"] {
-        let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/exact.py");
-        let script = format!("{script} {version}");
+        let script =
+            format!("python3 {}/tests/guests/{script} {version}", env!("CARGO_MANIFEST_DIR"));
         let native =
             succeed(Place::Native, &format!("unshare -rn sh -c 'ip link set lo up; {script}'"));
         let wanted = scratch("exact").join("wanted");
@@ -39,7 +66,7 @@ fn corners_of_tcp_are_those_of_linux() {
                  $on ip link set lo up && exec $on {script} {}",
                 wanted.display()
             );
-            assert_eq!(succeed(place, &inside), native, "{place:?}");
+            assert_eq!(succeed(place, &inside), native, "{script} {place:?}");
         }
     }
 }

@@ -270,6 +270,7 @@ pub fn run(config: Config) -> io::Result<u8> {
     let options = umvu_tracer::Options { mode: config.mode, subscriptions };
     let tracer = Tracer::spawn(programs, options, mask, Arc::clone(&core) as Arc<dyn Supervisor>)?;
     *core.control.lock() = Some(tracer.control());
+    core.sockets.hub().watcher.set(tracer.control());
     raise_descriptor_limit();
     for name in &config.preload {
         core.insert_module(name, false).map_err(io::Error::other)?;

@@ -10,12 +10,13 @@
 //! data in its queue, the kernel says ECONNRESET. Trapped calls tell the true errno.
 
 use std::{
+    cell::OnceCell,
     collections::VecDeque,
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::sys::socket::{SockType, UnixAddr};
@@ -23,13 +24,13 @@ use parking_lot::Mutex;
 use umvu_abi::{
     Errno, GuestFd, SockAddr,
     control::Wanted,
-    net::{Datagram, DatagramMeta, DatagramSocket, SendControl},
+    net::{Datagram, DatagramMeta, DatagramSocket, SendControl, Shutdown},
 };
 use umvu_reactor::{Interest, Registration};
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use super::{
-    Hub, Virtual, ffi,
+    Hub, Place, Virtual, ffi,
     origins::{self, Origins},
     receive::{Batch, Request, answer},
     ring::Token,
@@ -54,6 +55,14 @@ pub(crate) struct Datagrams {
     state: Mutex<State>,
 }
 
+/// An error that concerns a guest's socket.
+#[derive(Clone, Copy)]
+struct Raised {
+    errno: Errno,
+    /// Whether the kernel's socket tells of it too, in its own way.
+    shows: bool,
+}
+
 #[derive(Default)]
 struct State {
     paired: Option<Pair>,
@@ -65,10 +74,18 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// The origin of what comes from our end of the pair.
     origin: Option<DatagramMeta>,
+    /// Where it was connected, or its options were set that make it strict.
+    place: Option<Place>,
+    /// Its data calls are to be trapped whatever happens.
+    strict: bool,
     /// Where the socket was last seen that waits for errors although it is not connected.
     seen: Option<(Weak<dyn Guest>, GuestFd)>,
+    /// When the last datagram came whose time was not told beside it.
+    stamp: Option<SystemTime>,
+    /// The guest's reading is shut.
+    deaf: bool,
     /// The error that the guest's socket has been given, as the stack told it.
-    raised: Option<Errno>,
+    raised: Option<Raised>,
     /// What packet sockets have beside.
     frames: Option<Box<Frames>>,
 }
@@ -153,9 +170,10 @@ impl Datagrams {
         one: &Virtual,
         hub: &Hub,
         guest: &OwnedFd,
-        peer: Option<&SockAddr>,
+        (place, peer): (Place, Option<&SockAddr>),
     ) -> Result<(), Errno> {
         self.socket.connect(peer)?;
+        self.state.lock().place = Some(place);
         let Some(path) = &self.path else { return Ok(()) };
         let mut state = self.state.lock();
         state.origin = None;
@@ -170,6 +188,7 @@ impl Datagrams {
         unix::connect_path(guest, &end_path)?;
         unix::connect_path(&end, path)?;
         unix::widen(&end);
+        self.limit(one, guest);
         let registration = Some(one.handle()?.watch(end.as_fd(), Interest::Read)?);
         state.paired = Some(Pair { end, registration, path: Some(end_path) });
         drop(state);
@@ -210,7 +229,7 @@ impl Datagrams {
     pub(crate) fn receive(
         &self,
         one: &Virtual,
-        hub: &Hub,
+        hub: &Arc<Hub>,
         call: &Call,
         mut batch: Batch,
     ) -> Action {
@@ -220,19 +239,28 @@ impl Datagrams {
         };
         let mut filled = batch.fill(|request| self.attempt(hub, &guest, request));
         // AF_UNIX lets a few datagrams wait in the guest's queue, and the others wait here.
-        while filled == Err(Errno::EAGAIN)
-            && let Some(hub) = one.hub.upgrade()
-            && self.give_to_guest(one, &hub) > 0
-        {
-            filled = batch.fill(|request| self.attempt(&hub, &guest, request));
+        if filled == Err(Errno::EAGAIN) {
+            hub.settle(&one.mount);
+            filled = batch.fill(|request| self.attempt(hub, &guest, request));
+        }
+        while filled == Err(Errno::EAGAIN) && self.give_to_guest(one, hub) > 0 {
+            filled = batch.fill(|request| self.attempt(hub, &guest, request));
         }
         match filled {
-            Err(Errno::EAGAIN) if !batch.dont_wait() && !unix::is_nonblocking(&guest) => {}
+            Err(Errno::EAGAIN) if !batch.dont_wait() && !unix::is_nonblocking(&guest) => {
+                if self.state.lock().deaf {
+                    return answer(batch.fill(|request| Ok(request.nothing())));
+                }
+            }
             Err(errno) => return answer(batch.finish(errno)),
             result => return answer(result),
         }
         let deadline = unix::receive_timeout(&guest).map(|timeout| Instant::now() + timeout);
         let completer = (call.defer)();
+        if !completer.can_come() {
+            completer.forget();
+            return Action::Pending;
+        }
         self.state.lock().waiters.push_back(Waiter { guest, batch, completer, deadline });
         // Something may have come in between.
         one.wake();
@@ -265,31 +293,99 @@ impl Datagrams {
         match request.receive(hub, guest, &wanted, origin, local) {
             // Raised since the look above: the kernel's name for it, and the call has taken it.
             Err(Errno::ECONNRESET) => {
-                Err(self.state.lock().raised.take().unwrap_or(Errno::ECONNRESET))
+                let raised = self.state.lock().raised.take();
+                Err(raised.map_or(Errno::ECONNRESET, |raised| raised.errno))
             }
             result => result,
         }
+    }
+
+    /// shutdown(2): whose reading is shut waits no longer. Errors: `ENOTCONN`.
+    pub(crate) fn shutdown(&self, one: &Virtual, how: Shutdown) -> Result<(), Errno> {
+        let done = self.socket.shutdown(how);
+        if how != Shutdown::Write {
+            self.state.lock().deaf = true;
+            one.wake();
+        }
+        done
+    }
+
+    /// When the last datagram came, unless SO_TIMESTAMP told it (`SIOCGSTAMP`).
+    pub(crate) fn stamp(&self) -> Option<SystemTime> {
+        self.state.lock().stamp
+    }
+
+    fn tells_times(&self) -> bool {
+        [libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS].into_iter().any(|name| {
+            let value = self.socket.option(libc::SOL_SOCKET, name, &[]);
+            value.is_ok_and(|value| value.first().is_some_and(|on| *on != 0))
+        })
     }
 
     /// Takes the pending error, as SO_ERROR does. The guest may have seen it already, by a native
     /// call on its own socket.
     pub(crate) fn take_error(&self, guest: &OwnedFd) -> Option<Errno> {
         if let Some(raised) = self.state.lock().raised.take()
-            && unix::take_error(guest)
+            && (!raised.shows || unix::take_error(guest))
         {
-            return Some(raised);
+            return Some(raised.errno);
         }
         self.socket.take_error()
+    }
+
+    /// Whether its data calls, when they are trapped, are to be answered by us.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.state.lock().strict
+    }
+
+    /// From now on its data calls are trapped.
+    pub(crate) fn be_strict(&self, one: &Virtual, hub: &Hub, call: &Call) {
+        let place = Place::of(call);
+        let mut state = self.state.lock();
+        state.strict = true;
+        state.place = Some(place.clone());
+        drop(state);
+        hub.watcher.watch(&place, one.inode());
+    }
+
+    /// Has the kernel refuse what no datagram of UDP can hold: AF_UNIX sends no more than the send
+    /// buffer, less 32 bytes.
+    fn limit(&self, one: &Virtual, guest: &OwnedFd) {
+        let udp = [0, libc::IPPROTO_UDP].contains(&one.spec.protocol);
+        let most = match one.spec.domain {
+            _ if !udp || one.spec.kind != libc::SOCK_DGRAM => return,
+            libc::AF_INET => 65_508,
+            libc::AF_INET6 => 65_528,
+            _ => return,
+        };
+        let half = (most + 32) / 2;
+        let _ = ffi::set_socket_option(guest, libc::SO_SNDBUF, &i32::to_ne_bytes(half));
     }
 
     /// Gives the guest's socket an error, so that polls and native receives wake.
     fn raise_error(&self, one: &Virtual, hub: &Hub) {
         let Some(path) = &self.path else { return };
         let mut state = self.state.lock();
-        if let Some(Pair { end, path: Some(end_path), .. }) = &state.paired {
+        if state.paired.is_some() {
             let Some(errno) = self.socket.take_error() else { return };
-            if hub.leave_unread(end, end_path, path).is_ok() {
-                state.raised = Some(errno);
+            state.raised = Some(Raised { errno, shows: false });
+            // Once is enough: from then on its data calls are ours, where they are trapped.
+            let place = state.place.clone().filter(|_| !state.strict);
+            state.strict = true;
+            drop(state);
+            // Before anybody can see that there is an error.
+            if let Some(place) = place {
+                hub.watcher.watch(&place, one.inode());
+            }
+            let state = &mut *self.state.lock();
+            if let Some(Pair { end, path: Some(end_path), .. }) = &state.paired
+                && let Some(raised) = &mut state.raised
+                && !raised.shows
+            {
+                match hub.leave_unread(end, end_path, path) {
+                    Ok(()) => raised.shows = true,
+                    Err(_) => state.raised = None,
+                }
             }
         } else if let Some((guest, fd)) = &state.seen
             && let Some(guest) = guest.upgrade()
@@ -300,7 +396,7 @@ impl Datagrams {
             && let Some(errno) = self.socket.take_error()
             && hub.raise_unpaired(&guest, path).is_ok()
         {
-            state.raised = Some(errno);
+            state.raised = Some(Raised { errno, shows: true });
         }
     }
 
@@ -373,14 +469,25 @@ impl Datagrams {
 
     /// Moves datagrams both ways: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>) {
-        let sent = self.take_from_guest(one, hub);
+        let sent = self.take(one, hub);
+        let delivered = self.give(one, hub);
+        if sent == BATCH || delivered == BATCH {
+            one.wake();
+        }
+    }
+
+    /// The guest's half of that: what it has sent goes into the stack.
+    pub(super) fn take(&self, one: &Virtual, hub: &Arc<Hub>) -> usize {
+        self.take_from_guest(one, hub)
+    }
+
+    /// The stack's half: errors, datagrams, and the receives that wait for them.
+    pub(super) fn give(&self, one: &Virtual, hub: &Arc<Hub>) -> usize {
         self.raise_error(one, hub);
         let delivered = self.give_to_guest(one, hub);
         self.tell_of_ring();
         self.serve_waiters(one, hub);
-        if sent == BATCH || delivered == BATCH {
-            one.wake();
-        }
+        delivered
     }
 
     /// Guest to stack: what it sent without naming a destination. Returns how many.
@@ -407,6 +514,7 @@ impl Datagrams {
     fn give_to_guest(&self, one: &Virtual, hub: &Arc<Hub>) -> usize {
         let mut state = self.state.lock();
         state.overflow = None;
+        let tells_times = OnceCell::new();
         for count in 0..BATCH {
             let datagram = match state.backlog.pop_front() {
                 Some(datagram) => {
@@ -419,7 +527,11 @@ impl Datagrams {
                 },
             };
             match self.deliver(hub, &mut state, &datagram) {
-                Ok(_) => {}
+                Ok(_) => {
+                    if !*tells_times.get_or_init(|| self.tells_times()) {
+                        state.stamp = Some(SystemTime::now());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.hold(one, &mut state, datagram);
                     return count;
@@ -480,7 +592,9 @@ impl Datagrams {
 
     fn serve_waiters(&self, one: &Virtual, hub: &Hub) {
         let now = Instant::now();
-        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        let mut state = self.state.lock();
+        let (waiters, deaf) = (std::mem::take(&mut state.waiters), state.deaf);
+        drop(state);
         let mut left = VecDeque::new();
         for mut waiter in waiters {
             if waiter.completer.cancelled() {
@@ -488,6 +602,10 @@ impl Datagrams {
                 continue;
             }
             match waiter.batch.fill(|request| self.attempt(hub, &waiter.guest, request)) {
+                Err(Errno::EAGAIN) if deaf => {
+                    let nothing = waiter.batch.fill(|request| Ok(request.nothing()));
+                    waiter.completer.complete(answer(nothing));
+                }
                 Err(Errno::EAGAIN) if waiter.deadline.is_none_or(|deadline| deadline > now) => {
                     left.push_back(waiter);
                 }

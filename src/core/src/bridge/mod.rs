@@ -18,6 +18,7 @@ mod ring;
 mod send;
 mod senders;
 mod stream;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod unix;
@@ -48,11 +49,12 @@ use umvu_tracer::api::{Action, Call, Renewal};
 
 pub(crate) use self::{
     datagram::Datagrams,
-    ffi::{host_socket, set_socket_option},
-    receive::{Batch, Request},
+    ffi::{host_socket, set_socket_option, socket_option},
+    receive::{Batch, Request, time_bytes},
     send::{send_all, send_some},
     stream::Stream,
-    unix::{domain, is_nonblocking, set_nonblocking},
+    strict::Place,
+    unix::{domain, is_nonblocking, set_nonblocking, shut},
 };
 use self::{names::Names, senders::Senders};
 use crate::{rundir::RunDir, view::Mount};
@@ -63,6 +65,8 @@ const FOREIGN_LIMIT: usize = 8192;
 /// has taken, since it looks at all sockets.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP_SHARE: u32 = 20;
+/// How many datagram sockets of a stack are settled at once.
+const SETTLED_MOST: usize = 64;
 /// How many sockets may be made between two sweeps.
 const SWEEP_EVERY: u64 = 1024;
 
@@ -237,6 +241,8 @@ pub(crate) struct Hub {
     next_sweep: Mutex<Instant>,
     /// Where the reactor receives datagrams.
     scratch: Mutex<Vec<u8>>,
+    /// Has the data calls on some sockets trapped.
+    pub(crate) watcher: strict::Watcher,
     /// The sockets whose rings guests have mapped.
     rings: Mutex<Vec<Weak<Virtual>>>,
 }
@@ -286,6 +292,7 @@ impl Sockets {
             sweeping: Mutex::default(),
             next_sweep: Mutex::new(Instant::now()),
             scratch: Mutex::default(),
+            watcher: strict::Watcher::default(),
             rings: Mutex::default(),
         });
         let sweeper: Arc<dyn Source> = Arc::new(Sweeper(Arc::downgrade(&hub)));
@@ -409,8 +416,7 @@ impl Sockets {
 
     /// The flow whose end a guest's accepted socket is joined to.
     pub(crate) fn flow_of(&self, accepted: &OwnedFd) -> Option<Arc<Virtual>> {
-        let id = self.hub.names.flow_of(&unix::peer_name(accepted)?)?;
-        self.hub.registry.read().by_id.get(&id).cloned()
+        self.hub.flow_of(accepted)
     }
 
     /// What all sockets share.
@@ -552,6 +558,33 @@ impl Hub {
         let noted = Arc::downgrade(one);
         if !rings.iter().any(|other| other.ptr_eq(&noted)) {
             rings.push(noted);
+        }
+    }
+
+    /// The flow whose end a guest's accepted socket is joined to.
+    fn flow_of(&self, accepted: &OwnedFd) -> Option<Arc<Virtual>> {
+        let id = self.names.flow_of(&unix::peer_name(accepted)?)?;
+        self.registry.read().by_id.get(&id).cloned()
+    }
+
+    /// Carries out what the datagram sockets of a stack have sent already, where the reactor has not
+    /// come to it yet: a call that asks what has become of it is to see that. Not with many sockets,
+    /// which would make the call wait.
+    pub(crate) fn settle(self: &Arc<Self>, mount: &Arc<Mount>) {
+        let sockets: Vec<_> = {
+            let registry = self.registry.read();
+            let mine = registry.by_id.values().filter(|one| Arc::ptr_eq(&one.mount, mount));
+            mine.filter(|one| matches!(one.kind, Kind::Datagram(_))).cloned().collect()
+        };
+        if sockets.len() > SETTLED_MOST {
+            return;
+        }
+        for work in [Datagrams::take, Datagrams::give] {
+            for one in &sockets {
+                if let Kind::Datagram(datagram) = &one.kind {
+                    work(datagram, one, self);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io::IoSliceMut,
     os::fd::{AsRawFd, OwnedFd},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
@@ -126,6 +126,19 @@ pub(crate) fn answer(result: Result<Outcome, Errno>) -> Action {
 pub(crate) type Outcome = (i64, Vec<(GuestAddr, Vec<u8>)>);
 
 impl Request {
+    /// The data alone.
+    pub(crate) fn plain(buffers: Vec<(GuestAddr, usize)>, flags: i32) -> Self {
+        Self {
+            buffers,
+            flags,
+            name: (GuestAddr::NULL, 0),
+            name_length: GuestAddr::NULL,
+            control: (GuestAddr::NULL, 0),
+            header: GuestAddr::NULL,
+            message_length: GuestAddr::NULL,
+        }
+    }
+
     pub(crate) fn dont_wait(&self) -> bool {
         self.flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0
     }
@@ -195,9 +208,16 @@ impl Request {
         self.deliver(data.len(), data, Some(error.destination), messages, flags)
     }
 
-    /// Where the data of a stream goes; it has no source (tcp(7)).
-    pub(crate) fn stream_data(&self, data: Vec<u8>) -> Outcome {
-        self.deliver(data.len(), data, None, Messages::default(), 0)
+    /// Where the data of a stream goes; it has no source, and `MSG_TRUNC` throws it away (tcp(7)).
+    pub(crate) fn stream_data(&self, data: Vec<u8>, messages: Messages) -> Outcome {
+        let length = data.len();
+        let data = if self.flags & libc::MSG_TRUNC == 0 { data } else { Vec::new() };
+        self.deliver(length, data, None, messages, 0)
+    }
+
+    /// The answer of a socket whose reading is shut: nothing, from nobody.
+    pub(crate) fn nothing(&self) -> Outcome {
+        self.deliver(0, Vec::new(), None, Messages::default(), 0)
     }
 
     fn deliver(
@@ -256,6 +276,20 @@ impl Request {
         }
         writes
     }
+}
+
+/// Tells a time as SO_TIMESTAMP does, or as SO_TIMESTAMPNS.
+pub(crate) fn stamp(time: SystemTime, nanos: bool, out: &mut Messages) {
+    let name = if nanos { TIMESTAMP_NS } else { TIMESTAMP };
+    out.push(libc::SOL_SOCKET, name, &time_bytes(time, nanos));
+}
+
+/// A `struct timeval`, or a `struct timespec`.
+pub(crate) fn time_bytes(time: SystemTime, nanos: bool) -> Vec<u8> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let part = if nanos { since.subsec_nanos() } else { since.subsec_micros() };
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    [seconds.to_ne_bytes(), i64::from(part).to_ne_bytes()].concat()
 }
 
 /// Passes on the time stamp that the kernel put on the datagram.

@@ -18,7 +18,7 @@ use nix::{
         stat::fstat,
     },
 };
-use umvu_abi::Errno;
+use umvu_abi::{Errno, net::Shutdown};
 
 use super::ffi;
 
@@ -219,6 +219,16 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
 /// Ends the guest's reading: it sees end-of-file after what is queued.
 pub(crate) fn shutdown_write(fd: &OwnedFd) {
     let _ = socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Write);
+}
+
+/// shutdown(2).
+pub(crate) fn shut(fd: &OwnedFd, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => socket::Shutdown::Read,
+        Shutdown::Write => socket::Shutdown::Write,
+        Shutdown::Both => socket::Shutdown::Both,
+    };
+    let _ = socket::shutdown(fd.as_raw_fd(), how);
 }
 
 /// Ends both directions, or the listening.

@@ -28,7 +28,7 @@ fn group_of(tid: i32) -> Option<i32> {
 }
 
 /// The threads of a process.
-pub(super) fn threads_of(group: i32) -> Vec<Tid> {
+pub(crate) fn threads_of(group: i32) -> Vec<Tid> {
     let threads = fs::read_dir(format!("/proc/{group}/task")).into_iter().flatten().flatten();
     threads.filter_map(|entry| Some(Tid(entry.file_name().to_str()?.parse().ok()?))).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) mod content;
 pub(crate) mod device;
 pub(crate) mod fcntl;
 pub(crate) mod flags;
-mod holders;
+pub(crate) mod holders;
 pub(crate) mod inode;
 pub(crate) mod listing;
 pub(crate) mod mounted;

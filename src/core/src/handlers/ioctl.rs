@@ -5,6 +5,10 @@ use umvu_tracer::api::{Action, Before, Call, Reply, Trap, Watch};
 
 use crate::{Core, bridge, dispatch::Row, guest, paths::transfer};
 
+const SIOCATMARK: u32 = 0x8905;
+const SIOCGSTAMP: u32 = 0x8906;
+const SIOCGSTAMPNS: u32 = 0x8907;
+const SIOCOUTQNSD: u32 = 0x894b;
 const SIOCADDRT: u32 = 0x890b;
 const SIOCDELRT: u32 = 0x890c;
 const SIOCGIFCONF: u32 = 0x8912;
@@ -56,6 +60,12 @@ fn ioctl(core: &Core, call: &Call) -> Action {
     if own.is_none() && is_of_the_kernel(call) {
         return Action::Forward;
     }
+    let request = u32::try_from(call.syscall.args[1] & 0xffff).unwrap_or(0);
+    if let Some(one) = &own
+        && matches!(request, SIOCATMARK | SIOCGSTAMP | SIOCGSTAMPNS | SIOCOUTQNSD)
+    {
+        return of_the_queues(one, call, request);
+    }
     let task = core.tasks.get(call.tid());
     let families = [sockaddr::AF_NETLINK, sockaddr::AF_INET, sockaddr::AF_INET6].map(i32::from);
     let mount = match &own {
@@ -64,7 +74,6 @@ fn ioctl(core: &Core, call: &Call) -> Action {
         None => families.into_iter().find_map(|family| task.stack(family)),
     };
     let Some(mount) = mount else { return Action::Forward };
-    let request = u32::try_from(call.syscall.args[1] & 0xffff).unwrap_or(0);
     let result = if request == SIOCGIFCONF {
         interface_list(mount.stack().as_ref(), call)
     } else {
@@ -162,6 +171,24 @@ fn interface_list(stack: &dyn NetStack, call: &Call) -> Result<Action, Errno> {
         writes.push((GuestAddr(buffer), list));
     }
     Ok(Action::Return(Reply { result: Ok(0), writes }))
+}
+
+/// A request about the data of a socket: where it is, when the last of it came.
+fn of_the_queues(one: &bridge::Virtual, call: &Call, request: u32) -> Action {
+    match (&one.kind, request) {
+        (bridge::Kind::Stream(_), SIOCATMARK) => Action::Forward,
+        (bridge::Kind::Stream(_), SIOCOUTQNSD) => socket_request(one, call, request),
+        (bridge::Kind::Datagram(_), SIOCATMARK | SIOCOUTQNSD) => Errno::ENOTTY.into(),
+        // It is for datagrams.
+        (bridge::Kind::Stream(_), _) => Errno::ENOENT.into(),
+        (bridge::Kind::Datagram(datagram), _) => match datagram.stamp() {
+            Some(time) => Action::Return(Reply {
+                result: Ok(0),
+                writes: vec![(call.addr(2), bridge::time_bytes(time, request == SIOCGSTAMPNS))],
+            }),
+            None => Errno::ENOENT.into(),
+        },
+    }
 }
 
 /// A request of the socket itself, with an int or a time stamp as its argument.

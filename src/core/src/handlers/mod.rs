@@ -12,7 +12,7 @@ mod msocket;
 mod names;
 mod native;
 mod process;
-mod sockets;
+pub(crate) mod sockets;
 pub(crate) mod vu;
 mod vuctl;
 

@@ -26,6 +26,7 @@ use crate::{
     Core,
     dispatch::{Handler, Row},
     files::{Held, Inode, shadows::Deed},
+    handlers::sockets::data,
 };
 
 /// The most that one call moves.
@@ -126,11 +127,32 @@ pub(super) fn kind_of(core: &Core, call: &Call) -> Result<Option<u32>, Errno> {
 
 fn plain(core: &Core, call: &Call, way: Way, place: Place) -> Action {
     let memory = vec![(call.addr(1), usize::try_from(call.syscall.args[2]).unwrap_or(0))];
+    if let Some(action) = of_a_socket(core, call, way, place, |_| Ok(memory.clone())) {
+        return action;
+    }
     transfer(core, call, way, place, |_| Ok(memory))
 }
 
 fn vectors(core: &Core, call: &Call, way: Way, place: Place) -> Action {
+    if let Some(action) = of_a_socket(core, call, way, place, read_vectors) {
+        return action;
+    }
     transfer(core, call, way, place, read_vectors)
+}
+
+/// The answer of a socket whose data calls are trapped; None for others.
+fn of_a_socket(
+    core: &Core,
+    call: &Call,
+    way: Way,
+    place: Place,
+    memory: impl FnOnce(&Call) -> Result<Vec<(GuestAddr, usize)>, Errno>,
+) -> Option<Action> {
+    if place != Place::Current {
+        return None;
+    }
+    let way = if way == Way::Read { data::Way::In } else { data::Way::Out };
+    data::transfer(core, call, way, 0, memory)
 }
 
 /// Reads `struct iovec` of the guest. Errors: `EINVAL`, `EFAULT`.

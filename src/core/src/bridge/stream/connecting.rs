@@ -38,7 +38,7 @@ impl Stream {
     ) -> Result<Action, Errno> {
         let nonblocking = unix::is_nonblocking(&guest);
         if *addr == SockAddr::Unspec {
-            return Ok(self.dissolve(&guest));
+            return Ok(self.dissolve(hub, &guest));
         }
         let mut state = self.state.lock();
         match &mut *state {

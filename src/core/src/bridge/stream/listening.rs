@@ -185,6 +185,20 @@ fn accepted_end(hub: &Hub, new: &Virtual) -> Result<OwnedFd, Errno> {
     Ok(end)
 }
 
+/// Ends the listening of a guest's socket, which wakes the accepts that wait in the kernel, and
+/// resets the connections that nobody has accepted.
+pub(super) fn refuse_waiting(hub: &Hub, guest: &OwnedFd) {
+    unix::shutdown(guest);
+    while let Ok(accepted) = unix::accept(guest) {
+        if let Some(one) = hub.flow_of(&accepted) {
+            if let Kind::Stream(stream) = &one.kind {
+                stream.socket.reset();
+            }
+            hub.discard(&one);
+        }
+    }
+}
+
 fn serve_acceptors(listener: &mut Listener, answers: &mut Answers) {
     while let Some(first) = listener.acceptors.pop_front() {
         if first.completer.cancelled() {

@@ -23,13 +23,13 @@ use std::{
 use parking_lot::Mutex;
 use umvu_abi::{
     Errno, GuestFd,
-    net::{Shutdown, StreamSocket},
+    net::{Shutdown, StreamSocket, StreamState},
 };
 use umvu_reactor::Ready;
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use self::{connecting::Connecting, listening::Listener, pipe::Pipe};
-use super::{Hub, Virtual, unix};
+use super::{Hub, Place, Virtual, unix};
 
 /// The bridge of one stream.
 pub(crate) struct Stream {
@@ -70,7 +70,7 @@ impl Stream {
 
     /// shutdown(2). A connection's end is shut down by the kernel, and ours sees it; a listener
     /// stops listening and a handshake is given up. Errors: `ENOTCONN`.
-    pub(crate) fn shutdown(&self, how: Shutdown) -> Result<Action, Errno> {
+    pub(crate) fn shutdown(&self, hub: &Hub, call: &Call, how: Shutdown) -> Result<Action, Errno> {
         let mut answers = Answers::new();
         let mut state = self.state.lock();
         let action = match &mut *state {
@@ -80,11 +80,12 @@ impl Stream {
             }
             State::Listening(_) if how == Shutdown::Write => Action::value(0),
             State::Listening(listener) => {
+                let guest = call.guest.fetch_fd(call.fd(0))?;
                 listener.stop(&mut answers);
                 *state = State::Spent;
                 self.socket.reset();
-                // Wakes the accepts that wait in the kernel.
-                Action::Forward
+                listening::refuse_waiting(hub, &guest);
+                Action::value(0)
             }
             State::Connecting(connecting) => {
                 answers.extend(connecting.give_up(Errno::ECONNRESET));
@@ -102,7 +103,7 @@ impl Stream {
     }
 
     /// connect(2) with AF_UNSPEC: whatever the socket is, it ends, and can be used anew.
-    fn dissolve(&self, guest: &OwnedFd) -> Action {
+    fn dissolve(&self, hub: &Hub, guest: &OwnedFd) -> Action {
         let mut answers = Answers::new();
         let mut state = self.state.lock();
         match &mut *state {
@@ -111,8 +112,7 @@ impl Stream {
             State::Connecting(connecting) => answers.extend(connecting.give_up(Errno::ECONNRESET)),
             State::Listening(listener) => {
                 listener.stop(&mut answers);
-                // Wakes the accepts that wait in the kernel.
-                unix::shutdown(guest);
+                listening::refuse_waiting(hub, guest);
             }
         }
         if !matches!(*state, State::Fresh) {
@@ -162,9 +162,24 @@ impl Stream {
         given_up.into_iter().for_each(Completer::forget);
     }
 
+    /// Whether the guest's end of a connection has all the room that there is.
+    pub(crate) fn is_widened(&self) -> bool {
+        self.is_joined() && self.socket.asked_buffer(libc::SO_SNDBUF).is_none()
+    }
+
     /// Whether bytes are pumped between the guest and the stack.
     pub(super) fn is_joined(&self) -> bool {
         matches!(*self.state.lock(), State::Joined(_))
+    }
+
+    /// Whether a connect(2) that did not wait has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(*self.state.lock(), State::Failed)
+    }
+
+    /// The error of such a connect, for the first call that is told of it.
+    pub(crate) fn take_refusal(&self, guest: &OwnedFd) -> Option<Errno> {
+        if self.has_failed() { self.take_error(guest) } else { None }
     }
 
     /// Whether there was a connection.
@@ -189,6 +204,7 @@ impl Stream {
     /// Does what is due: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>, ready: Ready) {
         let mut answers = Answers::new();
+        self.foresee_refusal(one, hub);
         let mut state = self.state.lock();
         if let State::Connecting(_) = &*state {
             self.follow_handshake(one, hub, &mut state, &mut answers);
@@ -222,6 +238,21 @@ impl Stream {
             } else {
                 hub.retire(one);
             }
+        }
+    }
+
+    /// A connect that did not wait is about to be seen failed: the next call on the socket tells how,
+    /// and AF_UNIX knows one way only.
+    fn foresee_refusal(&self, one: &Virtual, hub: &Hub) {
+        let fails = match &*self.state.lock() {
+            State::Connecting(connecting) => {
+                connecting.waiter.is_none()
+                    && matches!(self.socket.state(), StreamState::Refused(_))
+            }
+            _ => false,
+        };
+        if fails && let Some((guest, fd)) = self.seen.lock().clone() {
+            hub.watcher.watch(&Place::new(guest, fd), one.inode());
         }
     }
 

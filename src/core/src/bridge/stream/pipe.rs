@@ -1,6 +1,6 @@
 //! A connection: bytes go both ways between the guest's end and the stack.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::SystemTime};
 
 use umvu_abi::{Errno, net::StreamState};
 use umvu_reactor::{Interest, Registration};
@@ -33,6 +33,8 @@ pub(super) struct Pipe {
     peer_done: bool,
     /// The guest closed its reading side: received data is dropped.
     deaf: bool,
+    /// When data last arrived for the guest.
+    pub(super) arrived: Option<SystemTime>,
     /// A connect(2) has returned 0: the next one is an error.
     pub(super) told: bool,
 }
@@ -135,7 +137,11 @@ impl Stream {
                 }
             }
         });
-        moved.is_ok_and(|count| count > 0)
+        let moved = moved.is_ok_and(|count| count > 0);
+        if moved {
+            pipe.arrived = Some(SystemTime::now());
+        }
+        moved
     }
 
     /// Passes on what the peer did; returns whether the stream is over.
@@ -174,6 +180,8 @@ impl Stream {
     /// Follows a setsockopt(2) of `SO_SNDBUF` or `SO_RCVBUF`.
     pub(crate) fn resize(&self, guest: &OwnedFd) {
         if let State::Joined(pipe) = &mut *self.state.lock() {
+            // The kernel wakes who waits for room only when there is much.
+            unix::widen(guest);
             self.size_guest(guest);
             pipe.sized = self.size(pipe.end.fd(), libc::SO_RCVBUF);
         }
@@ -226,6 +234,7 @@ impl Pipe {
             guest_done: false,
             peer_done: false,
             deaf: false,
+            arrived: None,
             told: true,
         })
     }

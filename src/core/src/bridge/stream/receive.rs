@@ -1,25 +1,25 @@
 //! recv(2) on a stream, made for the guest: with an address, which TCP leaves empty and AF_UNIX
-//! fills with its own.
+//! fills with its own; with `MSG_TRUNC`, which throws bytes of TCP away; with control messages.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, recv},
 };
-use umvu_abi::Errno;
+use umvu_abi::{Errno, control::Messages};
 use umvu_tracer::api::{Action, Call};
 
 use super::{
     super::{
-        receive::{Request, answer},
+        receive::{self, Request, answer},
         unix,
     },
-    Stream,
+    State, Stream,
 };
 
 /// The most that one call receives.
@@ -28,7 +28,27 @@ const LIMIT: usize = 1 << 20;
 const GLANCE: Duration = Duration::from_millis(20);
 
 impl Stream {
-    /// recvfrom(2) and recvmsg(2) with an address or `MSG_ERRQUEUE`. Errors: the kernel's,
+    /// Whether a recvmsg(2) is to be told more than the data: what is left (`TCP_INQ`), when it came.
+    pub(crate) fn tells_more(&self, request: &Request) -> bool {
+        request.control.1 > 0 && self.extras().wants_any()
+    }
+
+    fn extras(&self) -> Extras {
+        let flag = |level, name| {
+            self.socket.option(level, name, &[]).is_ok_and(|value| value.iter().any(|b| *b != 0))
+        };
+        Extras {
+            left: flag(libc::SOL_TCP, libc::TCP_INQ),
+            stamp: flag(libc::SOL_SOCKET, libc::SO_TIMESTAMP),
+            stamp_ns: flag(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+            arrived: match &*self.state.lock() {
+                State::Joined(pipe) => pipe.arrived,
+                _ => None,
+            },
+        }
+    }
+
+    /// recvfrom(2) and recvmsg(2) with an address, `MSG_ERRQUEUE`, `MSG_TRUNC`. Errors: the kernel's,
     /// `EAGAIN`, `ENOTCONN`.
     pub(crate) fn receive(&self, call: &Call, request: Request) -> Result<Action, Errno> {
         if request.wants_errors() {
@@ -45,6 +65,7 @@ impl Stream {
             flags: MsgFlags::from_bits_truncate(request.flags) | MsgFlags::MSG_DONTWAIT,
             room: room.min(LIMIT),
             data: Vec::new(),
+            extras: if request.control.1 > 0 { self.extras() } else { Extras::default() },
         };
         let waits = !request.dont_wait() && !unix::is_nonblocking(&taking.guest);
         match taking.go_on() {
@@ -55,6 +76,7 @@ impl Stream {
         let work = move || {
             let result = loop {
                 taking.wait();
+                taking.extras.arrived = Some(SystemTime::now());
                 // What comes now is for the restarted call.
                 if completer.cancelled() {
                     break Err(Errno::EINTR);
@@ -82,6 +104,40 @@ struct Taking {
     room: usize,
     limit: Option<Instant>,
     data: Vec<u8>,
+    extras: Extras,
+}
+
+/// What a receive tells beside the data.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extras {
+    left: bool,
+    stamp: bool,
+    stamp_ns: bool,
+    arrived: Option<SystemTime>,
+}
+
+impl Extras {
+    fn wants_any(self) -> bool {
+        self.left || self.stamp || self.stamp_ns
+    }
+
+    /// The control messages, in Linux's order.
+    fn messages(self, guest: &OwnedFd) -> Messages {
+        let mut messages = Messages::default();
+        if let Some(arrived) = self.arrived {
+            if self.stamp_ns {
+                receive::stamp(arrived, true, &mut messages);
+            } else if self.stamp {
+                receive::stamp(arrived, false, &mut messages);
+            }
+        }
+        if self.left {
+            let left = rustix::io::ioctl_fionread(guest).unwrap_or(0);
+            let left = i32::try_from(left).unwrap_or(i32::MAX);
+            messages.push(libc::SOL_TCP, libc::TCP_INQ, &left.to_ne_bytes());
+        }
+        messages
+    }
 }
 
 impl Taking {
@@ -111,7 +167,8 @@ impl Taking {
     /// What the call returns: what it has, else the error.
     fn end(self, result: Result<(), Errno>, request: &Request) -> Action {
         let result = if self.data.is_empty() { result } else { Ok(()) };
-        answer(result.map(|()| request.stream_data(self.data)))
+        let messages = self.extras.messages(&self.guest);
+        answer(result.map(|()| request.stream_data(self.data, messages)))
     }
 
     fn is_late(&self) -> bool {

@@ -8,7 +8,7 @@ use umvu_tracer::api::{Action, Call, FdReply};
 use super::{or_native, with_fetched, with_socket};
 use crate::{
     Core,
-    bridge::Kind,
+    bridge::{Kind, Place},
     guest::{self, Purpose},
     paths::unix,
 };
@@ -30,7 +30,7 @@ pub(super) fn connect(core: &Core, call: &Call) -> Action {
             Kind::Stream(stream) => stream.connect(one, hub, (call, guest), &addr),
             Kind::Datagram(datagram) => {
                 let peer = (addr != SockAddr::Unspec).then_some(&addr);
-                datagram.connect(one, hub, &guest, peer)?;
+                datagram.connect(one, hub, &guest, (Place::of(call), peer))?;
                 Ok(Action::value(0))
             }
         }
@@ -108,10 +108,16 @@ pub(super) fn shutdown(core: &Core, call: &Call) -> Action {
             _ => return Err(Errno::EINVAL),
         };
         match &one.kind {
-            Kind::Stream(stream) => stream.shutdown(how),
+            Kind::Stream(stream) => stream.shutdown(core.sockets.hub(), call, how),
             Kind::Datagram(datagram) => {
-                datagram.socket.shutdown(how)?;
-                Ok(Action::Forward)
+                // What was sent before is still to arrive.
+                core.sockets.hub().settle(&one.mount);
+                // Linux shuts it even where it says that there is no connection.
+                let done = datagram.shutdown(one, how);
+                if done == Err(Errno::ENOTCONN) {
+                    crate::bridge::shut(&call.guest.fetch_fd(call.fd(0))?, how);
+                }
+                done.map(|()| Action::Forward)
             }
         }
     })

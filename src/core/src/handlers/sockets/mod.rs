@@ -1,6 +1,7 @@
 //! Socket calls: creation, naming, connections, options, messages.
 
 mod connect;
+pub(crate) mod data;
 mod message;
 mod names;
 mod options;
@@ -10,7 +11,7 @@ mod send;
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use umvu_abi::{Errno, net::SocketSpec};
-use umvu_tracer::api::{Action, Call, FdReply, Trap};
+use umvu_tracer::api::{Action, Before, Call, FdReply, Trap, Watch};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::{
@@ -26,6 +27,10 @@ use crate::{
 
 /// The flag bits of socket(2)'s type argument.
 const TYPE_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+/// `SOCK_TYPE_MASK`: the others are flags.
+const TYPE_MASK: i32 = 0xf;
+/// `IPPROTO_MAX` and what follows is no protocol of an internet family.
+const PROTOCOLS: std::ops::RangeInclusive<i32> = 0..=libc::IPPROTO_MPTCP;
 const AF_UNIX: u32 = 1;
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -54,7 +59,7 @@ pub(crate) fn rows() -> Vec<Row> {
         always("setsockopt", options::setsockopt, "what the stack knows"),
         always("getsockopt", options::getsockopt, "what the stack knows"),
         always("shutdown", connect::shutdown, "yes"),
-        row("sendto", Trap::NonNull(4), true, send::sendto, "native without an address"),
+        row("sendto", SENDTO, true, send::sendto, "native without an address"),
         row("sendmsg", Trap::Always, true, send::sendmsg, "yes"),
         row("sendmmsg", Trap::Always, true, send::sendmmsg, "yes"),
         row("recvfrom", RECVFROM, true, receive::recvfrom, "native without an address"),
@@ -63,9 +68,15 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// When recvfrom(2) is trapped: AF_UNIX has no error queue and ignores the flag.
-const RECVFROM: Trap = Trap::NonNullOr { pointer: 4, index: 3, mask: 0x2000 };
-const _: () = assert!(libc::MSG_ERRQUEUE == 0x2000);
+/// When recvfrom(2) is trapped: AF_UNIX has no error queue, and throws no bytes of a stream away.
+const RECVFROM: Trap =
+    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x2020 });
+const _: () = assert!(libc::MSG_ERRQUEUE | libc::MSG_TRUNC == 0x2020);
+
+/// When sendto(2) is trapped: AF_UNIX does not put data together.
+const SENDTO: Trap =
+    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x8000 });
+const _: () = assert!(libc::MSG_MORE == 0x8000);
 
 fn socket(core: &Core, call: &Call) -> Action {
     let stack = core.tasks.get(call.tid()).stack(call.int(0));
@@ -79,6 +90,9 @@ pub(crate) fn create(
     stack: Option<Arc<Mount>>,
     [domain, kind, protocol]: [i32; 3],
 ) -> Action {
+    if kind & !(TYPE_FLAGS | TYPE_MASK) != 0 {
+        return Errno::EINVAL.into();
+    }
     let Some(mount) = stack else {
         return if call.syscall.number < 0 {
             kernel_socket(domain, kind, protocol)
@@ -88,6 +102,10 @@ pub(crate) fn create(
     };
     if !mount.stack().supports(domain) {
         return Errno::EAFNOSUPPORT.into();
+    }
+    let is_inet = matches!(domain, libc::AF_INET | libc::AF_INET6);
+    if is_inet && !PROTOCOLS.contains(&protocol) {
+        return Errno::EINVAL.into();
     }
     let spec = SocketSpec { domain, kind: kind & !TYPE_FLAGS, protocol };
     core.say(call.tid(), b'N', || format!("{spec:?} on {}", mount.target));

@@ -22,6 +22,18 @@ const INSTRUCTIONS: usize = 4096;
 const MIRRORED: [i32; 4] =
     [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS];
 
+/// Options of datagram sockets with which a send may fail, or not send, where AF_UNIX sends.
+const STRICT: [(i32, i32); 6] = [
+    (libc::SOL_IP, libc::IP_MTU_DISCOVER),
+    (libc::SOL_IP, libc::IP_RECVERR),
+    (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER),
+    (libc::SOL_IPV6, libc::IPV6_RECVERR),
+    (libc::SOL_IPV6, libc::IPV6_DONTFRAG),
+    (libc::SOL_UDP, libc::UDP_CORK),
+];
+
+const TIMEOUTS: [i32; 2] = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
+
 /// The sizes that the pair of AF_UNIX sockets of a stream follows.
 const BUFFERS: [i32; 4] =
     [libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDBUFFORCE, libc::SO_RCVBUFFORCE];
@@ -55,6 +67,15 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
         }
         if let Kind::Datagram(datagram) = &one.kind {
             datagram.wanted.lock().follow(level, name, &value);
+            let value = value.first_chunk().map_or(1, |value| i32::from_ne_bytes(*value));
+            let on = match name {
+                // IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_INTERFACE.
+                libc::IP_MTU_DISCOVER | libc::IPV6_MTU_DISCOVER => (2..=4).contains(&value),
+                _ => value != 0,
+            };
+            if on && STRICT.contains(&(level, name)) && !datagram.is_strict() {
+                datagram.be_strict(one, core.sockets.hub(), call);
+            }
         }
         Ok(Action::value(0))
     })
@@ -66,15 +87,45 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
         let room = guest::read_i32(call.guest.as_ref(), call.addr(4))?;
         let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let mut value = if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+            if matches!(one.kind, Kind::Datagram(_)) {
+                core.sockets.hub().settle(&one.mount);
+            }
             let guest = call.guest.fetch_fd(call.fd(0))?;
             let errno = match &one.kind {
                 Kind::Stream(stream) => stream.take_error(&guest),
                 Kind::Datagram(datagram) => datagram.take_error(&guest),
             };
             errno.map_or(0, |errno| errno.0).to_ne_bytes().to_vec()
+        } else if (level, name) == (libc::SOL_SOCKET, libc::SO_SNDBUF)
+            && let Kind::Stream(stream) = &one.kind
+            && stream.is_widened()
+        {
+            // What a writer finds is the kernel's, which has as much as it may.
+            bridge::socket_option(&call.guest.fetch_fd(call.fd(0))?, name)?
+        } else if level == libc::SOL_SOCKET && TIMEOUTS.contains(&name) {
+            // As the kernel counts time; that of a listener is not its connections'.
+            let guest = call.guest.fetch_fd(call.fd(0))?;
+            let get = || bridge::socket_option(&guest, name);
+            let own = match &one.kind {
+                Kind::Stream(stream) => stream.exclusively(get)?,
+                Kind::Datagram(_) => get()?,
+            };
+            let is_own = own.iter().any(|byte| *byte != 0);
+            let told = one.socket().option(level, name, &[])?;
+            if is_own || told.get(..8).is_some_and(|seconds| seconds.last() > Some(&0x7f)) {
+                own
+            } else {
+                told
+            }
         } else {
             one.socket().option(level, name, &given(call, level, room)?)?
         };
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_BINDTODEVICE)
+            && !value.is_empty()
+            && room < libc::IFNAMSIZ
+        {
+            return Err(Errno::EINVAL);
+        }
         if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) {
             return give_filter(call, value, room);
         }

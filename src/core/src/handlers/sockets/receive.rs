@@ -19,6 +19,11 @@ use crate::{
 };
 
 pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
+    let is_plain =
+        call.addr(4).is_null() && call.int(3) & (libc::MSG_ERRQUEUE | libc::MSG_TRUNC) == 0;
+    if is_plain && !core.sockets.hub().watcher.is_used() {
+        return Action::Forward;
+    }
     let told = with_socket(core, call, |one| {
         let room = match call.addr(4) {
             GuestAddr::NULL => 0,
@@ -35,6 +40,16 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
             message_length: GuestAddr::NULL,
         };
         match &one.kind {
+            // AF_UNIX does the rest as it should be.
+            Kind::Datagram(datagram)
+                if call.addr(4).is_null() && !request.wants_errors() && !datagram.is_strict() =>
+            {
+                Ok(Action::Forward)
+            }
+            Kind::Stream(stream) if is_plain => {
+                let guest = call.guest.fetch_fd(call.fd(0))?;
+                Ok(stream.take_refusal(&guest).map_or(Action::Forward, Action::error))
+            }
             Kind::Datagram(datagram) => {
                 Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
             }
@@ -49,8 +64,12 @@ pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
         let request = decode(call, call.addr(1), call.int(2), GuestAddr::NULL)?;
         let datagram = match &one.kind {
             Kind::Datagram(datagram) => datagram,
-            // AF_UNIX would name the other end, and has no error queue.
-            Kind::Stream(stream) if !request.name.0.is_null() || request.wants_errors() => {
+            // AF_UNIX would name the other end, has no error queue, and tells nothing beside.
+            Kind::Stream(stream)
+                if !request.name.0.is_null()
+                    || request.flags & (libc::MSG_ERRQUEUE | libc::MSG_TRUNC) != 0
+                    || stream.tells_more(&request) =>
+            {
                 return stream.receive(call, request);
             }
             Kind::Stream(_) => return Ok(Action::Forward),

@@ -9,6 +9,7 @@ use umvu_abi::{
 use umvu_tracer::api::{Action, Call, Guest, Reply};
 
 use super::{
+    data,
     message::{self, CONTROL_LIMIT, Header, MULTI_SIZE},
     with_socket,
 };
@@ -27,6 +28,13 @@ const STREAM_LIMIT: usize = 1 << 20;
 pub(crate) const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
+    if call.addr(4).is_null() {
+        let is_plain = call.int(3) & libc::MSG_MORE == 0;
+        if is_plain && !core.sockets.hub().watcher.is_used() {
+            return Action::Forward;
+        }
+        return send(core, call);
+    }
     if let Some(action) = unix::send_to(core, call) {
         return action;
     }
@@ -47,8 +55,37 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
         let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
         let buffers = [(call.addr(1), length)];
         let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
-        let sent = datagram.send(call, &data, Some(&to), &SendControl::default())?;
+        let sent = datagram.send(call, &data, Some(&to), &data::control(call.int(3)))?;
         Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
+    })
+}
+
+/// send(2), where it is trapped: with `MSG_MORE`, or because the socket's data calls are.
+fn send(core: &Core, call: &Call) -> Action {
+    with_socket(core, call, |one| {
+        let flags = call.int(3);
+        let hub = core.sockets.hub();
+        match &one.kind {
+            Kind::Datagram(datagram) => {
+                if flags & libc::MSG_MORE != 0 && !datagram.is_strict() {
+                    // What is sent next belongs to it.
+                    datagram.be_strict(one, hub, call);
+                }
+                if !datagram.is_strict() {
+                    return Ok(Action::Forward);
+                }
+                let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
+                let buffers = [(call.addr(1), length)];
+                let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
+                let sent = datagram.send(call, &data, None, &data::control(flags))?;
+                Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
+            }
+            Kind::Stream(stream) if stream.has_failed() => {
+                let guest = call.guest.fetch_fd(call.fd(0))?;
+                Ok(stream.take_refusal(&guest).map_or(Action::Forward, Action::error))
+            }
+            Kind::Stream(_) => Ok(Action::Forward),
+        }
     })
 }
 
@@ -100,7 +137,7 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
         if one.lists_sockets() {
             core.sockets.survey();
         }
-        match send_one(one, datagram, call, call.addr(1))? {
+        match send_one(core, one, datagram, call, (call.addr(1), call.int(2)))? {
             Some(sent) => Ok(Action::value(sent)),
             None => Ok(Action::Forward),
         }
@@ -109,17 +146,24 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
 
 /// Sends the message of one header; None when the kernel can carry it to our end by itself.
 fn send_one(
+    core: &Core,
     one: &Virtual,
     datagram: &Datagrams,
     call: &Call,
-    header: GuestAddr,
+    (header, flags): (GuestAddr, i32),
 ) -> Result<Option<i64>, Errno> {
     let header = message::read(call.guest.as_ref(), header)?;
-    if !is_named(&header) && header.control.1 == 0 && datagram.is_paired() {
+    let more = flags & libc::MSG_MORE != 0;
+    if more && !datagram.is_strict() {
+        datagram.be_strict(one, core.sockets.hub(), call);
+    }
+    let plain = !is_named(&header) && header.control.1 == 0 && datagram.is_paired();
+    if plain && !datagram.is_strict() {
         return Ok(None);
     }
     let message = Outgoing::read(call.guest.as_ref(), &header, &one.spec)?;
-    let sent = datagram.send(call, &message.data, message.to.as_ref(), &message.control)?;
+    let control = SendControl { more, ..message.control };
+    let sent = datagram.send(call, &message.data, message.to.as_ref(), &control)?;
     Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
 }
 
@@ -174,7 +218,7 @@ pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {
         let mut sent = 0;
         for index in 0..call.syscall.args[2].min(MESSAGES_LIMIT) {
             let header = call.addr(1).offset(index * MULTI_SIZE);
-            match send_one(one, datagram, call, header) {
+            match send_one(core, one, datagram, call, (header, call.int(3))) {
                 Ok(Some(length)) => {
                     let length = u32::try_from(length).unwrap_or(u32::MAX);
                     writes.push((header.offset(56), length.to_ne_bytes().to_vec()));
