@@ -87,9 +87,8 @@ impl Sender {
     pub(crate) fn overtaken(&mut self, segment: &Segment, blocks: &Blocks) {
         if let (true, [(start, end), ..]) = (self.offer().sack, blocks.as_slice()) {
             let before = end.wrapping_sub(segment.acknowledges).cast_signed() <= 0;
-            let bytes = end.wrapping_sub(*start).cast_signed();
-            if let (true, Ok(bytes @ 1..)) = (before, u64::try_from(bytes)) {
-                self.was_needless(bytes);
+            if let (true, Some(range)) = (before, self.old_range((*start, *end))) {
+                self.was_needless(range);
             }
         }
     }
@@ -129,11 +128,9 @@ impl Sender {
         }
         // What was acknowledged already, or stands in the next block too, came twice (RFC 2883).
         let needless = match (blocks, ranges) {
-            ([first, ..], [None, ..]) => first.1.wrapping_sub(first.0).cast_signed().max(0),
-            ([first, ..], [Some(one), Some(two), ..]) if two.0 <= one.0 && one.1 <= two.1 => {
-                first.1.wrapping_sub(first.0).cast_signed()
-            }
-            _ => 0,
+            ([first, ..], [None, ..]) => self.old_range(*first),
+            ([_, ..], [Some(one), Some(two), ..]) if two.0 <= one.0 && one.1 <= two.1 => Some(one),
+            _ => None,
         };
         let (rtt, rack) = (self.rtt, &mut self.rack);
         let mut arrived = |piece: &Piece| {
@@ -157,8 +154,8 @@ impl Sender {
             self.una = una;
             self.counts.acknowledged = una.min(self.written);
         }
-        if let Ok(bytes @ 1..) = u64::try_from(needless) {
-            self.was_needless(bytes);
+        if let Some(range) = needless {
+            self.was_needless(range);
         }
         // What was sent again is answered at an unknown time, and so is all that waited for it
         // (Karn's algorithm), unless the peer echoes when it was sent.
@@ -171,6 +168,14 @@ impl Sender {
             }
         }
         news
+    }
+
+    /// The positions of a block that was acknowledged; None when it is nonsense.
+    fn old_range(&self, (start, end): Block) -> Option<(u64, u64)> {
+        let next = self.next_sequence();
+        let position = |block: u32| self.next.checked_sub(next.wrapping_sub(block).into());
+        let (start, end) = (position(start)?, position(end)?);
+        (start < end).then_some((start, end))
     }
 
     /// The positions of a block; None when it lies before what is acknowledged or is nonsense.

@@ -90,7 +90,7 @@ impl Sender {
         if piece.start == self.una {
             self.restart_timeout(now);
         }
-        self.note_sent(length, true, now);
+        self.note_sent(length, Some(piece.start), now);
         self.data(piece.start, piece.start + length, true)
     }
 
@@ -150,7 +150,7 @@ impl Sender {
         if !length.is_multiple_of(self.mss) {
             self.short = end;
         }
-        self.note_sent(length, false, now);
+        self.note_sent(length, None, now);
         self.data(start, end, false)
     }
 
@@ -180,10 +180,10 @@ impl Sender {
         Emit::Data { from: start, length, fin, push, again }
     }
 
-    fn note_sent(&mut self, length: u64, again: bool, now: Instant) {
+    fn note_sent(&mut self, length: u64, again: Option<u64>, now: Instant) {
         self.spend(length, again, now);
         self.sent_at = now;
-        self.arm(again, now);
+        self.arm(again.is_some(), now);
     }
 
     fn tally(&mut self, now: Instant) -> Tally {

@@ -35,12 +35,12 @@ pub(super) struct Proportion {
 
 /// What may show that nothing had been lost when the window was reduced: that all that was sent
 /// again came twice (RFC 3708), or that the peer echoes a moment before it was (RFC 3522).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Doubt {
     /// The window is reduced, and was not restored.
     open: bool,
-    /// Bytes sent again that did not come twice.
-    bytes: u64,
+    /// What was sent again and did not come twice: positions.
+    again: Vec<(u64, u64)>,
     /// When the first of them were, in the milliseconds of timestamps.
     since: Option<u32>,
 }
@@ -126,19 +126,21 @@ impl Sender {
     }
 
     /// Counts what is sent during a recovery.
-    pub(super) fn spend(&mut self, bytes: u64, again: bool, now: Instant) {
+    pub(super) fn spend(&mut self, bytes: u64, again: Option<u64>, now: Instant) {
         if let Mode::Recovery(state) = &mut self.mode {
             state.sent += bytes;
         }
-        if again && self.doubt.open {
-            self.doubt.bytes += bytes;
+        if let Some(start) = again
+            && self.doubt.open
+        {
+            self.doubt.again.push((start, start + bytes));
             self.doubt.since.get_or_insert(millis(now));
         }
     }
 
-    /// The peer got so many bytes twice. When that is so of all that was sent again, nothing had
-    /// been lost.
-    pub(super) fn was_needless(&mut self, bytes: u64) {
+    /// The peer got what lies between these positions twice. When that is so of all that was sent
+    /// again, nothing had been lost; copies of anything else were made by the path.
+    pub(super) fn was_needless(&mut self, (start, end): (u64, u64)) {
         self.counts.needless = self.counts.needless.saturating_add(1);
         // More than was sent again: the path made the copies.
         let probes = self.timers.probe_answered();
@@ -146,11 +148,12 @@ impl Sender {
             self.rack.needless(self.una, self.next);
         }
         // The peer often tells when the recovery is already over.
-        if self.doubt.bytes > 0 {
-            self.doubt.bytes = self.doubt.bytes.saturating_sub(bytes);
-            if self.doubt.bytes == 0 {
-                self.undo();
-            }
+        let again = &mut self.doubt.again;
+        let before = again.len();
+        again.retain(|(first, last)| *first < start || end < *last);
+        // After a timeout only progress tells enough: what is believed lost waits for nothing else.
+        if before > 0 && again.is_empty() && !matches!(self.mode, Mode::Loss { .. }) {
+            self.undo();
         }
     }
 

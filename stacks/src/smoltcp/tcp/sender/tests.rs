@@ -390,3 +390,19 @@ fn acknowledgements_of_what_was_never_sent_change_nothing() {
     script.acknowledge(5, &[]);
     assert!(!script.sender.is_busy());
 }
+
+#[test]
+fn copies_that_the_path_made_undo_nothing() {
+    let mut script = Script::new(true, 10);
+    script.sent();
+    script.pass(100);
+    script.acknowledge(2, &[(3, 7)]);
+    assert_eq!(script.sent().first().map(String::as_str), Some("2'"));
+    // Segment 1 came twice, and 5 did: neither was sent again.
+    script.acknowledge(2, &[(1, 2), (3, 7)]);
+    script.acknowledge(2, &[(5, 6), (3, 7)]);
+    script.acknowledge(7, &[(1, 2)]);
+    assert!(matches!(script.sender.mode, Mode::Recovery(_)));
+    script.acknowledge(7, &[(2, 3)]);
+    assert_eq!(script.sender.mode, Mode::Open, "what was sent again did");
+}
