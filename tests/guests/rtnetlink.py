@@ -236,3 +236,11 @@ news("neighbour gone", DELNEIGH, ACK, neigh(2, "vde0") + attr(1, ip("10.1.0.33")
 news("mtu", SETLINK, ACK, ifinfo("vde0") + attr(4, 1300))
 news("refused", SETLINK, ACK, ifinfo("vde0") + attr(4, 10))
 case("echo", ask(NEWROUTE, ACK | CREATE | ECHO, route(2, 24) + to("10.13.0.0", "vde0")))
+
+# Who answers.
+for passed in 0, 1:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, passed)
+    sock.sendto(struct.pack("=IHHIIB3x", 20, GETADDR, 0x301, 1, 0, 0), (0, 0))
+    control = sock.recvmsg(9999, 100)[1]
+    case(f"credentials {passed}", [(level, kind, data[:4].hex()) for level, kind, data in control])

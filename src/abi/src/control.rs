@@ -32,6 +32,8 @@ pub struct Wanted {
     /// `IP_RECVORIGDSTADDR`, `IPV6_RECVORIGDSTADDR`.
     destination: bool,
     destination6: bool,
+    /// `SO_PASSCRED` of netlink.
+    credentials: bool,
     /// `PACKET_AUXDATA`.
     packet_notes: bool,
 }
@@ -53,6 +55,7 @@ impl Wanted {
             (libc::IPPROTO_IPV6, IPV6_2292HOPLIMIT) => self.hop_limit_2292 = on,
             (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR) => self.destination = on,
             (libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR) => self.destination6 = on,
+            (libc::SOL_SOCKET, libc::SO_PASSCRED) => self.credentials = on,
             (libc::SOL_PACKET, libc::PACKET_AUXDATA) => self.packet_notes = on,
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.errors = on;
@@ -95,6 +98,10 @@ impl Wanted {
                     let name = meta.destination.encode();
                     out.push(libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR, &name);
                 }
+            }
+            SockAddr::Netlink { .. } if self.credentials => {
+                // The kernel's: process 0, and root.
+                out.push(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &[0; 12]);
             }
             _ => {}
         }

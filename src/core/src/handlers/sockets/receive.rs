@@ -44,6 +44,10 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
             Kind::Datagram(datagram)
                 if call.addr(4).is_null() && !request.wants_errors() && !datagram.is_strict() =>
             {
+                if !is_plain {
+                    // An answer that is due already is there.
+                    core.sockets.hub().settle(&one.mount);
+                }
                 Ok(Action::Forward)
             }
             Kind::Stream(stream) if is_plain => {
