@@ -29,6 +29,7 @@ mount -o remount,ro c; echo $?; touch b/x; own b; own c; mount -o remount,rw c; 
 mount -o bind,ro a b; own b; umount b; mount -o bind,noexec,nosuid a b; own b; umount b
 mount --bind a b; mount --bind c b; ls b; umount b; ls b; umount b; ls b
 mount -t $T one c; touch c/file; mount --bind c/file a/f; own a/f; umount a/f; umount c
+: >f; mount --bind a f 2>&1 | head -1 | plain; mount --bind f a 2>&1 | head -1 | plain
 echo "== remount"
 mount -t $T -o size=4M,nosuid none c; mount -o remount,ro c; own c; mount -o remount,rw,noexec c; own c; exec 5>c/open
 mount -o remount,ro c 2>&1 | head -1 | plain; mount -o remount,bind,ro c 2>&1 | head -1 | plain; exec 5>&-; mount -o remount,ro c; echo $?; umount c

@@ -76,6 +76,10 @@ impl Module for Vufuse {
         }
     }
 
+    fn bind_type(&self) -> Option<&'static str> {
+        Some("vufusereal")
+    }
+
     fn mount_over(
         &self,
         request: &MountRequest,

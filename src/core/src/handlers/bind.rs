@@ -24,6 +24,21 @@ pub(super) fn shown(core: &Core, tid: Tid, source: &str) -> Option<Shown> {
     }
 }
 
+/// Whether both are directories, or none is: all that mount(2) binds to each other. What is not there fits.
+pub(super) fn fits(core: &Core, tid: Tid, source: &str, target: &str) -> bool {
+    let [source, target] = [source, target].map(|path| is_directory(core, tid, path));
+    source.is_none() || target.is_none() || source == target
+}
+
+fn is_directory(core: &Core, tid: Tid, path: &str) -> Option<bool> {
+    match locate::resolve(core, tid, path.as_bytes(), Last::Follow).ok()? {
+        Place::Inode(found) => Some(found.inode.kind().ok()? == libc::S_IFDIR),
+        Place::Real(path) => Some(fs::metadata(os_path(&path)).ok()?.is_dir()),
+        Place::Merged(_) | Place::Directory(_) => Some(true),
+        _ => None,
+    }
+}
+
 fn of_inode(core: &Core, inode: &Arc<Inode>) -> Option<Shown> {
     let mounts = core.view.mounts();
     let is_it =

@@ -92,8 +92,15 @@ fn mount(core: &Core, call: &Call) -> Action {
     }
     let (request, shown) = match decode(core, call, fstype) {
         Ok(request) if bind.is_some() => {
-            let source = core.absolute(call, request.source.as_bytes());
-            (request, source.ok().and_then(|source| bind::shown(core, call.tid(), &source)))
+            let source = core.absolute(call, request.source.as_bytes()).ok();
+            if source
+                .as_ref()
+                .is_some_and(|from| !bind::fits(core, call.tid(), from, &request.target))
+            {
+                core.tasks.get(call.tid()).set_last_error("");
+                return Errno::ENOTDIR.into();
+            }
+            (request, source.and_then(|source| bind::shown(core, call.tid(), &source)))
         }
         Ok(request) => match native {
             Some(native) => native.instead_of(request),
