@@ -264,6 +264,12 @@ pub trait StreamSocket: Socket {
     /// and there are more. Returns the bytes taken; `drain`'s error when it failed before any byte.
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize>;
 
+    /// So many of the bytes that `drain` has taken lie unread in a queue of the guest: what it does
+    /// not read must not widen its window. Told now and then.
+    fn note_unread(&self, bytes: usize) {
+        let _ = bytes;
+    }
+
     /// Closes the sending side once the queued bytes are sent (FIN). Errors: `ENOTCONN`.
     fn finish(&self) -> Result<(), Errno>;
 

@@ -12,6 +12,15 @@ pub(crate) fn owned(raw: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
+/// Bytes that were sent and that the other end has not read, with what the kernel adds for keeping
+/// them (`SIOCOUTQ`, unix(7)); 0 if that cannot be told.
+pub(crate) fn unread(fd: &OwnedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes an int to where `bytes` is.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// setsockopt(2) at `SOL_SOCKET` with an opaque value.
 pub(crate) fn set_socket_option(fd: &OwnedFd, name: i32, value: &[u8]) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;

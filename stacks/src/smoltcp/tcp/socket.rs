@@ -109,6 +109,14 @@ impl StreamSocket for TcpSocket {
         self.shared.with(|inner| inner.tcp_receive(self.id, drain))
     }
 
+    fn note_unread(&self, bytes: usize) {
+        self.shared.look(|inner| {
+            if let Some((_, flow)) = inner.tcp_flow(self.id) {
+                flow.receiver.note_unread(bytes as u64);
+            }
+        });
+    }
+
     fn finish(&self) -> Result<(), Errno> {
         self.shared.with(|inner| inner.tcp_finish(self.id))
     }

@@ -12,6 +12,8 @@ use super::{
 
 /// How many transfers one run makes before it lets other sources run.
 const ROUNDS: usize = 8;
+/// After so many bytes for the guest it is looked how many it has read.
+const TOLD: usize = 64 * 1024;
 
 pub(super) struct Pipe {
     end: Registration,
@@ -33,6 +35,8 @@ pub(super) struct Pipe {
     peer_done: bool,
     /// The guest closed its reading side: received data is dropped.
     deaf: bool,
+    /// Bytes given to the guest since the stack was told how many it has not read.
+    given: usize,
     /// When data last arrived for the guest.
     pub(super) arrived: Option<SystemTime>,
     /// A connect(2) has returned 0: the next one is an error.
@@ -137,11 +141,16 @@ impl Stream {
                 }
             }
         });
-        let moved = moved.is_ok_and(|count| count > 0);
-        if moved {
+        let moved = moved.unwrap_or(0);
+        if moved > 0 {
             pipe.arrived = Some(SystemTime::now());
+            pipe.given += moved;
         }
-        moved
+        if pipe.given >= TOLD && !pipe.deaf {
+            pipe.given = 0;
+            self.socket.note_unread(ffi::unread(pipe.end.fd()));
+        }
+        moved > 0
     }
 
     /// Passes on what the peer did; returns whether the stream is over.
@@ -234,6 +243,7 @@ impl Pipe {
             guest_done: false,
             peer_done: false,
             deaf: false,
+            given: 0,
             arrived: None,
             told: true,
         })

@@ -40,6 +40,8 @@ pub(crate) struct Receiver {
     islands: Islands,
     /// The first position that the guest has not read.
     read: u64,
+    /// Bytes before it that lie in a queue of the guest.
+    unread: u64,
     /// The first position that has not arrived.
     next: u64,
     /// The position of the peer's FIN, once it is known.
@@ -322,13 +324,18 @@ impl Receiver {
         if count > 0 {
             let total = self.held();
             self.store.forget(self.read, total);
-            self.space.read(self.read, now);
+            self.space.read(self.read.saturating_sub(self.unread), now);
             self.update_window();
         }
         match failure {
             Some(error) if count == 0 => Err(error),
             _ => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
         }
+    }
+
+    /// So much of what was read lies in a queue of the guest.
+    pub(crate) fn note_unread(&mut self, bytes: u64) {
+        self.unread = bytes;
     }
 
     /// Tells the peer when it may send much more than it knows.

@@ -99,8 +99,8 @@ impl Space {
         if self.round_trip == 0 || (now - since).total_micros() < self.round_trip {
             return;
         }
-        let copied = read - from;
-        self.begun = Some((read, now));
+        let copied = read.saturating_sub(from);
+        self.begun = Some((read.max(from), now));
         if copied <= self.copied {
             return;
         }
