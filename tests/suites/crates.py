@@ -1,4 +1,4 @@
-"""Programs and tests of crates.io, built once."""
+"""Programs and tests of the registry of crates, built once."""
 
 import json
 import os

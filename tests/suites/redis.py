@@ -11,7 +11,7 @@ import sources
 WHERE = network
 PLACES = network.PLACES
 PROGRAMS = "redis-server redis-cli redis-benchmark redis-check-aof redis-check-rdb".split()
-# Without unit/obuf-limits, which fills buffers by small messages: where they hold more it takes minutes.
+# Without unit/obuf-limits, which fills buffers by small messages and did not end within five minutes on a stack.
 UNITS = (
     "unit/auth unit/client-eviction unit/info unit/introspection unit/limits unit/multi unit/networking unit/pause "
     "unit/pendingquerybuf unit/protocol unit/pubsub unit/pubsubshard unit/querybuf unit/quit unit/replybufsize "

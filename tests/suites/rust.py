@@ -33,7 +33,7 @@ def prepare(work):
     for crate, (version, features, wanted) in CRATES.items():
         folder = crates.unpack(work, crate, version)
         if folder is None:
-            return f"cargo, and {crate} {version} of crates.io"
+            return f"cargo, and {crate} {version} of cargo's registry"
         names = [name[:-3] for name in os.listdir(os.path.join(folder, "tests")) if name.endswith(".rs")]
         names = sorted(name for name in names if re.match(wanted, name))
         try:
