@@ -70,7 +70,7 @@ fn the_session_of_the_readme() {
     let script = r"
         truncate -s 100M linux.img; mkfs.ext4 -q -d src linux.img; ls m
         fuse2fs -o ro linux.img m 2>/dev/null; ls m; cmp m/seq src/seq
-        grep -c ' fuse.ext4 rw,user_id=' /proc/mounts
+        grep -c ' fuse.ext4 rw,nosuid,nodev,relatime,user_id=' /proc/mounts
         vuumount m; ls m; ls -l /dev/fuse | cut -c1-10
         while ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q $W/linux.img; do sleep 0.05; done
         fuse2fs -o fakeroot linux.img m 2>/dev/null; writes; cp -a src m/src; diff -r src m/src
