@@ -100,14 +100,15 @@ impl Session {
         }
     }
 
-    /// Presses ^C until the prompt is there: a plain shell loses it once in many runs.
+    /// Presses ^C and waits for the prompt, which a plain shell loses once in many runs: there it is
+    /// pressed again, never inside.
     #[track_caller]
     fn interrupt(&mut self) {
-        for _ in 0..6 {
+        self.press("\x03");
+        if self.place == Place::Native && !self.shows("ready> ", Duration::from_secs(20)) {
             self.press("\x03");
-            if self.shows("ready> ", Duration::from_secs(10)) {
-                return;
-            }
+        } else if self.place == Place::Native {
+            return;
         }
         self.expect("ready> ");
     }
