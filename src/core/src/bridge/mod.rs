@@ -10,6 +10,7 @@
 
 mod alive;
 mod datagram;
+mod ends;
 mod ffi;
 mod names;
 mod origins;
@@ -19,6 +20,7 @@ mod send;
 mod senders;
 mod stream;
 mod strict;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod unix;
@@ -27,7 +29,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt, io,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -278,7 +280,7 @@ impl Sockets {
     /// Starts with no sockets. Errors: those of socket(2) and bind(2) in the private directory.
     pub fn new(reactor: &Reactor, run_dir: &RunDir) -> io::Result<Self> {
         let directory = run_dir.sockets();
-        let rendezvous = open_rendezvous(&directory)?;
+        let rendezvous = ends::open_rendezvous(&directory)?;
         let hub = Arc::new(Hub {
             reactor: reactor.clone(),
             names: Names::draw()?,
@@ -455,18 +457,6 @@ impl Sockets {
     }
 }
 
-/// The name of the socket at which ends are joined.
-const RENDEZVOUS: &str = "r";
-
-fn open_rendezvous(directory: &Path) -> Result<OwnedFd, Errno> {
-    let path = directory.join(RENDEZVOUS);
-    let _ = std::fs::remove_file(&path);
-    let rendezvous = unix::create(SockType::Stream, true)?;
-    unix::bind_path(&rendezvous, &path)?;
-    unix::listen(&rendezvous, 128)?;
-    Ok(rendezvous)
-}
-
 impl Hub {
     /// Enters a socket into the registry and connects it with the reactor.
     fn enter(
@@ -586,158 +576,6 @@ impl Hub {
                 }
             }
         }
-    }
-
-    /// Takes a socket out of the registry: nothing refers to it any more.
-    fn forget(&self, one: &Virtual) {
-        let mut registry = self.registry.write();
-        let removed = registry.by_id.remove(&one.id);
-        registry.leave(one.inode(), one);
-        drop(registry);
-        drop(removed);
-    }
-
-    /// A stream is over. Its record stays until the guest has closed it, if it is known by inode.
-    fn retire(&self, one: &Virtual) {
-        if one.inode() == 0 {
-            self.forget(one);
-        } else {
-            self.sweep_soon();
-        }
-    }
-
-    /// Sweeps on the reactor: at once, unless it has just been done.
-    fn sweep_soon(&self) {
-        if let Some(sweep) = self.sweep.get() {
-            sweep.wake_at(Some(*self.next_sweep.lock()));
-        }
-    }
-
-    /// Ends a socket whose guest is gone, or whose stack goes.
-    fn discard(&self, one: &Virtual) {
-        self.forget(one);
-        match &one.kind {
-            Kind::Stream(stream) => stream.discard(self),
-            Kind::Datagram(datagram) => datagram.discard(self),
-        }
-        one.socket().close();
-    }
-
-    /// Ends a socket that its guest has closed; what it had sent before is still passed on.
-    fn discard_closed(&self, one: &Virtual) {
-        match &one.kind {
-            // Its end of the pipe tells of the close after the data.
-            Kind::Stream(stream) if stream.is_joined() => return,
-            Kind::Stream(_) => {}
-            Kind::Datagram(datagram) => datagram.send_rest(),
-        }
-        self.discard(one);
-    }
-
-    fn survey(&self) {
-        self.sweep();
-        let mut registry = self.registry.write();
-        let unseen = |one: &&Arc<Virtual>| one.inode() == 0;
-        let unseen: Vec<_> = registry.by_id.values().filter(unseen).cloned().collect();
-        for one in unseen {
-            let Kind::Stream(stream) = &one.kind else { continue };
-            if let Some(inode) = stream.end_inode().and_then(alive::peer_of) {
-                one.observer.inode.store(inode, Ordering::Relaxed);
-                registry.by_inode.insert(inode, one);
-            }
-        }
-    }
-
-    fn sweep(&self) {
-        // Who waits here finds closed what another sweep has just been closing.
-        let _one_at_a_time = self.sweeping.lock();
-        let known: Vec<(u64, Arc<Virtual>)> = {
-            let registry = self.registry.read();
-            registry.by_inode.iter().map(|(inode, one)| (*inode, Arc::clone(one))).collect()
-        };
-        if known.is_empty() {
-            return;
-        }
-        for (_, one) in &known {
-            match &one.kind {
-                Kind::Stream(stream) => stream.drop_cancelled(),
-                Kind::Datagram(datagram) => datagram.drop_cancelled(),
-            }
-        }
-        let inodes: Vec<u64> = known.iter().map(|(inode, _)| *inode).collect();
-        let living = alive::living(&inodes);
-        let held: HashSet<u64> = known
-            .iter()
-            .filter(|(inode, _)| living.contains(inode))
-            .map(|(_, one)| one.id)
-            .collect();
-        for (inode, one) in known {
-            if living.contains(&inode) {
-                continue;
-            }
-            if inode != one.inode() {
-                self.registry.write().leave(inode, &one);
-            } else if !held.contains(&one.id) {
-                self.discard_closed(&one);
-            }
-        }
-    }
-
-    /// Joins the guest's stream socket to a new end of ours.
-    fn join(&self, guest: &OwnedFd) -> Result<OwnedFd, Errno> {
-        let mut rendezvous = self.rendezvous.lock();
-        let listener = match rendezvous.take() {
-            Some(listener) => listener,
-            None => open_rendezvous(&self.directory)?,
-        };
-        // Any process of this user may connect there too: those ends are dropped.
-        while unix::is_readable(&listener) {
-            drop(unix::accept(&listener));
-        }
-        unix::connect_path(guest, &self.directory.join(RENDEZVOUS))?;
-        let end = loop {
-            let end = unix::accept(&listener)?;
-            if unix::is_ours(&end) {
-                break end;
-            }
-        };
-        // Only now: a connection that stays in the queue would be taken for the next guest's.
-        *rendezvous = Some(listener);
-        Ok(end)
-    }
-
-    /// The same for a socket that must not look connected yet: fills its send buffer with junk, whose
-    /// size is returned beside the end.
-    fn hold(&self, guest: &OwnedFd) -> Result<(OwnedFd, usize), Errno> {
-        let end = self.join(guest)?;
-        Ok((end, unix::fill_with_junk(guest)?))
-    }
-
-    /// Lets the end of a pair of datagram sockets leave the guest's socket with unread data in its
-    /// queue, which gives that one an error, and joins them again.
-    fn leave_unread(&self, end: &OwnedFd, end_path: &Path, guest: &Path) -> Result<(), Errno> {
-        let stranger = unix::create(SockType::Datagram, true)?;
-        ffi::disconnect(end)?;
-        unix::send_to(&stranger, &[], &UnixAddr::new(end_path).map_err(unix::errno)?)?;
-        if let Err(errno) = unix::connect_path(end, guest) {
-            // The guest is gone: nobody must take the datagram for one of its own.
-            while unix::receive(end, &mut []).is_ok() {}
-            return Err(errno);
-        }
-        ffi::disconnect(end)?;
-        unix::connect_path(end, guest)
-    }
-
-    /// The same for a guest's socket that is not connected: it is for a moment.
-    fn raise_unpaired(&self, guest: &OwnedFd, path: &Path) -> Result<(), Errno> {
-        let end = unix::create(SockType::Datagram, true)?;
-        let end_path = self.path('p', self.fresh_id());
-        unix::bind_path(&end, &end_path)?;
-        let raised = unix::connect_path(guest, &end_path)
-            .and_then(|()| self.leave_unread(&end, &end_path, path))
-            .and_then(|()| ffi::disconnect(guest));
-        let _ = std::fs::remove_file(end_path);
-        raised
     }
 
     fn path(&self, kind: char, id: u64) -> PathBuf {
