@@ -68,14 +68,17 @@ ttl=64 time=TIME\x20
 
 #[test]
 fn ss_and_netstat_name_the_holders_of_sockets() {
-    // The second connection is accepted without an address: no call tells umvu of its descriptor.
+    // The second connection is accepted without an address: no call tells umvu of its descriptor. For
+    // the third, which never comes, umvu waits with a descriptor of its own.
     let script = r#"
         $B python3 -c '
-import socket
+import socket, threading
 l = socket.socket(); l.bind(("10.0.0.2", 5000)); l.listen()
 u = socket.socket(type=socket.SOCK_DGRAM); u.bind(("", 5000))
 gone = socket.socket(type=socket.SOCK_DGRAM); gone.bind(("", 5001)); gone.close()
-fd, _ = l._accept(); print("ready", flush=True); u.recv(1)' >$W/ready & server=$!
+fd, _ = l._accept()
+threading.Thread(target=l._accept, daemon=True).start()
+print("ready", flush=True); u.recv(1)' >$W/ready & server=$!
         $A python3 -c '
 import socket, time
 c = socket.socket(); c.bind(("10.0.0.1", 6000))

@@ -235,7 +235,7 @@ impl Territory {
         let rest = path.strip_prefix(b"/").unwrap_or(path);
         let first = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
         match first {
-            b"proc" if procfs(&rest[4..]) => return true,
+            b"proc" if procfs(&rest[4..]) || is_descriptor_of_ours(path) => return true,
             b"sys" if SYSFS.iter().any(|net| below(path, net).is_some()) => return true,
             _ => {}
         }
@@ -268,6 +268,9 @@ impl Territory {
 
     /// Whether a path is the hypervisor's own.
     pub(crate) fn is_private(&self, path: &[u8]) -> bool {
+        if is_descriptor_of_ours(path) {
+            return true;
+        }
         if self.private.is_empty() {
             return false;
         }
@@ -360,6 +363,21 @@ fn of_task<'a>(name: &[u8], mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
     }
 }
 
+/// Whether this is where procfs tells of the descriptors of the hypervisor. It holds the sockets of all
+/// guests: who looks for the owner of one would find it first.
+fn is_descriptor_of_ours(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/proc/") else { return false };
+    let mut parts = rest.split(|byte| *byte == b'/');
+    if parts.next().and_then(number) != i32::try_from(std::process::id()).ok() {
+        return false;
+    }
+    let name = match parts.next() {
+        Some(b"task") => parts.nth(1),
+        name => name,
+    };
+    matches!(name, Some(b"fd" | b"fdinfo" | b"map_files"))
+}
+
 fn is_process(component: &[u8]) -> bool {
     matches!(component, b"self" | b"thread-self") || number(component).is_some()
 }
@@ -368,6 +386,20 @@ fn is_process(component: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::paths::fake;
+
+    #[test]
+    fn descriptors_of_the_hypervisor_are_private() {
+        let territory = Territory::of(&fake::view(&["/dev/net/lab"]), b"/run/u/dirs");
+        let pid = std::process::id();
+        for rest in ["fd", "fd/3", "fdinfo", "task/1/fd", "task/1/fdinfo/3", "map_files"] {
+            let path = format!("/proc/{pid}/{rest}");
+            assert!(territory.concerns(path.as_bytes()), "{path}");
+            assert!(territory.is_private(path.as_bytes()), "{path}");
+        }
+        for path in [format!("/proc/{pid}/status"), format!("/proc/{pid}0/fd"), "/proc".to_owned()] {
+            assert!(!territory.is_private(path.as_bytes()), "{path}");
+        }
+    }
 
     #[test]
     fn only_the_network_and_the_mount_points_concern_the_view() {
