@@ -250,6 +250,38 @@ icmp_seq=0
     captured_everywhere(script, wanted);
 }
 
+/// What nmap tells systems apart by: options, windows and flags of answers to usual and odd segments,
+/// identifications of packets. Numbers that are random are left out, and ECN.
+#[test]
+fn a_stack_has_the_fingerprint_of_linux() {
+    let script = r#"
+        $B python3 -m http.server 80 >$W/null 2>&1 & server=$!
+        until_ok on_a curl -s http://10.0.0.2/
+        on_a nmap -n -d -O --max-os-tries 1 -sS -p 79-80 10.0.0.2 >$W/found
+        grep ^OS: $W/found | sed 's/^OS://' | tr -d '\n' | grep -oE '(TI=|OPS|WIN|ECN|T[1-7]|U1|IE)[^)]*' |
+            sed -E 's/NW[0-9A-F]+/NW/g; s/%TS=.*//; s/%CC=.//'
+        on_a hping3 -1 --icmptype 13 -c 1 10.0.0.2 2>&1 | grep -oE 'timestamp RTT|[0-9] packets rec'
+        kill $server"#;
+    let wanted = "\
+TI=Z%CI=Z%II=I
+OPS(O1=M5B4ST11NW%O2=M5B4ST11NW%O3=M5B4NNT11NW%O4=M5B4ST11NW%O5=M5B4ST11NW%O6=M5B4ST11
+WIN(W1=FE88%W2=FE88%W3=FE88%W4=FE88%W5=FE88%W6=FE88
+ECN(R=Y%DF=Y%T=40%W=FAF0%O=M5B4NNSNW%Q=
+T1(R=Y%DF=Y%T=40%S=O%A=S+%F=AS%RD=0%Q=
+T2(R=N
+T3(R=N
+T4(R=Y%DF=Y%T=40%W=0%S=A%A=Z%F=R%O=%RD=0%Q=
+T5(R=Y%DF=Y%T=40%W=0%S=Z%A=S+%F=AR%O=%RD=0%Q=
+T6(R=Y%DF=Y%T=40%W=0%S=A%A=Z%F=R%O=%RD=0%Q=
+T7(R=Y%DF=Y%T=40%W=0%S=Z%A=S+%F=AR%O=%RD=0%Q=
+U1(R=Y%DF=N%T=40%IPL=164%UN=0%RIPL=G%RID=G%RIPCK=G%RUCK=G%RUD=G
+IE(R=Y%DFI=N%T=40%CD=S
+1 packets rec
+timestamp RTT
+";
+    captured_everywhere(script, wanted);
+}
+
 /// Of both kinds of stack, while they run: every packet, both ways, as it would be on a wire.
 #[test]
 fn a_capture_of_a_mount_is_read_while_it_grows() {

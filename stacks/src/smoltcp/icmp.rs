@@ -18,6 +18,9 @@ use super::{
     tcp::{input::Arrival, key::FlowKey},
 };
 
+/// The milliseconds of a day.
+const DAY: u128 = 86_400_000;
+
 /// What an ICMP error says, as `ip(7)` IP_RECVERR tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -68,6 +71,7 @@ impl Inner {
         match body[0] {
             8 if cast == Cast::Unicast => self.echo(arrival, 0),
             0 => self.ping_input(arrival),
+            13 if cast == Cast::Unicast => self.answer_timestamp(arrival),
             3 | 11 | 12 => self.icmp_error_input(arrival),
             5 if cast == Cast::Unicast => self.redirect_input(arrival),
             _ => {}
@@ -105,7 +109,20 @@ impl Inner {
         self.send_icmp(source, header.source, (header.tos, device), |out| {
             out.extend_from_slice(body);
             out[0] = answer;
-            out[1] = 0;
+        });
+    }
+
+    /// Answers a request for the time of day (RFC 792; RFC 1122, 3.2.2.8).
+    fn answer_timestamp(&mut self, arrival: &Arrival<'_>) {
+        let header = arrival.header;
+        let Some(request) = arrival.payload().first_chunk::<12>() else { return };
+        let today = self.wall_time().as_millis() % DAY;
+        let now = u32::try_from(today).unwrap_or(0).to_be_bytes();
+        let device = self.scope_device(header.source, arrival.link);
+        self.send_icmp(header.destination, header.source, (header.tos, device), |out| {
+            out.extend_from_slice(request);
+            (out[0], out[1]) = (14, 0);
+            out.extend([now, now].concat());
         });
     }
 
@@ -121,8 +138,8 @@ impl Inner {
         let mut body = Vec::new();
         fill(&mut body);
         let protocol = if source.is_ipv4() { ICMP } else { ICMPV6 };
-        let id = self.rng.next16();
-        let build = Build { source, destination, protocol, ttl: 64, tos, id };
+        let mut build = Build { source, destination, protocol, ttl: 64, tos, id: 0 };
+        build.id = self.idents.next(&build);
         let (mut bytes, at) = build.packet(body.len());
         bytes[at..].copy_from_slice(&body);
         if protocol == ICMP {

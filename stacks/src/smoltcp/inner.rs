@@ -16,6 +16,7 @@ use super::{
         Dgrams,
         packet::tap::{Sight, Way},
     },
+    ident::Idents,
     link::{Kind, Link, Outgoing},
     net::Net,
     qdisc::{self, Scheduler, Seeds},
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) clock: fn(Instant) -> std::time::Duration,
     /// Random numbers.
     pub(crate) rng: Rng,
+    /// Identifications of packets.
+    pub(crate) idents: Idents,
     /// Addresses and routes.
     pub(crate) net: Net,
     /// Changes with every change of addresses, routes and links.
@@ -88,6 +91,7 @@ impl Inner {
             now,
             clock: clock::time_of_day,
             rng,
+            idents: Idents::default(),
             net: Net::default(),
             generation: 0,
             links: vec![lo],

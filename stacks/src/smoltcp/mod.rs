@@ -19,6 +19,7 @@ pub(crate) mod host;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 pub(crate) mod icmp;
+pub(crate) mod ident;
 pub(crate) mod inner;
 pub(crate) mod input;
 pub(crate) mod layers;

@@ -232,6 +232,13 @@ pub fn fill_header_checksum(ip: &mut [u8]) {
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Forbids routers to cut an IPv4 packet: they shall say how much they take (RFC 1191). `ip` starts with
+/// a valid header.
+pub fn keep_whole(ip: &mut [u8]) {
+    ip[6] |= 0x40;
+    fill_header_checksum(ip);
+}
+
 /// Whether the checksum of an IPv4 header is right. `ip` starts with a header that was parsed.
 pub fn header_checksum_holds(ip: &[u8]) -> bool {
     let header = usize::from(ip[0] & 15) * 4;

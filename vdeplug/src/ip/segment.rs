@@ -1,6 +1,6 @@
 //! TCP segments that the stack reads and writes itself: resets, answers from TIME-WAIT (RFC 9293).
 
-use super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum};
+use super::packet::{Build, HEADROOM, IpHeader, TCP, fill_payload_checksum, keep_whole};
 
 /// Header flag: no more data follows.
 pub const FIN: u8 = 1;
@@ -94,16 +94,19 @@ impl Segment {
     }
 
     /// Makes the packet that carries this segment (without data) as an answer to `header`.
-    pub fn answer(&self, header: &IpHeader, id: u16) -> Vec<u8> {
+    pub fn answer(&self, header: &IpHeader) -> Vec<u8> {
         let build = Build {
             source: header.destination,
             destination: header.source,
             protocol: TCP,
             ttl: 64,
             tos: 0,
-            id,
+            id: 0,
         };
         let (mut bytes, at) = build.packet(20);
+        if build.source.is_ipv4() {
+            keep_whole(&mut bytes[HEADROOM..]);
+        }
         self.write(&mut bytes[at..]);
         if let Some(parsed) = IpHeader::parse(&bytes[HEADROOM..]) {
             fill_payload_checksum(&parsed, &mut bytes[at..]);

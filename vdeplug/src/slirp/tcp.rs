@@ -178,7 +178,7 @@ impl Nat {
             _ => {
                 let segment = Segment::parse(arrival.payload());
                 if let Some(reset) = segment.and_then(|segment| segment.reset()) {
-                    let bytes = reset.answer(arrival.header, 0);
+                    let bytes = reset.answer(arrival.header);
                     self.lan.send_segment(bytes, Offload::default(), self.now);
                 }
                 return;

@@ -396,7 +396,8 @@ mod tests {
             assert!(territory.concerns(path.as_bytes()), "{path}");
             assert!(territory.is_private(path.as_bytes()), "{path}");
         }
-        for path in [format!("/proc/{pid}/status"), format!("/proc/{pid}0/fd"), "/proc".to_owned()] {
+        for path in [format!("/proc/{pid}/status"), format!("/proc/{pid}0/fd"), "/proc".to_owned()]
+        {
             assert!(!territory.is_private(path.as_bytes()), "{path}");
         }
     }

@@ -44,7 +44,7 @@ impl Inner {
         self.dgram_autobind(id)?;
         let ident = self.dgrams.socks.get(id).map_or(0, super::Dgram::port);
         plan.build.protocol = if v6 { ICMPV6 } else { ICMP };
-        plan.build.id = self.rng.next16();
+        plan.build.id = self.idents.next(&plan.build);
         let (mut bytes, at) = plan.build.packet(data.len());
         bytes[at..].copy_from_slice(data);
         bytes[at + 4..at + 6].copy_from_slice(&ident.to_be_bytes());

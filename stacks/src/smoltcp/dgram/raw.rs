@@ -42,7 +42,7 @@ impl Inner {
         }
         self.check_size(id, &plan, data.len())?;
         plan.build.protocol = u8::try_from(protocol).unwrap_or(255);
-        plan.build.id = self.rng.next16();
+        plan.build.id = self.idents.next(&plan.build);
         let (mut bytes, at) = plan.build.packet(data.len());
         bytes[at..].copy_from_slice(data);
         if protocol == libc::IPPROTO_ICMPV6 {

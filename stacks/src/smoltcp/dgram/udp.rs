@@ -42,7 +42,7 @@ impl Inner {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
         let (port, class) = (sock.port(), sock.class);
         plan.build.protocol = if class == Class::UdpLite { UDPLITE } else { UDP };
-        plan.build.id = self.rng.next16();
+        plan.build.id = self.idents.next(&plan.build);
         let (mut bytes, at) = plan.build.packet(HEADER + data.len());
         let out = &mut bytes[at..];
         out[..2].copy_from_slice(&port.to_be_bytes());

@@ -123,7 +123,7 @@ impl Inner {
         let local = SocketAddr::new(local_ip, self.tcp_local_port(id, local_ip, remote)?);
         let key = FlowKey::new(local, remote);
         let path = self.path_to(remote.ip(), local_ip, device)?;
-        let terms = self.tcp_terms();
+        let terms = self.tcp_terms(&key);
         let mut flow = Flow::new(key, Owner::Socket(id), path, (tuning, terms), self.now);
         let link = self.links.get_mut(path.link).ok_or(Errno::ENETUNREACH)?;
         flow.socket()

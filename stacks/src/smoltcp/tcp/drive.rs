@@ -213,7 +213,7 @@ impl Inner {
 
     /// Answers a segment with one of our own making.
     pub(crate) fn answer_segment(&mut self, link: usize, header: &IpHeader, answer: &Segment) {
-        let bytes = answer.answer(header, self.rng.next16());
+        let bytes = answer.answer(header);
         let device = self.scope_device(header.source, link);
         self.send_ip(Outgoing { bytes, segment: None, unsummed: false }, device);
     }

@@ -7,7 +7,7 @@ use super::{
         device::LONGEST,
         inner::Inner,
         link::{Link, Outgoing},
-        packet::{Build, HEADROOM, TCP, fill_header_checksum},
+        packet::{Build, HEADROOM, TCP, keep_whole},
         pool,
     },
     flow::{Flow, FlowId, Tuning},
@@ -89,9 +89,14 @@ impl Inner {
             let Some(link) = self.links.get(flow.path.link) else { return };
             let mss = link.caps.max_transmission_unit.min(flow.most) - headers(flow);
             let mss = u16::try_from(mss).unwrap_or(u16::MAX);
-            let offer = flow.offer(mss, segment.is(ACK, ACK));
+            let answers = segment.is(ACK, ACK);
+            let offer = flow.offer(mss, answers);
             tail = Tail::offer(&offer, flow.times.stamps(now));
-            window = u16::try_from(flow.receiver.opening()).unwrap_or(u16::MAX);
+            let opening = u16::try_from(flow.receiver.opening()).unwrap_or(u16::MAX);
+            // Whole segments; timestamps are known to take room in them when the peer has sent some.
+            let overhead = if answers { flow.overhead() } else { 0 };
+            let unit = mss.saturating_sub(u16::try_from(overhead).unwrap_or(0)).max(1);
+            window = if opening < unit { opening } else { opening / unit * unit };
         } else if flow.sender.is_open() {
             if !segment.is(RST, RST) {
                 return;
@@ -148,9 +153,7 @@ impl Inner {
         let (from, length) = head.data;
         let (mut bytes, at) = build.packet(HEADER + tail.len() + length);
         if build.source.is_ipv4() {
-            // Not to be fragmented: routers shall say how much they take (RFC 1191).
-            bytes[HEADROOM + 6] = 0x40;
-            fill_header_checksum(&mut bytes[HEADROOM..]);
+            keep_whole(&mut bytes[HEADROOM..]);
         }
         let segment = Segment {
             source: flow.key.local().port(),

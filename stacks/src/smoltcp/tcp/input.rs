@@ -13,7 +13,7 @@ use super::{
     },
     flow::{BUFFER, Flow, Owner, Path, Terms},
     key::FlowKey,
-    segment::{ACK, RST, SYN, Segment},
+    segment::{ACK, FIN, RST, SYN, Segment},
     sock::{Phase, SockId},
     timewait::Verdict,
 };
@@ -87,13 +87,17 @@ impl Inner {
                 Verdict::Renew => return,
             }
         }
-        if segment.is(SYN | ACK | RST, SYN)
+        if segment.is(SYN | ACK | RST | FIN, SYN)
             && let Some(sock) = self.open_listener(header, &segment)
         {
             if !self.lets_in(sock.0, arrival) {
                 return;
             }
             return self.open_passive(sock, key, arrival, &segment);
+        }
+        // A listener answers nothing but a SYN and what acknowledges (RFC 9293, 3.10.7.2).
+        if segment.is(ACK, 0) && self.listener(header, &segment).is_some() {
+            return;
         }
         if let Some(reset) = segment.reset() {
             self.answer_segment(arrival.link, header, &reset);
@@ -173,7 +177,7 @@ impl Inner {
         let Ok(path) = self.path_to(key.remote().ip(), local.ip(), device) else {
             return self.drop_pending(owner);
         };
-        let terms = self.tcp_terms();
+        let terms = self.tcp_terms(&key);
         let mut flow = Flow::new(key, Owner::Listener(owner), path, (tuning, terms), self.now);
         let endpoint = IpListenEndpoint { addr: Some(local.ip().into()), port: local.port() };
         if flow.socket().listen(endpoint).is_err() {
@@ -196,14 +200,15 @@ impl Inner {
     }
 
     /// What a new connection may use.
-    pub(crate) fn tcp_terms(&mut self) -> Terms {
+    pub(crate) fn tcp_terms(&self, key: &FlowKey) -> Terms {
         let on = |name| self.net.number(name) != Some(0);
         let (sack, scaling) = (on("ipv4.tcp_sack"), on("ipv4.tcp_window_scaling"));
-        // With 1, as the kernel has it, clocks begin anywhere; with 2 they do not.
+        // With 1, as the kernel has it, clocks begin anywhere; with 2 they do not. That of a pair of
+        // ends never goes back: who remembers their last connection knows what is new by it.
         let stamps = match self.net.number("ipv4.tcp_timestamps") {
             Some(0) => None,
             Some(2) => Some(0),
-            _ => Some(self.rng.below(u32::MAX)),
+            _ => Some(self.tcp.clock_of(key)),
         };
         let most = self.net.config.sysctl("ipv4.tcp_rmem");
         let most = most.and_then(|three| three.split_whitespace().nth(2)?.parse().ok());

@@ -32,11 +32,16 @@ pub(crate) mod timewait;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    hash::BuildHasher,
 };
 
 use smoltcp::time::Instant;
 
-use super::{hash::Map, ports::Ports, slab::Slab};
+use super::{
+    hash::{Map, Seeded},
+    ports::Ports,
+    slab::Slab,
+};
 use flow::{Flow, FlowId};
 use key::FlowKey;
 use sock::{Sock, SockId};
@@ -68,6 +73,8 @@ pub(crate) struct Tcp {
     pub(crate) ports: Ports,
     /// Ports used by connections.
     pub(crate) usage: Map<u16, Usage>,
+    /// Where the clock of the timestamps of each pair of ends begins (RFC 7323, 5.4).
+    pub(crate) clocks: Seeded,
     /// Connections that ended here first.
     pub(crate) waits: TimeWaits,
     /// Connections that may have something to send.
@@ -96,6 +103,12 @@ impl Tcp {
             let holds = |id, at| flows.get(id).is_some_and(|flow| flow.scheduled == Some(at));
             self.timers.retain(|Reverse((at, id))| holds(*id, *at));
         }
+    }
+
+    /// What the clock of a connection between two ends begins with.
+    pub(crate) fn clock_of(&self, key: &FlowKey) -> u32 {
+        let [a, b, c, d, ..] = self.clocks.hash_one(key).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// Counts a connection on its local port.
