@@ -19,6 +19,7 @@ mod interop;
 mod kernel;
 mod layers;
 mod library;
+mod loops;
 mod lost;
 mod network;
 mod plugins;

@@ -26,6 +26,8 @@ pub(super) struct Identity {
     minor: u32,
     /// The first number of sub-devices.
     sub_major: u32,
+    /// The second number that those of sub-devices are counted from.
+    sub_minor: u32,
 }
 
 impl Identity {
@@ -39,20 +41,45 @@ impl Identity {
     ) -> Result<Self, MountError> {
         static DISKS: AtomicU32 = AtomicU32::new(0);
         let (uid, gid) = (owner.uid, owner.gid);
-        let none = Self { kind, mode: 0o600, uid, gid, major: 0, minor: 0, sub_major: 0 };
+        let mode = 0o600;
+        let none = Self { kind, mode, uid, gid, major: 0, minor: 0, sub_major: 0, sub_minor: 0 };
         let changed = none.changed(options)?;
         if changed.kind == DeviceKind::Character || (changed.major, changed.minor) != (0, 0) {
             return Ok(changed);
         }
         let disk = DISKS.fetch_add(1, Ordering::Relaxed) % (MINORS / ROOM);
-        Ok(Self { major: LOCAL, minor: disk * ROOM, ..changed })
+        let minor = disk * ROOM;
+        Ok(Self { major: LOCAL, minor, sub_minor: minor, ..changed })
+    }
+
+    /// The same of the control of loop devices: loop(4).
+    pub(super) fn of_loop_control(
+        options: &mut Options,
+        (uid, gid): (u32, u32),
+    ) -> Result<Self, MountError> {
+        let kind = DeviceKind::Character;
+        let (major, minor) = (10, 237);
+        let own =
+            Self { kind, mode: 0o660, uid, gid, major, minor, sub_major: major, sub_minor: minor };
+        own.changed(options)
+    }
+
+    /// The same of a loop device, with the owner and the mode of their control: its partitions are far from
+    /// those of the kernel.
+    pub(super) fn of_loop(self, number: u32) -> Self {
+        let sub_minor = MINORS / 2 + number * ROOM;
+        let kind = DeviceKind::Block;
+        Self { kind, major: 7, minor: number, sub_major: 259, sub_minor, ..self }
     }
 
     /// The same of the device for tun and tap interfaces, which is everybody's.
     pub(super) fn of_tun(options: &mut Options, owner: &Caller) -> Result<Self, MountError> {
         let (uid, gid) = (owner.uid, owner.gid);
         let kind = DeviceKind::Character;
-        Self { kind, mode: 0o666, uid, gid, major: 10, minor: 200, sub_major: 10 }.changed(options)
+        let (major, minor) = (10, 200);
+        let own =
+            Self { kind, mode: 0o666, uid, gid, major, minor, sub_major: major, sub_minor: minor };
+        own.changed(options)
     }
 
     fn changed(mut self, options: &mut Options) -> Result<Self, MountError> {
@@ -81,6 +108,7 @@ impl Identity {
         }
         identity.mode &= 0o7777;
         identity.sub_major = identity.major;
+        identity.sub_minor = identity.minor;
         Ok(self)
     }
 
@@ -91,10 +119,10 @@ impl Identity {
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
-            rdev: libc::makedev(
-                if sub == 0 { self.major } else { self.sub_major },
-                self.minor.wrapping_add(sub),
-            ),
+            rdev: match sub {
+                0 => libc::makedev(self.major, self.minor),
+                sub => libc::makedev(self.sub_major, self.sub_minor.wrapping_add(sub)),
+            },
             size,
         }
     }

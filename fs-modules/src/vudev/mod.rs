@@ -5,6 +5,7 @@ mod disk;
 mod identity;
 pub mod image;
 mod ioctl;
+mod loops;
 mod null;
 mod ram;
 mod table;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use umvu_abi::{
     Errno,
     files::{Backing, DeviceKind, Outside},
-    module::{Module, MountError, MountRequest, Mounted},
+    module::{Module, MountError, MountRequest, Mounted, Standing},
 };
 
 use self::{
     disk::{Disk, Partitioning},
     identity::Identity,
     image::Surroundings,
+    loops::Loops,
     null::Null,
     ram::Ram,
     tap::{Stack, Tap},
@@ -33,7 +35,8 @@ use crate::options::Options;
 pub struct Vudev;
 
 /// The types, for the messages.
-const TYPES: &[&str] = &["vudevnull", "vudevramdisk", "vudevpartx", "vudevvdi", "vudevtap"];
+const TYPES: &[&str] =
+    &["vudevnull", "vudevramdisk", "vudevpartx", "vudevvdi", "vudevtap", "vudevloop"];
 
 impl Module for Vudev {
     fn name(&self) -> &'static str {
@@ -48,6 +51,10 @@ impl Module for Vudev {
         TYPES
     }
 
+    fn standing(&self) -> &'static [Standing] {
+        &[Standing { fstype: "vudevloop", source: "none", target: "/dev/loop-control" }]
+    }
+
     fn mount_over(
         &self,
         request: &MountRequest,
@@ -59,6 +66,7 @@ impl Module for Vudev {
             "vudevpartx" => partitioned(request, outside, |image, _| Ok(image)),
             "vudevvdi" => partitioned(request, outside, image::open),
             "vudevtap" => tap(request, outside),
+            "vudevloop" => loops(request, outside),
             other => {
                 let reason = format!("{other}: no such device (there are: {})", TYPES.join(" "));
                 Err(MountError::new(Errno::ENODEV, reason))
@@ -104,6 +112,15 @@ fn tap(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, Mo
         })?),
     };
     Ok(Mounted::Device(Arc::new(Tap::new(identity, stack))))
+}
+
+/// Loop devices, and their control: of the user that the view is of, as all devices.
+fn loops(request: &MountRequest, outside: &Arc<dyn Outside>) -> Result<Mounted, MountError> {
+    let mut options = Options::of(request);
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let identity = Identity::of_loop_control(&mut options, owner)?;
+    options.finish()?;
+    Ok(Mounted::Device(Arc::new(Loops::new(identity, outside))))
 }
 
 /// A disk with partitions on the source, as `format` reads it.

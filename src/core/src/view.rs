@@ -433,6 +433,11 @@ impl View {
         Ok(())
     }
 
+    /// What generated files tell is out of date.
+    pub(crate) fn has_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// The serial number of the next mount.
     pub(crate) fn next_serial(&self) -> u64 {
         self.next_dev.load(Ordering::Relaxed)
@@ -516,7 +521,7 @@ impl View {
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Arc<Mount>>)) {
         edit(Arc::make_mut(&mut self.mounts.write()));
-        self.generation.fetch_add(1, Ordering::Release);
+        self.has_changed();
     }
 
     /// The loaded module whose name is the longest prefix of the type.

@@ -40,7 +40,8 @@ pub struct Block {
     pub read_only: bool,
 }
 
-/// A virtual device. Mounted at `/dev/hda` it is number 0; `/dev/hda1` is its sub-device 1.
+/// A virtual device. Mounted at `/dev/hda` it is number 0; `/dev/hda1` is its sub-device 1, unless
+/// [`Device::sub_name`] says otherwise.
 pub trait Device: Send + Sync + fmt::Debug {
     /// How a device or sub-device looks; None when there is no such sub-device.
     fn looks(&self, sub: u32) -> Option<Looks>;
@@ -48,6 +49,33 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// The numbers of the sub-devices there are now, for the listing of the directory.
     fn sub_devices(&self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// The name of a sub-device beside the device, which is called `base`.
+    fn sub_name(&self, base: &str, sub: u32) -> String {
+        format!("{base}{sub}")
+    }
+
+    /// The sub-device of a name, as [`Device::sub_name`] makes it; there need be none.
+    fn sub_named(&self, base: &str, name: &str) -> Option<u32> {
+        let sub = name.strip_prefix(base)?.parse().ok()?;
+        (self.sub_name(base, sub) == name).then_some(sub)
+    }
+
+    /// Which of the device and its sub-devices are disks: the device itself. The core asks again when it is
+    /// told that there are others (`Outside::disks_changed`).
+    fn disks(&self) -> Vec<u32> {
+        vec![0]
+    }
+
+    /// The sub-devices that are partitions of a disk: all.
+    fn partitions(&self, _disk: u32) -> Vec<u32> {
+        self.sub_devices()
+    }
+
+    /// What sysfs tells of a disk in a directory of its own kind, which has these files.
+    fn attributes(&self, _disk: u32) -> Option<(&'static str, Vec<(&'static str, String)>)> {
+        None
     }
 
     /// What sysfs tells about a disk, or the partition that a sub-device is; None for other devices.

@@ -21,5 +21,5 @@ pub use attributes::{Attributes, Changes, SetTime, StatFs, Time};
 pub use caller::{Caller, EXECUTE, READ, WRITE};
 pub use device::{Block, Device, DeviceKind, Looks};
 pub use open::{Data, Handle, Node, Opened};
-pub use outside::{Backing, Claim, GuestFile, Outside, Source};
+pub use outside::{Backing, Claim, GuestFile, OpenFile, Outside, Source};
 pub use system::{DirEntry, Entry, FileSystem, Keeper, Right, Seek, Seen, Takes, Traits};

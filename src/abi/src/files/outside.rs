@@ -68,6 +68,21 @@ pub trait GuestFile: Send + Sync + fmt::Debug {
     fn revoke(&self, end: Arc<OwnedFd>);
 }
 
+/// A file or device that a guest has open.
+#[derive(Debug, Clone)]
+pub struct OpenFile {
+    /// What it holds.
+    pub backing: Arc<dyn Backing>,
+    /// Its path in the view; what `/proc/PID/fd` shows.
+    pub path: Vec<u8>,
+    /// Whether the guest may write to it.
+    pub writable: bool,
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
+}
+
 /// The tree of files as it was before the mount that is being made, and what else the core gives.
 ///
 /// A later mount does not show through: a file system over `/home` finds in its source `/home`
@@ -83,6 +98,15 @@ pub trait Outside: Send + Sync + fmt::Debug {
 
     /// The file that the caller of mount(2) has open at a descriptor. Errors: `EBADF`.
     fn descriptor(&self, descriptor: i32) -> Result<Arc<dyn GuestFile>, Errno>;
+
+    /// What a guest has open at a descriptor, whoever it is. Errors: `EBADF`, `EINVAL` for what is neither a
+    /// regular file nor a block device.
+    fn opened(&self, _caller: &Caller, _descriptor: i32) -> Result<OpenFile, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    /// Other disks than before are among the sub-devices of a device.
+    fn disks_changed(&self) {}
 
     /// Who has called mount(2).
     fn caller(&self) -> Caller;

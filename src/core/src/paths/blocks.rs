@@ -61,7 +61,10 @@ const OF_DISKS: [(&str, &str); 6] = [
 #[derive(Debug, Clone)]
 pub(super) struct Disk {
     name: String,
+    /// What the device is called, whose sub-device it may be.
+    base: String,
     device: Arc<dyn Device>,
+    number: u32,
 }
 
 /// A disk or partition.
@@ -75,17 +78,26 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn name(&self) -> String {
-        match self.sub {
-            0 => self.disk.name.clone(),
-            sub => format!("{}{sub}", self.disk.name),
+        if self.is_disk() {
+            return self.disk.name.clone();
         }
+        self.disk.device.sub_name(&self.disk.base, self.sub)
+    }
+
+    fn is_disk(&self) -> bool {
+        self.sub == self.disk.number
+    }
+
+    /// Counts the partitions of the disk, from 1 on.
+    fn partition(&self) -> u32 {
+        self.sub - self.disk.number
     }
 
     /// Below [`DEVICES`].
     fn path(&self) -> String {
-        match self.sub {
-            0 => self.disk.name.clone(),
-            _ => format!("{}/{}", self.disk.name, self.name()),
+        match self.is_disk() {
+            true => self.disk.name.clone(),
+            false => format!("{}/{}", self.disk.name, self.name()),
         }
     }
 
@@ -95,35 +107,50 @@ impl Part<'_> {
 
     fn file(&self, name: &str) -> Option<String> {
         let [major, minor] = self.numbers();
-        let same = if self.sub == 0 { OF_DISKS.as_slice() } else { &[] };
+        let same = if self.is_disk() { OF_DISKS.as_slice() } else { &[] };
         let known = SAME.iter().chain(same).find(|(key, _)| *key == name);
         Some(match name {
             "dev" => format!("{major}:{minor}"),
             "ro" => u8::from(self.block.read_only).to_string(),
             "size" => (self.size / SECTOR).to_string(),
             "stat" => "       0".repeat(17),
-            "partition" if self.sub != 0 => self.sub.to_string(),
-            "start" if self.sub != 0 => (self.block.start / SECTOR).to_string(),
+            "partition" if !self.is_disk() => self.partition().to_string(),
+            "start" if !self.is_disk() => (self.block.start / SECTOR).to_string(),
             "uevent" => {
-                let (name, kind) = (self.name(), if self.sub == 0 { "disk" } else { "partition" });
+                let (name, kind) = (self.name(), if self.is_disk() { "disk" } else { "partition" });
                 let mut text =
                     format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={name}\nDEVTYPE={kind}");
-                if self.sub != 0 {
-                    text.push_str(&format!("\nPARTN={}", self.sub));
+                if !self.is_disk() {
+                    text.push_str(&format!("\nPARTN={}", self.partition()));
                 }
                 text
             }
-            _ => (*known?.1).to_owned(),
+            _ => match known {
+                Some((_, text)) => (*text).to_owned(),
+                None => self.attribute(name)?,
+            },
         })
+    }
+
+    /// The directory of what only disks of its kind have, and the files there.
+    fn attributes(&self) -> Option<(&'static str, Vec<(&'static str, String)>)> {
+        self.disk.device.attributes(self.sub).filter(|_| self.is_disk())
+    }
+
+    fn attribute(&self, path: &str) -> Option<String> {
+        let (folder, name) = path.split_once('/')?;
+        let (_, files) = self.attributes().filter(|(own, _)| *own == folder)?;
+        files.into_iter().find(|(own, _)| *own == name).map(|(_, text)| text)
     }
 
     /// What is in its directory but for the partitions.
     fn names(&self) -> Vec<String> {
         let mut names = vec!["dev", "holders", "ro", "size", "stat", "subsystem", "uevent"];
         names.extend(SAME.map(|(name, _)| name));
-        if self.sub == 0 {
+        if self.is_disk() {
             names.extend(["queue", "slaves"]);
             names.extend(OF_DISKS.map(|(name, _)| name));
+            names.extend(self.attributes().map(|(folder, _)| folder));
         } else {
             names.extend(["partition", "start"]);
         }
@@ -132,15 +159,21 @@ impl Part<'_> {
 }
 
 impl Disk {
-    /// What is mounted in `/dev` as a block device.
-    fn of(mount: &Mount) -> Option<Self> {
-        let Mounted::Device(device) = &mount.content else { return None };
-        let name = mount.target.strip_prefix("/dev/")?;
-        device
-            .block(0)
-            .filter(|_| device.looks(0).is_some_and(|it| it.kind == DeviceKind::Block))?;
+    /// What is mounted in `/dev` as block devices.
+    fn of(mount: &Mount) -> Vec<Self> {
+        let Mounted::Device(device) = &mount.content else { return Vec::new() };
+        let Some(base) = mount.target.strip_prefix("/dev/") else { return Vec::new() };
         // As the kernel writes the slashes of names.
-        Some(Self { name: name.replace('/', "!"), device: Arc::clone(device) })
+        let base = base.replace('/', "!");
+        let is_disk = |number: &u32| {
+            let looks = device.looks(*number).filter(|_| device.block(*number).is_some());
+            looks.is_some_and(|looks| looks.kind == DeviceKind::Block)
+        };
+        let disk = |number: u32| {
+            let name = if number == 0 { base.clone() } else { device.sub_name(&base, number) };
+            Self { name, base: base.clone(), device: Arc::clone(device), number }
+        };
+        device.disks().into_iter().filter(is_disk).map(disk).collect()
     }
 
     fn part(&self, sub: u32) -> Option<Part<'_>> {
@@ -150,13 +183,15 @@ impl Disk {
     }
 
     fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        [0].into_iter().chain(self.device.sub_devices()).filter_map(|sub| self.part(sub))
+        let partitions = self.device.partitions(self.number);
+        [self.number].into_iter().chain(partitions).filter_map(|sub| self.part(sub))
     }
 
     /// The disk or a partition, by the name of a directory below that of the disk.
     fn named(&self, name: &str) -> Option<Part<'_>> {
-        let number: u32 = name.strip_prefix(&self.name)?.parse().ok()?;
-        self.part(number).filter(|part| part.sub != 0 && part.name() == name)
+        let number = self.device.sub_named(&self.base, name)?;
+        let is_own = self.device.partitions(self.number).contains(&number);
+        self.part(number).filter(|_| is_own)
     }
 }
 
@@ -165,28 +200,34 @@ impl Tree for Disk {
         let (part, rest) = self.split(path)?;
         if rest.is_empty() {
             let mut names = part.names();
-            if part.sub == 0 {
+            if part.is_disk() {
                 names.extend(self.parts().skip(1).map(|part| part.name()));
             }
             return Ok(Entry::Directory(names));
         }
         match rest {
             "holders" => Ok(Entry::Directory(Vec::new())),
-            "slaves" if part.sub == 0 => Ok(Entry::Directory(Vec::new())),
-            "queue" if part.sub == 0 => {
+            "slaves" if part.is_disk() => Ok(Entry::Directory(Vec::new())),
+            "queue" if part.is_disk() => {
                 Ok(Entry::Directory(QUEUE.iter().map(|(name, _)| (*name).to_owned()).collect()))
             }
             "subsystem" => {
-                let up = if part.sub == 0 { "" } else { "../" };
+                let up = if part.is_disk() { "" } else { "../" };
                 Ok(Entry::Link(format!("../../../../{up}class/block")))
             }
-            _ => self.read(path).map(|_| Entry::File { mode: 0o444 }),
+            rest => match part.attributes().filter(|(folder, _)| *folder == rest) {
+                Some((_, files)) => {
+                    let names = files.into_iter().map(|(name, _)| name.to_owned());
+                    Ok(Entry::Directory(names.collect()))
+                }
+                None => self.read(path).map(|_| Entry::File { mode: 0o444 }),
+            },
         }
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {
         let (part, rest) = self.split(path)?;
-        let text = match rest.strip_prefix("queue/").filter(|_| part.sub == 0) {
+        let text = match rest.strip_prefix("queue/").filter(|_| part.is_disk()) {
             Some(name) => {
                 QUEUE.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             }
@@ -202,7 +243,7 @@ impl Disk {
         let (first, rest) = path.split_once('/').unwrap_or((path, ""));
         match self.named(first) {
             Some(part) => Ok((part, rest)),
-            None => Ok((self.part(0).ok_or(Errno::ENOENT)?, path)),
+            None => Ok((self.part(self.number).ok_or(Errno::ENOENT)?, path)),
         }
     }
 }
@@ -232,7 +273,7 @@ impl Links {
         let mut found = BTreeMap::new();
         for part in self.disks.iter().flat_map(Disk::parts) {
             let name = match self.by {
-                By::Disk if part.sub != 0 => continue,
+                By::Disk if !part.is_disk() => continue,
                 By::Disk | By::Name => part.name(),
                 By::Number => part.numbers().map(|number| number.to_string()).join(":"),
             };
@@ -302,8 +343,11 @@ fn statistics(part: &Part<'_>) -> String {
 
 /// What stands where, once there are disks: paths and what is there, with the mount that it is counted to.
 pub(super) fn generated(mounts: &[Arc<Mount>]) -> Vec<(String, Arc<dyn Tree>, u64)> {
-    let found: Vec<_> =
-        mounts.iter().filter_map(|mount| Some((Disk::of(mount)?, mount.dev))).collect();
+    let of = |mount: &Arc<Mount>| {
+        let dev = mount.dev;
+        Disk::of(mount).into_iter().map(move |disk| (disk, dev))
+    };
+    let found: Vec<_> = mounts.iter().flat_map(of).collect();
     let Some((_, first)) = found.first() else { return Vec::new() };
     let first = *first;
     let disks: Arc<[Disk]> = found.iter().map(|(disk, _)| disk.clone()).collect();
@@ -353,7 +397,8 @@ mod tests {
     }
 
     fn disk() -> Disk {
-        Disk { name: "hda".to_owned(), device: Arc::new(Halves) }
+        let name = || "hda".to_owned();
+        Disk { name: name(), base: name(), device: Arc::new(Halves), number: 0 }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
 
 /// Where a link of a process leads; `link` is its text, an absolute path.
 /// Errors: `ENOENT` for what is forgotten.
-pub(super) fn lead(core: &Core, path: &[u8], link: Vec<u8>) -> Result<Magic, Errno> {
+pub(crate) fn lead(core: &Core, path: &[u8], link: Vec<u8>) -> Result<Magic, Errno> {
     if is_ours(path) {
         return Ok(Magic::Nameless);
     }

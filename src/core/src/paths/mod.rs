@@ -129,7 +129,7 @@ impl Paths {
     }
 
     /// The leader of a thread's group.
-    fn leader(&self, tid: Tid) -> Tid {
+    pub(crate) fn leader(&self, tid: Tid) -> Tid {
         self.threads.get(tid).leader()
     }
 

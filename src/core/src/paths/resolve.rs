@@ -412,7 +412,7 @@ impl<W: World> Resolver<'_, W> {
         if let Some(mount) = self.territory.node(&path) {
             return Ok(Place::Node(Arc::clone(mount)));
         }
-        if let Some(children) = self.territory.children(&path) {
+        if self.territory.children(&path).is_some() {
             if !self.world.exists(&path) {
                 return Ok(Place::Directory(path));
             }
@@ -421,7 +421,7 @@ impl<W: World> Resolver<'_, W> {
                 push(&mut child, name);
                 self.world.exists(&child)
             };
-            if !children.iter().all(shown) {
+            if !self.territory.names_in(&path).iter().all(shown) {
                 return Ok(Place::Merged(path));
             }
         }

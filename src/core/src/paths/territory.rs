@@ -140,9 +140,13 @@ impl Territory {
 
     /// The device whose sub-device may be at this path, and the number of that.
     pub(crate) fn sub_device(&self, path: &[u8]) -> Option<(&Arc<Mount>, u32)> {
-        self.devices.iter().find_map(|device| {
-            let number = number(path.strip_prefix(device.as_slice())?)?;
-            Some((self.nodes.get(device)?, u32::try_from(number).ok()?))
+        self.devices.iter().find_map(|target| {
+            let (above, base) = parted(target)?;
+            let (_, name) = parted(path).filter(|(directory, _)| *directory == above)?;
+            let mount = self.nodes.get(target)?;
+            let Mounted::Device(device) = &mount.content else { return None };
+            let number = device.sub_named(base, name).filter(|number| *number != 0)?;
+            Some((mount, number))
         })
     }
 
@@ -209,16 +213,13 @@ impl Territory {
     pub(crate) fn names_in(&self, directory: &[u8]) -> BTreeSet<Vec<u8>> {
         let mut names = self.children(directory).cloned().unwrap_or_default();
         for target in &self.devices {
-            let mut above = target.clone();
-            pop(&mut above);
-            let above = if above.is_empty() { b"/".to_vec() } else { above };
-            if above == directory
+            if let Some((above, base)) = parted(target)
+                && above == directory.strip_suffix(b"/").unwrap_or(directory)
                 && let Some(mount) = self.nodes.get(target)
                 && let Mounted::Device(device) = &mount.content
-                && let Some(name) = target.rsplit(|byte| *byte == b'/').next()
             {
-                let numbered = |number: u32| [name, number.to_string().as_bytes()].concat();
-                names.extend(device.sub_devices().into_iter().map(numbered));
+                let named = |number: u32| device.sub_name(base, number).into_bytes();
+                names.extend(device.sub_devices().into_iter().map(named));
             }
         }
         names
@@ -298,6 +299,12 @@ impl Territory {
             || below(&self.private, directory).is_some();
         !(above || inside || self.concerns(directory))
     }
+}
+
+/// A path as a directory, without the slash at its end, and a name, which is text.
+fn parted(path: &[u8]) -> Option<(&[u8], &str)> {
+    let at = path.iter().rposition(|byte| *byte == b'/')?;
+    Some((&path[..at], std::str::from_utf8(&path[at + 1..]).ok()?))
 }
 
 /// The mounts before the one with this serial number that nothing covers, oldest first.

@@ -157,7 +157,12 @@ pub(super) fn of_host(path: &[u8], writable: bool) -> Result<Arc<dyn Backing>, E
     if file.metadata()?.is_dir() {
         return Err(Errno::EISDIR);
     }
-    Ok(Arc::new(Plain { file, inode: None, _footing: None }))
+    Ok(of_file(file))
+}
+
+/// A file or block device of the host that is open.
+pub(super) fn of_file(file: File) -> Arc<dyn Backing> {
+    Arc::new(Plain { file, inode: None, _footing: None })
 }
 
 /// A file or device of a mounted file system. Errors: those of open(2).
@@ -187,9 +192,7 @@ pub(super) fn of_inode(
                 _footing: Some(Footing::on(&inode.files)),
             }))
         }
-        Data::Host(file) | Data::HostDressed(file) => {
-            Ok(Arc::new(Plain { file: File::from(file), inode: None, _footing: None }))
-        }
+        Data::Host(file) | Data::HostDressed(file) => Ok(of_file(File::from(file))),
         Data::HostPath(path) => of_host(&path, writable),
         Data::Same(inner) => {
             let inner = inner.downcast::<Inode>().map_err(|_| Errno::EIO)?;

@@ -1,20 +1,37 @@
 //! Files that guests have open by descriptors, and how they are taken away.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::{
+            ffi::OsStringExt,
+            fs::{FileTypeExt, MetadataExt},
+        },
     },
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use nix::sys::socket::{MsgFlags, send};
-use umvu_abi::{Errno, Tid, files::GuestFile};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::socket::{MsgFlags, send},
+};
+use umvu_abi::{
+    Errno, Tid,
+    files::{Caller, GuestFile, OpenFile},
+};
 
-use crate::{Core, files::holders};
+use super::backing;
+use crate::{
+    Core,
+    files::holders,
+    paths::{
+        magic::{lead, shown},
+        resolve::Magic,
+    },
+};
 
 /// How long guests may take to notice that a file is taken away.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -76,4 +93,31 @@ impl GuestFile for Descriptor {
         drop(end);
         core.objects.closed_revoked(self.link.as_os_str());
     }
+}
+
+/// What a guest has open at a number, to be used in its place. Errors: `EBADF`, `EINVAL` for what is neither a
+/// regular file nor a block device, those of opening a virtual file once more.
+pub(super) fn opened(core: &Core, tid: Tid, descriptor: i32) -> Result<OpenFile, Errno> {
+    let path = format!("/proc/{tid}/fd/{descriptor}");
+    let link = fs::read_link(&path).map_err(|_| Errno::EBADF)?.into_os_string().into_vec();
+    let file = umvu_tracer::fetch_descriptor(core.paths.leader(tid).0, descriptor)?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).map_err(io::Error::from)?);
+    let writable = !flags.contains(OFlag::O_PATH) && flags & OFlag::O_ACCMODE == OFlag::O_RDWR;
+    let shown = shown(core, tid, path.as_bytes()).unwrap_or_else(|| link.clone());
+    if let Magic::Inode(inode) = lead(core, path.as_bytes(), link)? {
+        let looks = inode.attributes(&Caller::root())?;
+        if !matches!(looks.kind(), libc::S_IFREG | libc::S_IFBLK) {
+            return Err(Errno::EINVAL);
+        }
+        let backing = backing::of_inode(core, &inode, Tid(0), writable)?;
+        let dev = inode.files.dev_of(&looks);
+        return Ok(OpenFile { backing, path: shown, writable, dev, ino: looks.ino });
+    }
+    let file = fs::File::from(file);
+    let found = file.metadata()?;
+    if !(found.is_file() || found.file_type().is_block_device()) {
+        return Err(Errno::EINVAL);
+    }
+    let (dev, ino) = (found.dev(), found.ino());
+    Ok(OpenFile { backing: backing::of_file(file), path: shown, writable, dev, ino })
 }

@@ -8,12 +8,15 @@ use std::{
 use parking_lot::RwLock;
 use umvu_abi::{
     Errno, Tid,
-    files::{Backing, Caller, FileSystem, GuestFile, Node, Outside, Source},
+    files::{Backing, Caller, FileSystem, GuestFile, Node, OpenFile, Outside, Source},
     net::NetStack,
     sockaddr,
 };
 
-use super::{Whole, backing, descriptor::Descriptor};
+use super::{
+    Whole, backing,
+    descriptor::{self, Descriptor},
+};
 use crate::{
     Core,
     paths::{
@@ -126,6 +129,17 @@ impl Outside for View {
     fn descriptor(&self, descriptor: i32) -> Result<Arc<dyn GuestFile>, Errno> {
         let file = Descriptor::of(&self.moment.core, self.tid, descriptor)?;
         Ok(Arc::new(file))
+    }
+
+    fn opened(&self, caller: &Caller, descriptor: i32) -> Result<OpenFile, Errno> {
+        descriptor::opened(&*self.moment.core()?, Tid(caller.pid.0), descriptor)
+    }
+
+    fn disks_changed(&self) {
+        if let Ok(core) = self.moment.core() {
+            core.view.has_changed();
+            core.publish_mounts();
+        }
     }
 
     fn caller(&self) -> Caller {
