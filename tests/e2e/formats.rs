@@ -149,6 +149,8 @@ fn an_interpreter_that_is_fixed_serves_in_another_root() {
                 echo ":late:M::XYZ::$PWD/show:" > $B/register; ./root/program 1; vusu -c "chroot root /program 2"; echo $?
                 echo -1 > $B/late; echo ":fixed:M::XYZ::$PWD/show:F" > $B/register; cat $B/fixed | sed -n 3p
                 ./root/program 3; vusu -c "chroot root /program 4"
+                vu_insmod vufuse; mkdir m; vumount -t vufusemem none m; cp show root/program m; echo -1 > $B/fixed
+                echo ":fixed:M::XYZ::$PWD/m/show:FO" > $B/register; rm m/show; m/program 5; echo 6 | ./root/program
                 echo ":none:M::XYZ::$PWD/none:F" > $B/register; echo ":file:M::XYZ::$PWD/show.c:F" > $B/register; ls $B"#,
                 work.display()
             ),
@@ -160,15 +162,21 @@ fn an_interpreter_that_is_fixed_serves_in_another_root() {
 }
 
 const FIXED: &str = "W/show\n./root/program\n1\n127\nflags: F\n\
-    W/show\n./root/program\n3\nW/show\n/program\n4\nfixed\nregister\nstatus\n";
+    W/show\n./root/program\n3\nW/show\n/program\n4\nW/m/show\nm/program\n5\nW/m/show\n./root/program\n\
+    fixed\nregister\nstatus\n";
 
 /// What interpreters are told by binfmt_misc: `$B` is where it is, `rooted` executes in another root.
 const CALLS: &str = r#"
-gcc -static -o show $SOURCE || exit 8; mkdir root; printf 'XYZrest' > root/program; printf XYZ > noread
+gcc -static -o show $SOURCE && gcc -o dynamic $SOURCE || exit 8; mkdir root; printf 'XYZrest' > root/program; printf XYZ > noread
 chmod 755 root/program; chmod 111 noread
 for f in '' P F PF; do echo "== $f"; echo ":t:M::XYZ::$PWD/show:$f" > $B/register; sed -n 3p $B/t
     ./root/program 1; bash -c 'exec -a other ./root/program 2'; (cd root; PATH=.:$PATH program 3); ./noread
     rooted; echo -1 > $B/t; done 2>&1
+for f in O C OP OF POCF; do for i in show dynamic; do echo "== $f $i"; echo ":t:M::XYZ::$PWD/$i:$f" > $B/register; sed -n 3p $B/t
+    ./root/program 1; (cd root; PATH=.:$PATH program 3 4); exec 3</dev/null 4</dev/null; ./noread; exec 3<&- 4<&-
+    echo -1 > $B/t; done; done 2>&1
+printf '#!%s\n' $PWD/show > script; chmod +x script; echo ":s:E::twice::$PWD/script:O" > $B/register; cp root/program p.twice; ./p.twice 2>/dev/null; echo $?; echo -1 > $B/s
+cp show gone; echo ":g:M::XYZ::$PWD/gone:F" > $B/register; rm gone; ./root/program 1; rooted; cp dynamic gone; ./root/program 2; echo -1 > $B/g
 for i in none:F show.c:F none: ; do echo ":n:M::XYZ::$PWD/$i" > $B/register; echo $?; done 2>/dev/null
 ./root/program 2>/dev/null; echo $?; ls $B"#;
 

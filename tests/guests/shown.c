@@ -10,6 +10,12 @@ int main(int count, char **arguments)
 	for (int i = 0; i < count; i++)
 		printf(" %s", arguments[i]);
 	printf("\nflags %lu\nname %s\n", getauxval(AT_FLAGS), (char *)getauxval(AT_EXECFN));
+	/* AT_EXECFD: the program, open for reading. */
+	unsigned long file = getauxval(2);
+	long got = file ? read(file, text, 7) : 0;
+	if (file)
+		printf("open %lu %.*s %ld\n", file, (int)got, text, lseek(file, 0, SEEK_CUR));
+	printf("user %d\n", getauxval(AT_UID) == getuid() && getauxval(AT_PAGESZ) == 4096);
 	long length = readlink("/proc/self/exe", text, sizeof text);
 	if (length > 0)
 		printf("program %.*s\n", (int)length, text);

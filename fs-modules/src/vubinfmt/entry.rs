@@ -1,6 +1,10 @@
 //! A format: the syntax of `register`, whether a program is in it, and what its file shows.
 
+use std::sync::Arc;
+
 use umvu_abi::{Errno, module::Interpreter};
+
+use super::fixed::Fixed;
 
 /// How much of a program the kernel looks at (`BINPRM_BUF_SIZE`).
 const HEAD: usize = 256;
@@ -17,13 +21,13 @@ enum Sign {
 }
 
 /// A registered format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) name: String,
     sign: Sign,
     pub(super) interpreter: Vec<u8>,
-    /// Where the host has the interpreter, when it was looked up at the registration.
-    pub(super) host: Option<Vec<u8>>,
+    /// The interpreter itself, when it was looked up at the registration.
+    pub(super) fixed: Option<Arc<Fixed>>,
     /// Letters of `POCF`, in the order in which the kernel shows them.
     flags: String,
     pub(super) enabled: bool,
@@ -59,7 +63,7 @@ impl Entry {
         let flags = "POCF".bytes().filter(|flag| has(*flag)).map(char::from).collect();
         let interpreter = interpreter.to_vec();
         let name = name.to_owned();
-        Ok(Self { name, sign, interpreter, host: None, flags, enabled: true })
+        Ok(Self { name, sign, interpreter, fixed: None, flags, enabled: true })
     }
 
     /// Whether the interpreter is looked up when the format is registered.
@@ -83,8 +87,9 @@ impl Entry {
         };
         (self.enabled && is_it).then(|| Interpreter {
             path: self.interpreter.clone(),
-            host: self.host.clone(),
+            host: self.fixed.as_ref().map(|fixed| fixed.path()),
             keeps_name: self.flags.contains('P'),
+            opens_program: self.flags.contains('O'),
         })
     }
 
@@ -185,7 +190,8 @@ mod tests {
             b":a:M::x::/i:Q",
         ];
         for line in lines {
-            assert_eq!(Entry::parse(line), Err(Errno::EINVAL), "{}", String::from_utf8_lossy(line));
+            let refused = Entry::parse(line).map(drop);
+            assert_eq!(refused, Err(Errno::EINVAL), "{}", String::from_utf8_lossy(line));
         }
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use umvu_abi::{
     Errno,
-    files::{Caller, Outside},
+    files::Outside,
     module::Interpreter,
     tree::{Entry as Place, Tree},
 };
 
-use super::entry::Entry;
+use super::{entry::Entry, fixed::Fixed};
 
 #[derive(Debug)]
 struct State {
@@ -73,12 +73,7 @@ impl Folder {
     fn register(&self, line: &[u8]) -> Result<(), Errno> {
         let mut entry = Entry::parse(line)?;
         if entry.is_fixed() {
-            let found = self.outside.files(&entry.interpreter)?;
-            let looks = found.files.getattr(&Caller::root(), found.root, None)?;
-            if !looks.is_regular() || looks.mode & 0o111 == 0 {
-                return Err(Errno::EACCES);
-            }
-            entry.host = found.files.host_path(found.root);
+            entry.fixed = Some(Arc::new(Fixed::open(&self.outside, &entry.interpreter)?));
         }
         let mut state = self.state.write();
         let taken = |other: &Entry| other.name == entry.name;
@@ -151,7 +146,7 @@ impl Tree for Folder {
 
 #[cfg(test)]
 mod tests {
-    use umvu_abi::files::{Backing, GuestFile, Source};
+    use umvu_abi::files::{Backing, Caller, GuestFile, Source};
 
     use super::*;
 

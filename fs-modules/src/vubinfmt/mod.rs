@@ -4,6 +4,7 @@
 //! all programs, or for those below the path that is its source, as long as it is mounted.
 
 mod entry;
+mod fixed;
 mod folder;
 
 use std::sync::{Arc, Weak};

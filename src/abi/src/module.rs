@@ -107,6 +107,8 @@ pub struct Interpreter {
     pub host: Option<Vec<u8>>,
     /// Whether it gets the name that the program was called by, behind the program's path.
     pub keeps_name: bool,
+    /// Whether it gets the program itself, open for reading (`AT_EXECFD`).
+    pub opens_program: bool,
 }
 
 /// Formats of programs that a module knows and the kernel does not.

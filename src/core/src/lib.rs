@@ -31,6 +31,7 @@ pub mod view;
 use std::{
     collections::HashSet,
     io,
+    os::fd::OwnedFd,
     sync::{Arc, Weak},
 };
 
@@ -186,9 +187,11 @@ impl Supervisor for Core {
     fn executed(&self, task: Tid, former: Tid) {
         let keeps_name = self.tasks.get(former).name_keeper().is_some();
         let linker = self.tasks.get(former).take_linker();
+        let program = self.tasks.get(former).take_program();
         let called = self.tasks.get(former).take_called();
         self.tasks.executed(task, former);
         self.tasks.get(task).set_linker(linker);
+        self.tasks.get(task).set_program(program);
         self.paths.executed(task, former);
         let mut values = Vec::new();
         if let Some(who) = self.credentials(task) {
@@ -216,6 +219,14 @@ impl Supervisor for Core {
 
     fn linked(&self, task: Tid, base: u64) {
         identity::vector::rewrite(task, &[(libc::AT_BASE, base)]);
+    }
+
+    fn program(&self, task: Tid) -> Option<OwnedFd> {
+        self.tasks.get(task).take_program()
+    }
+
+    fn given_program(&self, task: Tid, number: u64) {
+        identity::vector::append(task, (libc::AT_EXECFD, number));
     }
 
     fn ended(&self, task: Tid, group: Pid, last: bool) {

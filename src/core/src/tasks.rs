@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,8 @@ pub struct Task {
     keeps_name: Mutex<Option<Vec<u8>>>,
     /// The dynamic linker of the program that it is about to execute, when it is not the kernel's choice.
     linker: Mutex<Option<Arc<[u8]>>>,
+    /// The program that its interpreter gets, open for reading.
+    program: Mutex<Option<OwnedFd>>,
     /// What it has named, when the kernel is told another path.
     called: Mutex<Option<Vec<u8>>>,
     /// What it executes in place of what it has named.
@@ -53,6 +56,7 @@ impl Task {
             called: Mutex::default(),
             executes: Mutex::default(),
             linker: Mutex::default(),
+            program: Mutex::default(),
             credentials: Mutex::default(),
         }
     }
@@ -96,6 +100,16 @@ impl Task {
     /// Hands that over.
     pub(crate) fn take_linker(&self) -> Option<Arc<[u8]>> {
         self.linker.lock().take()
+    }
+
+    /// Says which program, open for reading, the interpreter gets that it is about to execute.
+    pub(crate) fn set_program(&self, program: Option<OwnedFd>) {
+        *self.program.lock() = program;
+    }
+
+    /// Hands that over.
+    pub(crate) fn take_program(&self) -> Option<OwnedFd> {
+        self.program.lock().take()
     }
 
     /// Says which path it is to execute in place of the one that it has named.

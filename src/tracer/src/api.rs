@@ -433,6 +433,9 @@ pub enum Birth {
     Thread,
 }
 
+/// The size of a value with its key in the auxiliary vector of a program (getauxval(3)), in bytes.
+pub const VECTOR_ENTRY: u64 = 16;
+
 /// What the layer above the backends provides. Called from the tracer thread and from the
 /// notification threads; methods must not block (see [`Action::Slow`]).
 pub trait Supervisor: Send + Sync {
@@ -461,6 +464,14 @@ pub trait Supervisor: Send + Sync {
 
     /// The dynamic linker has been put at this base address (`AT_BASE`).
     fn linked(&self, _task: Tid, _base: u64) {}
+
+    /// The program that its interpreter, a new program, is given open for reading (`AT_EXECFD`).
+    fn program(&self, _task: Tid) -> Option<OwnedFd> {
+        None
+    }
+
+    /// That is under this number of the task, whose stack is lower now by [`VECTOR_ENTRY`].
+    fn given_program(&self, _task: Tid, _number: u64) {}
 
     /// The task is gone. `last` tells whether it was the last of its group `group`.
     fn ended(&self, task: Tid, group: Pid, last: bool);

@@ -4,13 +4,15 @@
 //! run, the dynamic linker of its view is put into its memory instead, and is where it begins. Its pages are
 //! anonymous, as of a program that has unpacked itself.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use nix::unistd::Pid;
 use umvu_abi::elf::{self, Segment};
 
 use crate::{
+    api::VECTOR_ENTRY,
     guest::TaskGuest,
+    handover,
     registers::Registers,
     remote::{Remote, range},
     sys::{self, Wait},
@@ -74,7 +76,6 @@ fn protection(flags: u32) -> u64 {
 /// returns its base address. Errors: `ENOEXEC`, `ENOMEM`, `ESRCH`.
 pub(crate) fn exchange(tid: Pid, guest: &TaskGuest, bytes: &[u8]) -> io::Result<u64> {
     let image = Image::read(bytes)?;
-    finish_exec(tid)?;
     let memory = guest.memory().map_err(io::Error::from)?;
     let begins = Registers::read(tid)?.counter();
     let mut remote = Remote::begin(tid, guest.group(), memory)?;
@@ -104,8 +105,22 @@ pub(crate) fn exchange(tid: Pid, guest: &TaskGuest, bytes: &[u8]) -> io::Result<
     Ok(base)
 }
 
+/// Gives a new program a descriptor, under its lowest free number, and lowers its stack by [`VECTOR_ENTRY`]; returns
+/// the number. Errors: `EMFILE`, `ENOEXEC`, `ESRCH`.
+pub(crate) fn give(tid: Pid, guest: &TaskGuest, file: &OwnedFd) -> io::Result<i64> {
+    let memory = guest.memory().map_err(io::Error::from)?;
+    let mut remote = Remote::begin(tid, guest.group(), memory)?;
+    let number = handover::give(&mut remote, guest.group(), file, false);
+    remote.end()?;
+    let number = number?;
+    let mut registers = Registers::read(tid)?;
+    registers.lower_stack(VECTOR_ENTRY);
+    registers.write(tid)?;
+    Ok(number)
+}
+
 /// Lets execve(2) write its result; at most one instruction of the program runs.
-fn finish_exec(tid: Pid) -> io::Result<()> {
+pub(crate) fn finish_exec(tid: Pid) -> io::Result<()> {
     sys::step(tid);
     let gone = || io::Error::from_raw_os_error(libc::ESRCH);
     if sys::await_change(tid)? {

@@ -81,6 +81,12 @@ impl Registers {
         arch::stack(&self.raw)
     }
 
+    /// Takes room on the stack.
+    pub(crate) fn lower_stack(&mut self, by: u64) {
+        let lower = self.stack().wrapping_sub(by);
+        arch::set_stack(&mut self.raw, lower);
+    }
+
     /// The program counter.
     pub(crate) fn counter(&self) -> u64 {
         arch::counter(&self.raw)

@@ -301,18 +301,30 @@ impl Tracer {
         self.resume(tid, 0);
     }
 
-    /// Gives a new program the dynamic linker of its view. Who cannot have it has no other.
+    /// Gives a new program the dynamic linker of its view, and an interpreter its program. Who cannot have it has
+    /// no other.
     fn link(&self, tid: Pid) {
         let supervisor = &self.backend.supervisor;
         let leader = Tid(tid.as_raw());
-        let Some(bytes) = supervisor.linker(leader) else { return };
+        let (bytes, program) = (supervisor.linker(leader), supervisor.program(leader));
+        if bytes.is_none() && program.is_none() {
+            return;
+        }
         let Some(task) = self.backend.tasks.get(leader) else { return };
-        match linker::exchange(tid, &task.guest, &bytes) {
-            Ok(base) => supervisor.linked(leader, base),
-            Err(error) => {
-                tracing::debug!(%tid, %error, "no dynamic linker");
-                sys::tgkill(tid.as_raw(), tid.as_raw(), libc::SIGKILL);
+        let prepare = || {
+            linker::finish_exec(tid)?;
+            if let Some(bytes) = bytes {
+                supervisor.linked(leader, linker::exchange(tid, &task.guest, &bytes)?);
             }
+            if let Some(program) = program {
+                let number = linker::give(tid, &task.guest, &program)?;
+                supervisor.given_program(leader, number.cast_unsigned());
+            }
+            Ok::<_, io::Error>(())
+        };
+        if let Err(error) = prepare() {
+            tracing::debug!(%tid, %error, "no dynamic linker, or no program for its interpreter");
+            sys::tgkill(tid.as_raw(), tid.as_raw(), libc::SIGKILL);
         }
     }
 

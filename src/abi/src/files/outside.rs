@@ -125,6 +125,11 @@ pub trait Outside: Send + Sync + fmt::Debug {
     /// An absolute path for what the caller of mount(2) has named relative to where it is.
     fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno>;
 
+    /// The tree as it is from now on; None where there is no other.
+    fn current(&self) -> Option<Arc<dyn Outside>> {
+        None
+    }
+
     /// Asks, before anything is changed, to do what takes long in the call of a guest that is under way.
     /// Errors: one to be passed on as it is; the call is then made again where it holds nobody up.
     fn take_time(&self) -> Result<(), Errno> {

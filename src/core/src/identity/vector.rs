@@ -46,8 +46,7 @@ pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
     let Ok(memory) = memory else { return };
     let mut words = Words { memory: &memory, at: 0, block: Vec::new() };
-    let Some(start) = find(task, &mut words) else { return };
-    let mut at = start;
+    let Some((_, mut at)) = find(task, &mut words) else { return };
     while let Some(key) = words.get(at).filter(|key| *key != libc::AT_NULL) {
         if let Some((_, value)) = values.iter().find(|(name, _)| *name == key) {
             let _ = memory.write_all_at(&value.to_ne_bytes(), at + WORD);
@@ -56,13 +55,34 @@ pub(crate) fn rewrite(task: Tid, values: &[(u64, u64)]) {
     }
 }
 
+/// How much the stack of a new program is lowered for one more value.
+const ENTRY: u64 = umvu_tracer::api::VECTOR_ENTRY;
+
+/// Adds a value to the vector of a task that has just executed a program, whose stack has been lowered for it.
+pub(crate) fn append(task: Tid, (key, value): (u64, u64)) {
+    let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
+    let Ok(memory) = memory else { return };
+    let mut words = Words { memory: &memory, at: 0, block: Vec::new() };
+    let Some((start, mut end)) = find(task, &mut words) else { return };
+    while words.get(end).is_some_and(|key| key != libc::AT_NULL) {
+        end += ENTRY;
+    }
+    let mut moved = vec![0; usize::try_from(end - start).unwrap_or(0)];
+    if memory.read_exact_at(&mut moved, start).is_err() {
+        return;
+    }
+    moved.extend(key.to_ne_bytes());
+    moved.extend(value.to_ne_bytes());
+    let _ = memory.write_all_at(&moved, start - ENTRY);
+}
+
 /// Has a program know the name that it was called by (`AT_EXECFN`), where the kernel has a path of ours: it
 /// stands in the same place, if there is room.
 pub(crate) fn rename(task: Tid, ours: &Path, called: &[u8]) {
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{task}/mem"));
     let Ok(memory) = memory else { return };
     let mut words = Words { memory: &memory, at: 0, block: Vec::new() };
-    let Some(mut at) = find(task, &mut words) else { return };
+    let Some((_, mut at)) = find(task, &mut words) else { return };
     while let Some(key) = words.get(at).filter(|key| *key != libc::AT_NULL) {
         if key == libc::AT_EXECFN
             && let Some(place) = words.get(at + WORD)
@@ -79,8 +99,9 @@ pub(crate) fn rename(task: Tid, ours: &Path, called: &[u8]) {
     }
 }
 
-/// Where the vector is: behind the arguments and the environment, each with a NULL at its end.
-fn find(task: Tid, words: &mut Words<'_>) -> Option<u64> {
+/// Where the stack begins, and where the vector is: behind the arguments and the environment, each with a NULL at
+/// its end.
+fn find(task: Tid, words: &mut Words<'_>) -> Option<(u64, u64)> {
     let stat = fs::read(format!("/proc/{task}/stat")).ok()?;
     // The name of the program, in parentheses, is any bytes.
     let after = stat.iter().rposition(|byte| *byte == b')')?;
@@ -93,7 +114,7 @@ fn find(task: Tid, words: &mut Words<'_>) -> Option<u64> {
         let value = words.get(at)?;
         at += WORD;
         if value == 0 {
-            return Some(at);
+            return Some((start, at));
         }
     }
     None

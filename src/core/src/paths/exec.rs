@@ -91,6 +91,7 @@ fn plan(
     }
     let Some(mut run) = Run::named(core, call, at, flags, text)? else { return Ok(None) };
     task.set_linker(None);
+    task.set_program(None);
     // The call that we have made in place of the guest's comes by here as well.
     let is_ours = task.name_keeper().is_some_and(|ours| ours == run.name);
     if !is_ours {
@@ -107,6 +108,14 @@ fn plan(
         let keeps_name = known.as_ref().is_some_and(|known| known.keeps_name);
         run.changed |= known.is_some();
         run.name_is_kept |= keeps_name;
+        if run.is_open && (known.is_some() || interpreter(&head).is_some()) {
+            // As the kernel, which passes one program on.
+            return Err(Errno::ENOEXEC);
+        }
+        if known.as_ref().is_some_and(|known| known.opens_program) {
+            task.set_program(regular(&path).map(Into::into));
+            run.is_open = true;
+        }
         let host = known.as_ref().and_then(|known| known.host.clone());
         match known.map(|known| (known.path, None)).or_else(|| interpreter(&head)) {
             Some(found) => run.is_interpreted(core, call, vectors, found, (host, keeps_name))?,
@@ -131,6 +140,8 @@ struct Run {
     changed: bool,
     /// Whether an interpreter gets the program's own name.
     name_is_kept: bool,
+    /// Whether an interpreter gets the program itself.
+    is_open: bool,
     /// Whether the guest has a root of its own.
     is_rooted: bool,
 }
@@ -179,6 +190,7 @@ impl Run {
             elsewhere,
             changed,
             name_is_kept,
+            is_open: false,
             is_rooted,
         }))
     }

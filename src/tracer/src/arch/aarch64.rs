@@ -54,6 +54,11 @@ pub(crate) fn stack(raw: &Raw) -> u64 {
     raw.sp
 }
 
+/// Moves the stack pointer.
+pub(crate) fn set_stack(raw: &mut Raw, stack: u64) {
+    raw.sp = stack;
+}
+
 /// The program counter.
 pub(crate) fn counter(raw: &Raw) -> u64 {
     raw.pc

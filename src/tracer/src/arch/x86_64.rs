@@ -59,6 +59,11 @@ pub(crate) fn stack(raw: &Raw) -> u64 {
     raw.rsp
 }
 
+/// Moves the stack pointer.
+pub(crate) fn set_stack(raw: &mut Raw, stack: u64) {
+    raw.rsp = stack;
+}
+
 /// The program counter.
 pub(crate) fn counter(raw: &Raw) -> u64 {
     raw.rip

@@ -62,6 +62,12 @@ pub(super) struct Moment {
 }
 
 impl Moment {
+    /// Before the mount with this number.
+    fn before(core: &Arc<Core>, serial: u64) -> Arc<Self> {
+        let territory = RwLock::new(Arc::new(core.paths.territory_before(&core.view, serial)));
+        Arc::new(Self { core: Arc::downgrade(core), serial, territory })
+    }
+
     pub(super) fn core(&self) -> Result<Arc<Core>, Errno> {
         self.core.upgrade().ok_or(Errno::EIO)
     }
@@ -94,9 +100,7 @@ impl fmt::Debug for View {
 impl View {
     pub(crate) fn new(core: Arc<Core>, tid: Tid, cwd: Option<Vec<u8>>) -> Self {
         let serial = core.view.next_serial();
-        let territory = RwLock::new(Arc::new(core.paths.territory_before(&core.view, serial)));
-        let moment = Moment { core: Arc::downgrade(&core), serial, territory };
-        Self { moment: Arc::new(moment), tid, cwd }
+        Self { moment: Moment::before(&core, serial), tid, cwd }
     }
 
     fn resolve(&self, path: &[u8]) -> Result<(Arc<Core>, Place), Errno> {
@@ -173,6 +177,11 @@ impl Outside for View {
         let link = self.cwd.clone().ok_or(Errno::ENOENT)?;
         let cwd = locate::stands_for(&core, &link).unwrap_or(Ok(link))?;
         Ok(join(&cwd, path))
+    }
+
+    fn current(&self) -> Option<Arc<dyn Outside>> {
+        let moment = Moment::before(&self.moment.core().ok()?, u64::MAX);
+        Some(Arc::new(Self { moment, tid: self.tid, cwd: self.cwd.clone() }))
     }
 
     fn take_time(&self) -> Result<(), Errno> {
