@@ -105,6 +105,22 @@ fn programs_that_keep_files_in_their_own_way() {
     says(script, &format!("{WRITES}{WRITES}{WRITES}"));
 }
 
+/// archivemount tells no number of links of any file; fuse-overlayfs wants to mask the modes of new files itself.
+#[test]
+fn programs_that_ask_for_what_others_do_not() {
+    let script = r"
+        tar cf a.tar -C src .; archivemount a.tar m; writes; echo kept > m/kept; umount m
+        until tar xOf a.tar kept 2>/dev/null; do sleep 0.1; done
+        mkdir up work; fuse-overlayfs -o lowerdir=src,upperdir=up,workdir=work m 2>/dev/null; writes
+        (umask 027; echo x > m/masked; mkdir m/dir); rm m/a.h; ls m; stat -c '%a %F' up/masked up/dir up/a.h; fusermount3 -u m
+        mkdir one two; echo 1 > one/file; mergerfs one:two m; writes; cat m/file; umount m; mkdir data
+        rclone mount $PWD/data m --vfs-cache-mode writes --config /dev/null 2>/dev/null & P=$!
+        until mountpoint -q m; do sleep 0.05; done; writes; fusermount3 -u m; wait $P; echo $?";
+    let looks = "640 regular file\n750 directory\n0 character special file\n";
+    let listed = "d\ndir\nmasked\nseq\n";
+    says(script, &format!("{WRITES}kept\n{WRITES}{listed}{looks}{WRITES}1\n{WRITES}0\n"));
+}
+
 #[test]
 fn many_at_once_one_in_the_other() {
     let script = r"

@@ -26,9 +26,10 @@ const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
 const INIT_EXT: u64 = 1 << 30;
 
 /// What is offered. Locks are local (no `POSIX_LOCKS`, no `FLOCK_LOCKS`); `O_TRUNC` is a SETATTR; the mask
-/// of new files is applied here unless the program takes `DONT_MASK`.
+/// of new files is told, and has been applied already: to do so once more changes nothing.
 const OFFERED: u64 = ASYNC_READ
     | BIG_WRITES
+    | DONT_MASK
     | AUTO_INVAL_DATA
     | DO_READDIRPLUS
     | READDIRPLUS_AUTO
@@ -110,7 +111,7 @@ pub(super) fn agreed(reply: &[u8]) -> Result<Terms, Errno> {
     let most = if big { MOST } else { 4096 };
     Ok(Terms {
         minor: minor.min(MINOR),
-        flags: (low | high << 32) & (OFFERED | DONT_MASK),
+        flags: (low | high << 32) & OFFERED,
         max_write: max_write.clamp(4096, most),
     })
 }

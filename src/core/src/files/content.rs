@@ -364,7 +364,8 @@ impl Content {
         }
         let fs = inode.files.ask()?;
         let looks = fs.getattr(&Caller::root(), inode.node, None)?;
-        if looks.nlink == 0 {
+        // Some programs of FUSE tell no number of links of any file.
+        if looks.nlink == 0 && inode.is_removed() {
             return Ok(());
         }
         let handle = self.handles.iter().find(|(_, writable)| *writable).map(|(handle, _)| *handle);
