@@ -49,13 +49,22 @@ fn options_and_messages_of_udp_are_those_of_linux() {
     same_corners("exact_udp_calls.py");
 }
 
+#[test]
+fn groups_and_options_of_ip_are_those_of_linux() {
+    same_corners_of("exact_udp_groups.py", &["4", "6", "mapped"]);
+}
+
 /// Each line that a script prints about a corner of a protocol is the same on a stack, where it
 /// may take its time.
 #[track_caller]
 fn same_corners(script: &str) {
-    for version in ["4", "6"] {
-        let script =
-            format!("python3 {}/tests/guests/{script} {version}", env!("CARGO_MANIFEST_DIR"));
+    same_corners_of(script, &["4", "6"]);
+}
+
+#[track_caller]
+fn same_corners_of(script: &str, ways: &[&str]) {
+    for way in ways {
+        let script = format!("python3 {}/tests/guests/{script} {way}", env!("CARGO_MANIFEST_DIR"));
         let native =
             succeed(Place::Native, &format!("unshare -rn sh -c 'ip link set lo up; {script}'"));
         let wanted = scratch("exact").join("wanted");

@@ -172,7 +172,7 @@ impl NetConfig {
     /// source; with a bound interface every destination counts as on the link.
     fn hop_off_table(&self, flow: &Flow) -> Result<Hop, Errno> {
         let kind = unicast_kind(flow.to);
-        let own = flow.from.filter(|_| kind != HopKind::Unicast);
+        let own = flow.from.filter(|from| kind != HopKind::Unicast && from.is_ipv4());
         let oif = flow
             .oif
             .filter(|_| flow.to.is_ipv4())

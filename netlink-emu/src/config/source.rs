@@ -22,7 +22,7 @@ impl NetConfig {
         let serves = |address: &&Address| {
             address.ip().is_ipv4()
                 && !address.flags.contains(AddressFlags::SECONDARY)
-                && address.scope.min(Scope::LINK) <= scope
+                && address.scope <= scope
         };
         let on_link = || self.addresses_of(oif).filter(serves);
         let elsewhere = || {

@@ -294,7 +294,9 @@ fn error_message(error: &QueuedError, out: &mut Messages) {
     data.extend_from_slice(&[error.origin, error.icmp_type, error.icmp_code, 0]);
     data.extend_from_slice(&error.info.to_ne_bytes());
     data.extend_from_slice(&[0; 4]);
-    data.extend_from_slice(&error.offender.encode());
+    // A socket of IPv6 has mapped addresses.
+    let family = error.destination.family();
+    data.extend_from_slice(&error.offender.mapped_to(family).encode());
     match error.destination {
         SockAddr::Inet6(_) => out.push(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &data),
         _ => out.push(libc::IPPROTO_IP, libc::IP_RECVERR, &data),
@@ -412,13 +414,12 @@ fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Er
 }
 
 /// `__sock_cmsg_send`: time stamps and departure times are not kept; descriptors and credentials
-/// mean something to AF_UNIX only. Errors: `EPERM` for marks.
+/// mean something to AF_UNIX only.
 fn general(kind: i32, data: &[u8]) -> Result<(), Errno> {
     match kind {
         libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => Ok(()),
-        libc::SO_TIMESTAMPING => read_int(data).map(|_| ()),
+        libc::SO_TIMESTAMPING | libc::SO_MARK => read_int(data).map(|_| ()),
         libc::SCM_TXTIME if data.len() == 8 => Ok(()),
-        libc::SO_MARK => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -78,6 +78,7 @@ fn check_internet(bytes: &mut [u8], spec: &SocketSpec, purpose: Purpose) -> Resu
             bytes[..2].copy_from_slice(&inet.to_ne_bytes());
             Ok(())
         }
+        Purpose::Send if is_v6 && unspecified => Ok(()),
         Purpose::Send if is_v6 => Err(Errno::EINVAL),
         _ => Err(Errno::EAFNOSUPPORT),
     }

@@ -107,8 +107,10 @@ impl Inner {
                 ip if self.is_broadcast(ip, link) => Cast::Broadcast,
                 _ => Cast::Unicast,
             };
-            let mut arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
-            self.deliver(&mut arrival, cast);
+            if cast != Cast::Multicast || self.listens_to(link, header.destination) {
+                let mut arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
+                self.deliver(&mut arrival, cast);
+            }
         }
         pool::give(packet.bytes);
     }
@@ -205,7 +207,7 @@ impl Inner {
             IpAddr::V4(group) => group.octets() == [224, 0, 0, 1],
             IpAddr::V6(group) => {
                 let octets = group.octets();
-                group.octets()[..2] == [0xff, 0x01]
+                octets == [0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
                     || octets == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
                     || self.links.get(index).is_some_and(|link| {
                         let own = self.net.config.addresses_of(IfIndex(link.index));

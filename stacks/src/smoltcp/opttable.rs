@@ -11,6 +11,17 @@ pub(crate) enum Shape {
     Bool(i32),
     /// What is set is taken and forgotten: it reads as this number.
     Deaf(i32),
+    /// What only other sockets can be given: the error of setting it is this one; it reads as this
+    /// number.
+    Readable(i32, Errno),
+    /// What cannot be given to these sockets, and is not told: the error of setting it.
+    Refused(Errno),
+    /// What can be given, but is not told: the error of reading is `ENOPROTOOPT`. So many bytes at
+    /// least, or none.
+    Hidden(usize),
+    /// Headers that go with each packet, none of which are taken: the error is `EPERM`, or `EINVAL`
+    /// for what is none.
+    Headers,
     /// What no socket of these families has: the error of both calls is this one.
     Never(Errno),
     /// A number that only privileged users set, and nobody reads.
@@ -38,8 +49,8 @@ pub(crate) enum Shape {
 }
 
 use Shape::{
-    Absent, Any, Bool, Buffer, Congestion, Deaf, Fixed, Flag, Int, Linger, Never, NoCredentials,
-    Stamping, Time, Wide, WriteOnly,
+    Absent, Any, Bool, Buffer, Congestion, Deaf, Fixed, Flag, Headers, Hidden, Int, Linger, Never,
+    NoCredentials, Readable, Refused, Stamping, Time, Wide, WriteOnly,
 };
 use umvu_abi::Errno;
 
@@ -62,6 +73,14 @@ const TCP: i32 = libc::SOL_TCP;
 const IP_RECVFRAGSIZE: i32 = 25;
 const IP_RECVERR_RFC4884: i32 = 26;
 const IP_LOCAL_PORT_RANGE: i32 = 51;
+const IPV6_2292PKTOPTIONS: i32 = 6;
+const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
+const IPV6_FLOWLABEL_MGR: i32 = 32;
+pub(crate) const IPV6_UNICAST_IF: i32 = 76;
+pub(crate) const IPV6_ADDR_PREFERENCES: i32 = 72;
+const PASSPIDFD: i32 = 76;
+const RCVPRIORITY: i32 = 82;
+const PASSRIGHTS: i32 = 83;
 const IPV6_2292HOPOPTS: i32 = 3;
 const IPV6_2292DSTOPTS: i32 = 4;
 const IPV6_2292RTHDR: i32 = 5;
@@ -113,7 +132,13 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (SOCKET, libc::SO_PREFER_BUSY_POLL, ALL, Flag(0)),
     (SOCKET, libc::SO_BUF_LOCK, ALL, Int(0)),
     (SOCKET, TXTIME, ALL, Wide(0)),
-    (SOCKET, TXREHASH, ALL, Int(1)),
+    (SOCKET, TXREHASH, S, Int(1)),
+    (SOCKET, TXREHASH, ALL, Never(Errno::EOPNOTSUPP)),
+    (SOCKET, libc::SO_PEERNAME, DGRAM | P, Absent(Errno::ENOTCONN)),
+    (SOCKET, libc::SO_INCOMING_NAPI_ID, ALL, Fixed(0)),
+    (SOCKET, PASSPIDFD, IP, Never(Errno::EOPNOTSUPP)),
+    (SOCKET, PASSRIGHTS, IP, Never(Errno::EOPNOTSUPP)),
+    (SOCKET, RCVPRIORITY, ALL, Flag(0)),
     (SOCKET, RCVMARK, ALL, Flag(0)),
     (SOCKET, PEERPIDFD, ALL, Absent(Errno::ENODATA)),
     (SOCKET, TIMESTAMP_NEW, ALL, Flag(0)),
@@ -165,6 +190,12 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V4, libc::IP_MULTICAST_LOOP, IP, Flag(1)),
     (V4, libc::IP_MULTICAST_ALL, IP, Bool(1)),
     (V4, libc::IP_UNICAST_IF, IP, Int(0)),
+    (V4, libc::IP_TRANSPARENT, IP, Flag(0)),
+    (V4, libc::IP_HDRINCL, DGRAM, Readable(0, Errno::ENOPROTOOPT)),
+    (V4, libc::IP_ROUTER_ALERT, R, Flag(0)),
+    (V4, libc::IP_ROUTER_ALERT, IP, Readable(0, Errno::EINVAL)),
+    (V4, libc::IP_ADD_MEMBERSHIP, S, Refused(Errno::EPROTO)),
+    (V4, libc::IP_DROP_MEMBERSHIP, S, Refused(Errno::EPROTO)),
     // ICMP_FILTER of raw(7) is SOL_RAW, 1.
     (libc::SOL_RAW, 1, R, Any),
     (V6, libc::IPV6_UNICAST_HOPS, IP, Int(64)),
@@ -176,7 +207,25 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V6, libc::IPV6_RECVERR, IP, Flag(0)),
     (V6, libc::IPV6_V6ONLY, IP, Flag(0)),
     (V6, libc::IPV6_RECVPKTINFO, IP, Flag(0)),
-    (V6, libc::IPV6_PKTINFO, IP, Any),
+    // struct in6_pktinfo
+    (V6, libc::IPV6_PKTINFO, IP, Hidden(20)),
+    (V6, libc::IPV6_ADD_MEMBERSHIP, S, Refused(Errno::EPROTO)),
+    (V6, libc::IPV6_DROP_MEMBERSHIP, S, Refused(Errno::EPROTO)),
+    (V6, libc::IPV6_MTU, DGRAM, Int(0)),
+    (V6, libc::IPV6_ROUTER_ALERT, DGRAM, Readable(0, Errno::ENOPROTOOPT)),
+    (V6, IPV6_ROUTER_ALERT_ISOLATE, IP, Flag(0)),
+    (V6, libc::IPV6_JOIN_ANYCAST, IP, Refused(Errno::EINVAL)),
+    (V6, libc::IPV6_LEAVE_ANYCAST, IP, Refused(Errno::EINVAL)),
+    (V6, IPV6_FLOWLABEL_MGR, IP, Never(Errno::EINVAL)),
+    (V6, IPV6_2292PKTOPTIONS, IP, WriteOnly(0)),
+    (V6, libc::IPV6_HOPOPTS, IP, Headers),
+    (V6, libc::IPV6_RTHDRDSTOPTS, IP, Headers),
+    (V6, libc::IPV6_RTHDR, IP, Headers),
+    (V6, libc::IPV6_DSTOPTS, IP, Headers),
+    (V6, libc::IPV6_TRANSPARENT, IP, Flag(0)),
+    (V6, IPV6_UNICAST_IF, IP, Int(0)),
+    // IPV6_PREFER_SRC_PUBTMP_DEFAULT | IPV6_PREFER_SRC_HOME
+    (V6, IPV6_ADDR_PREFERENCES, IP, Int(0x500)),
     (V6, libc::IPV6_RECVHOPLIMIT, IP, Flag(0)),
     // The options of RFC 2292: IPV6_2292PKTINFO, IPV6_2292HOPLIMIT.
     (V6, 2, IP, Flag(0)),

@@ -8,8 +8,8 @@ use umvu_abi::Errno;
 
 use super::{
     opttable::{
-        RTO_MAX_MS, RTO_MIN_US, SOL_UDPLITE, Shape, TX_DELAY, TXREHASH, UDPLITE_RECV_CSCOV,
-        UDPLITE_SEND_CSCOV, find,
+        IPV6_ADDR_PREFERENCES, IPV6_UNICAST_IF, RTO_MAX_MS, RTO_MIN_US, SOL_UDPLITE, Shape,
+        TX_DELAY, TXREHASH, UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV, find,
     },
     tcp::{
         flow::{BUFFER, Tuning},
@@ -80,7 +80,11 @@ impl Options {
 
     /// Sets an option. Errors: `ENOPROTOOPT`, `EINVAL`, `EDOM`, `EOPNOTSUPP`, `EPERM`.
     pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let asked = level;
         let (level, name) = self.shared(level, name);
+        if asked != level && value.len() < 4 {
+            return Err(Errno::EINVAL);
+        }
         let short = value.len() < 4 && matches!(level, libc::SOL_SOCKET | libc::SOL_TCP);
         let shape = match self.shape(level, name) {
             // Linux looks for a number first.
@@ -100,7 +104,21 @@ impl Options {
                 _ => return Err(Errno::EINVAL),
             },
             Shape::Deaf(_) => return check(level, name, integer(level, name, value)?),
-            Shape::Never(errno) => return Err(errno),
+            Shape::Readable(..) if level == libc::SOL_IPV6 && value.len() < 4 => {
+                return Err(Errno::EINVAL);
+            }
+            Shape::Never(errno) | Shape::Readable(_, errno) | Shape::Refused(errno) => {
+                return Err(errno);
+            }
+            Shape::Hidden(least) if value.is_empty() || value.len() >= least => value.to_vec(),
+            // The first header, and how many times eight bytes follow.
+            Shape::Headers
+                if value.get(1).is_some_and(|more| 8 + 8 * usize::from(*more) <= value.len()) =>
+            {
+                return Err(Errno::EPERM);
+            }
+            Shape::Headers if value.is_empty() => return Ok(()),
+            Shape::Hidden(_) | Shape::Headers => return Err(Errno::EINVAL),
             Shape::WriteOnly(0) => return integer(level, name, value).map(|_| ()),
             Shape::WriteOnly(other) => return self.set(level, other, value),
             Shape::Wide(_) => {
@@ -152,6 +170,9 @@ impl Options {
             (libc::SOL_IPV6, libc::IPV6_FREEBIND) if self.is_v6() => {
                 (libc::SOL_IP, libc::IP_FREEBIND)
             }
+            (libc::SOL_IPV6, libc::IPV6_TRANSPARENT) if self.is_v6() => {
+                (libc::SOL_IP, libc::IP_TRANSPARENT)
+            }
             other => other,
         }
     }
@@ -167,8 +188,16 @@ impl Options {
     pub(crate) fn get(&self, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
         let (level, name) = self.shared(level, name);
         let shape = self.shape(level, name)?;
-        if let Shape::Never(errno) | Shape::Absent(errno) = shape {
-            return Err(errno);
+        match shape {
+            Shape::Never(errno) | Shape::Absent(errno) => return Err(errno),
+            Shape::Hidden(_) => return Err(Errno::ENOPROTOOPT),
+            _ => {}
+        }
+        if (level, name) == (libc::SOL_IP, libc::IP_MULTICAST_ALL)
+            && self.is_v6()
+            && !self.set.iter().any(|(key, _)| *key == (level, name))
+        {
+            return Ok(vec![0; 4]);
         }
         if let Some((_, value)) = self.set.iter().find(|(key, _)| *key == (level, name)) {
             return Ok(value.clone());
@@ -192,14 +221,18 @@ impl Options {
             | Shape::Bool(default)
             | Shape::Deaf(default)
             | Shape::Buffer(default)
+            | Shape::Readable(default, _)
             | Shape::Fixed(default) => default.to_ne_bytes().to_vec(),
             Shape::Wide(default) => default.to_ne_bytes().to_vec(),
             Shape::Stamping => vec![0; 8],
             // Process 0, and nobody's user and group.
             Shape::NoCredentials => [vec![0; 4], vec![0xff; 8]].concat(),
-            Shape::WriteOnly(_) | Shape::Never(_) | Shape::Absent(_) => {
-                return Err(Errno::ENOPROTOOPT);
-            }
+            Shape::WriteOnly(_)
+            | Shape::Never(_)
+            | Shape::Absent(_)
+            | Shape::Refused(_)
+            | Shape::Hidden(_) => return Err(Errno::ENOPROTOOPT),
+            Shape::Headers => Vec::new(),
             Shape::Time => vec![0; 16],
             Shape::Linger => vec![0; 8],
             Shape::Congestion => padded(Algorithm::default()),
@@ -288,9 +321,21 @@ impl Options {
         self.flag(libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
     }
 
-    /// Whether bind(2) takes an address that is nobody's (`IP_FREEBIND`, `IPV6_FREEBIND`).
+    /// Whether bind(2) takes an address that is nobody's (`IP_FREEBIND`, `IP_TRANSPARENT`, and those
+    /// of IPv6).
     pub(crate) fn binds_freely(&self) -> bool {
-        self.flag(libc::SOL_IP, libc::IP_FREEBIND)
+        self.flag(libc::SOL_IP, libc::IP_FREEBIND) || self.flag(libc::SOL_IP, libc::IP_TRANSPARENT)
+    }
+
+    /// The interface for packets to a single receiver (`IP_UNICAST_IF`, `IPV6_UNICAST_IF`), 0 for
+    /// any.
+    pub(crate) fn unicast_device(&self, v6: bool) -> u32 {
+        let given = if v6 {
+            self.int(libc::SOL_IPV6, IPV6_UNICAST_IF)
+        } else {
+            self.int(libc::SOL_IP, libc::IP_UNICAST_IF)
+        };
+        u32::from_be(given.cast_unsigned())
     }
 
     /// Whether IPV6_V6ONLY is on.
@@ -383,8 +428,11 @@ fn integer(level: i32, name: i32, value: &[u8]) -> Result<i32, Errno> {
             | libc::IP_MULTICAST_ALL
             | libc::IP_UNICAST_IF
     );
+    // IPV6_DONTFRAG, IPV6_AUTOFLOWLABEL: what is too short is no.
+    let lenient = level == libc::SOL_IPV6 && matches!(name, libc::IPV6_DONTFRAG | 70);
     match (value.first_chunk(), value.first()) {
         (Some(four), _) => Ok(i32::from_ne_bytes(*four)),
+        _ if lenient => Ok(0),
         (None, Some(byte)) if level == libc::SOL_IP => Ok(i32::from(*byte)),
         (None, None) if level == libc::SOL_IP && !needs_some => Ok(0),
         _ => Err(Errno::EINVAL),
@@ -401,6 +449,8 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
         (libc::SOL_IP, libc::IP_TTL, -1) | (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, -1) => 64,
         (libc::SOL_IP, libc::IP_MULTICAST_TTL, -1) => 1,
         (libc::SOL_IP, libc::IP_TOS, tos) => tos & 0xff,
+        (libc::SOL_IPV6, libc::IPV6_TCLASS, -1) => 0,
+        (libc::SOL_IPV6, IPV6_ADDR_PREFERENCES, asked) => preferences(asked),
         (SOL_UDPLITE, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV, covered) if covered != 0 => {
             covered.clamp(8, 0xffff)
         }
@@ -414,6 +464,14 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
         (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, clamp) if clamp != 0 => clamp.max(WINDOW_LEAST),
         _ => number,
     }
+}
+
+/// What `IPV6_ADDR_PREFERENCES` tells of what was asked for: `IPV6_PREFER_SRC_TMP`, `..._PUBLIC` or
+/// `..._PUBTMP_DEFAULT`; `..._COA` or `..._HOME`.
+fn preferences(asked: i32) -> i32 {
+    let kind = if asked & 0x3 == 0 { 0x100 } else { asked & 0x3 };
+    let place = if asked & 0x4 == 0 { 0x400 } else { 0x4 };
+    kind | place
 }
 
 /// Seconds, as whole retransmissions of a SYN-ACK after 1, 2, 4, ... up to 120 seconds, 255 at most.
@@ -465,6 +523,18 @@ fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
         (libc::SOL_TCP, libc::TCP_USER_TIMEOUT | libc::TCP_FASTOPEN)
         | (libc::SOL_SOCKET, libc::SO_BUSY_POLL | libc::SO_BINDTOIFINDEX) => 0..=i32::MAX,
         (libc::SOL_UDP, libc::UDP_SEGMENT) => 0..=0xffff,
+        (libc::SOL_IPV6, libc::IPV6_MTU) => {
+            if number == 0 {
+                return Ok(());
+            }
+            1280..=i32::MAX
+        }
+        (libc::SOL_IPV6, IPV6_ADDR_PREFERENCES) => {
+            let both = |pair: i32| number & pair == pair;
+            // Temporary or public or as usual, at home or not, generated or not.
+            let clash = both(0x3) || both(0x101) || both(0x102) || both(0x404) || both(0x808);
+            return if clash { Err(Errno::EINVAL) } else { Ok(()) };
+        }
         (libc::SOL_TCP, libc::TCP_SAVE_SYN) => 0..=2,
         (libc::SOL_TCP, libc::TCP_THIN_DUPACK) => 0..=1,
         (libc::SOL_SOCKET, libc::SO_BUF_LOCK) => 0..=3,

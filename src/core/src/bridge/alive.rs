@@ -68,10 +68,21 @@ fn inode_of(line: &str) -> Option<u64> {
 /// error is EPROTOTYPE while there is one, and another when there is none (unix(7)). It costs far less
 /// than to ask for an inode, which the kernel seeks among all sockets.
 pub(crate) fn is_bound(name: &UnixAddr) -> bool {
-    static PROBE: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
-        socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()
-    });
-    let Some(probe) = PROBE.as_ref() else { return true };
+    static PROBE: LazyLock<Option<OwnedFd>> = LazyLock::new(|| probe(SockType::Datagram));
+    PROBE.as_ref().is_none_or(|probe| finds(probe, name))
+}
+
+/// Whether a datagram socket is still bound to a name: the same, the other way round.
+pub(crate) fn is_datagram_bound(name: &UnixAddr) -> bool {
+    static PROBE: LazyLock<Option<OwnedFd>> = LazyLock::new(|| probe(SockType::Stream));
+    PROBE.as_ref().is_none_or(|probe| finds(probe, name))
+}
+
+fn probe(kind: SockType) -> Option<OwnedFd> {
+    socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).ok()
+}
+
+fn finds(probe: &OwnedFd, name: &UnixAddr) -> bool {
     let found = connect(probe.as_raw_fd(), name);
     !matches!(found, Err(Errno::ECONNREFUSED | Errno::ENOENT))
 }

@@ -15,7 +15,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Instant, SystemTime},
 };
 
@@ -30,7 +33,7 @@ use umvu_reactor::{Interest, Registration};
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use super::{
-    Hub, Place, Virtual, ffi,
+    Hub, Place, Virtual, alive, ffi,
     origins::{self, Origins},
     receive::{Batch, Request, answer},
     ring::Token,
@@ -53,6 +56,8 @@ pub(crate) struct Datagrams {
     /// The private name of the guest's socket; none when it is paired from birth.
     path: Option<PathBuf>,
     state: Mutex<State>,
+    /// It has been in a group.
+    grouped: AtomicBool,
 }
 
 /// An error that concerns a guest's socket.
@@ -153,7 +158,8 @@ impl Datagrams {
             (guest, Some(path))
         };
         let wanted = Mutex::default();
-        Ok((guest, Self { socket, wanted, path, state: Mutex::new(state) }))
+        let (state, grouped) = (Mutex::new(state), AtomicBool::new(false));
+        Ok((guest, Self { socket, wanted, path, state, grouped }))
     }
 
     /// Watches the end of a socket that is paired from birth.
@@ -172,6 +178,7 @@ impl Datagrams {
         guest: &OwnedFd,
         (place, peer): (Place, Option<&SockAddr>),
     ) -> Result<(), Errno> {
+        self.flush(one, hub);
         self.socket.connect(peer)?;
         self.state.lock().place = Some(place);
         let Some(path) = &self.path else { return Ok(()) };
@@ -194,6 +201,33 @@ impl Datagrams {
         drop(state);
         one.wake();
         Ok(())
+    }
+
+    /// Sends what the kernel has taken of the guest for our end: it was sent before what a call is
+    /// about to change.
+    pub(crate) fn flush(&self, one: &Virtual, hub: &Hub) {
+        if self.path.is_some() && self.is_paired() {
+            self.take_from_guest(one, hub);
+        }
+    }
+
+    /// Notes that the socket joins a group, or leaves one.
+    pub(crate) fn note_group(&self) {
+        self.grouped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been in a group, and its guest has closed it.
+    pub(super) fn is_closed_in_group(&self) -> bool {
+        self.grouped.load(Ordering::Relaxed)
+            && self.path.as_ref().is_some_and(|path| {
+                UnixAddr::new(path.as_path()).is_ok_and(|name| !alive::is_datagram_bound(&name))
+            })
+    }
+
+    /// Whether what waits in the guest's queue came there by its name: not so when it is paired
+    /// from birth.
+    pub(crate) fn is_named(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Whether the guest may send without a destination: the kernel carries it to our end.

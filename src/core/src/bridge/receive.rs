@@ -143,6 +143,11 @@ impl Request {
         self.flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0
     }
 
+    /// Whether it does not wait, or asks for what is out of band.
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.flags & (libc::MSG_DONTWAIT | libc::MSG_OOB) != 0
+    }
+
     pub(crate) fn wants_errors(&self) -> bool {
         self.flags & libc::MSG_ERRQUEUE != 0
     }

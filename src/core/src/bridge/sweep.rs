@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Hub, Kind, Virtual, alive};
+use crate::view::Mount;
 
 impl Hub {
     /// Takes a socket out of the registry: nothing refers to it any more.
@@ -52,6 +53,23 @@ impl Hub {
             Kind::Datagram(datagram) => datagram.send_rest(),
         }
         self.discard(one);
+    }
+
+    /// Ends the datagram sockets of a stack that are in a group and whose guests have closed them:
+    /// nobody else is to hear the group for them.
+    pub(crate) fn sweep_groups(&self, mount: &Arc<Mount>) {
+        let closed: Vec<Arc<Virtual>> = {
+            let registry = self.registry.read();
+            let mine = registry.by_id.values().filter(|one| Arc::ptr_eq(&one.mount, mount));
+            let is_closed = |one: &&Arc<Virtual>| match &one.kind {
+                Kind::Datagram(datagram) => datagram.is_closed_in_group(),
+                Kind::Stream(_) => false,
+            };
+            mine.filter(is_closed).cloned().collect()
+        };
+        for one in closed {
+            self.discard_closed(&one);
+        }
     }
 
     pub(super) fn survey(&self) {

@@ -13,6 +13,9 @@ const SIOCADDRT: u32 = 0x890b;
 const SIOCDELRT: u32 = 0x890c;
 const SIOCGIFCONF: u32 = 0x8912;
 const SIOCSIFADDR: u32 = 0x8916;
+/// The requests about addresses of IPv4 that sockets of IPv6 do not have: `SIOCGIFADDR`,
+/// `SIOCGIFDSTADDR`, `SIOCGIFBRDADDR`, `SIOCGIFNETMASK`.
+const NOT_OF_IPV6: [u32; 4] = [0x8915, 0x8917, 0x8919, 0x891b];
 const SIOCDIFADDR: u32 = 0x8936;
 const SIOCGIFNAME: u32 = 0x8910;
 const SIOCETHTOOL: u32 = 0x8946;
@@ -74,10 +77,12 @@ fn ioctl(core: &Core, call: &Call) -> Action {
         None => families.into_iter().find_map(|family| task.stack(family)),
     };
     let Some(mount) = mount else { return Action::Forward };
-    let result = if request == SIOCGIFCONF {
+    let v6 = own.as_ref().is_some_and(|one| one.spec.domain == libc::AF_INET6);
+    let result = if v6 && NOT_OF_IPV6.contains(&request) {
+        Err(Errno::ENOTTY)
+    } else if request == SIOCGIFCONF {
         interface_list(mount.stack().as_ref(), call)
     } else {
-        let v6 = own.as_ref().is_some_and(|one| one.spec.domain == libc::AF_INET6);
         plain(mount.stack().as_ref(), call, request, size(request, v6))
     };
     match (result, own) {

@@ -160,8 +160,8 @@ impl Inner {
         if let Some(scope) = scope_of(addr, device)? {
             sock.options.set_device(scope);
         }
-        let (device, broadcasts) =
-            (sock.options.device(), sock.options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST));
+        let broadcasts = sock.options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST);
+        let (wanted, device) = sock.by_group(remote.ip(), wanted, sock.options.device());
         let hop = self.route(remote.ip(), wanted, device)?;
         if hop.kind == super::super::net::HopKind::Broadcast && !broadcasts {
             return Err(Errno::EACCES);
@@ -170,6 +170,13 @@ impl Inner {
             sock.peer = Some(remote);
             sock.source = Some(wanted.unwrap_or(hop.source));
             sock.error = None;
+            // `__ip6_datagram_connect`: a socket that is bound to the mapped wildcard is bound to
+            // the address from then on.
+            if sock.family == AF_INET6
+                && let Some((host @ Host::AnyV4, _)) = &mut sock.bound
+            {
+                *host = Host::One(hop.source);
+            }
         }
         Ok(())
     }
@@ -180,7 +187,8 @@ impl Inner {
         if sock.class == Class::Packet {
             return Ok(SockAddr::Packet(self.packet_name(sock.packet)));
         }
-        let any: IpAddr = if sock.family == AF_INET6 {
+        let mapped = sock.bound.is_some_and(|(host, _)| host == Host::AnyV4);
+        let any: IpAddr = if sock.family == AF_INET6 && !mapped {
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             Ipv4Addr::UNSPECIFIED.into()
@@ -239,8 +247,8 @@ impl Inner {
         let Some(sock) = self.dgrams.socks.remove(id) else { return };
         self.dgrams.queued = self.dgrams.queued.saturating_sub(sock.queued);
         self.dgram_leave_port(id, sock.class, sock.family, sock.port());
-        for (group, link) in sock.groups {
-            self.leave_group(link, group);
+        for member in sock.groups {
+            self.leave_group(member.link(), member.group());
         }
     }
 }

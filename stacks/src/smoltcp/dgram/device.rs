@@ -16,7 +16,7 @@ impl Inner {
         self.dgrams.groups.retain(|(at, _), _| *at != link);
         for id in self.dgrams.socks.ids() {
             if let Some(sock) = self.dgrams.socks.get_mut(id) {
-                sock.groups.retain(|(_, at)| *at != link);
+                sock.groups.retain(|member| member.link() != link);
                 sock.capture.leave(index);
             }
         }

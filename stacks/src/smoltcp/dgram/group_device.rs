@@ -69,6 +69,27 @@ fn check_bound(sock: &Dgram, index: u32) -> Result<(), Errno> {
 }
 
 impl Dgram {
+    /// The source and the interface for packets to `to`: those that IP_MULTICAST_IF names for groups,
+    /// and IP_UNICAST_IF for others, take the place of what is open.
+    pub(crate) fn by_group(
+        &self,
+        to: IpAddr,
+        source: Option<IpAddr>,
+        device: u32,
+    ) -> (Option<IpAddr>, u32) {
+        if !to.is_multicast() {
+            let usual = || self.options.unicast_device(to.is_ipv6());
+            return (source, if device == 0 { usual() } else { device });
+        }
+        let device = if device == 0 { self.group_device(to.is_ipv6()) } else { device };
+        let named = || {
+            let by = self.options.get(libc::SOL_IP, libc::IP_MULTICAST_IF).ok()?;
+            let by = Ipv4Addr::from(*by.first_chunk::<4>()?);
+            (to.is_ipv4() && !by.is_unspecified()).then_some(IpAddr::V4(by))
+        };
+        (source.or_else(named), device)
+    }
+
     /// The interface by which it sends to groups, 0 for any.
     pub(crate) fn group_device(&self, v6: bool) -> u32 {
         if v6 {

@@ -71,8 +71,8 @@ pub(crate) struct Dgram {
     pub(crate) error: Option<Errno>,
     /// The error queue (IP_RECVERR).
     pub(crate) errors: VecDeque<QueuedError>,
-    /// The groups it has joined, and on which link.
-    pub(crate) groups: Vec<(IpAddr, usize)>,
+    /// The groups it has joined.
+    pub(crate) groups: Vec<groups::Member>,
     /// The interface of IP_MULTICAST_IF, 0 for none.
     group_device: u32,
     /// Which directions shutdown(2) closed.

@@ -1,8 +1,12 @@
 //! Options of datagram sockets that do more than keep a value.
 
-use umvu_abi::Errno;
+use umvu_abi::{Errno, SockAddr, sockaddr::AF_INET6};
 
-use super::{super::inner::Inner, DgramId, groups::membership};
+use super::{
+    super::{inner::Inner, opttable::IPV6_UNICAST_IF},
+    DgramId,
+    groups::membership,
+};
 
 impl Inner {
     /// setsockopt(2).
@@ -28,6 +32,15 @@ impl Inner {
             return done;
         }
         let device = self.device_option(level, name, value)?;
+        if matches!(
+            (level, name),
+            (libc::SOL_IP, libc::IP_UNICAST_IF) | (libc::SOL_IPV6, IPV6_UNICAST_IF)
+        ) {
+            let index = value.first_chunk().map_or(0, |index| u32::from_be_bytes(*index));
+            if index != 0 && self.link_at(index).is_none() {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+        }
         let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
         if let Some(index) = device {
             sock.options.set_device(index);
@@ -79,6 +92,18 @@ impl Inner {
                 let hop = self.route(peer.ip(), None, 0).map_err(|_| Errno::ENOTCONN)?;
                 let mtu = self.links.get(hop.link).map_or(1500, |link| link.mtu);
                 Ok(i32::try_from(mtu).unwrap_or(i32::MAX).to_ne_bytes().to_vec())
+            }
+            (libc::SOL_IPV6, libc::IPV6_PATHMTU) if sock.family == AF_INET6 => {
+                // struct ip6_mtuinfo
+                if given.len() < 16 {
+                    return Err(Errno::EINVAL);
+                }
+                let peer = sock.peer.ok_or(Errno::ENOTCONN)?;
+                let hop = self.route(peer.ip(), None, 0).map_err(|_| Errno::ENOTCONN)?;
+                let mtu = self.links.get(hop.link).map_or(1500, |link| link.mtu);
+                let mut info = SockAddr::from(peer).mapped_to(AF_INET6).encode();
+                info.extend(u32::try_from(mtu).unwrap_or(u32::MAX).to_ne_bytes());
+                Ok(info)
             }
             (libc::SOL_IP, libc::IP_MULTICAST_IF) => {
                 let by = sock.options.get(level, name)?;

@@ -65,6 +65,8 @@ impl Inner {
         control: &SendControl,
     ) -> Result<Plan, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        // A destination of no family is none (`udpv6_sendmsg`).
+        let to = to.filter(|to| !matches!(to, SockAddr::Unspec));
         let remote = match to {
             Some(addr) => connect_target(addr, sock.family, sock.options.v6_only())?,
             None => sock.peer.ok_or(Errno::EDESTADDRREQ)?,
@@ -84,20 +86,20 @@ impl Inner {
             _ => 0,
         };
         let group = remote.ip().is_multicast();
-        let device = [
-            control.ifindex,
-            scope,
-            options.device(),
-            if group { sock.group_device(v6) } else { 0 },
-        ]
-        .into_iter()
-        .find(|device| *device != 0)
-        .unwrap_or(0);
+        if v6 && control.ifindex != 0 && self.link_at(control.ifindex).is_none() {
+            return Err(Errno::ENODEV);
+        }
+        let device = [control.ifindex, scope, options.device()];
+        let device = device.into_iter().find(|device| *device != 0).unwrap_or(0);
+        let (wanted, device) = sock.by_group(remote.ip(), wanted, device);
         let hop = self.route(remote.ip(), wanted, device)?;
         if hop.kind == HopKind::Broadcast && !options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST) {
             return Err(Errno::EACCES);
         }
         let source = wanted.unwrap_or(hop.source);
+        if control.source.is_some() && source.is_ipv4() && !v6 && !self.may_bind(source) {
+            return Err(Errno::ENETUNREACH);
+        }
         if source.is_ipv6() != v6 || (control.source.is_some() && !self.may_bind(source)) {
             return Err(Errno::EINVAL);
         }

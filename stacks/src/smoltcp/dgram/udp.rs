@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use umvu_abi::{
     Errno, SockAddr,
     net::{Datagram, SendControl},
+    sockaddr::AF_INET6,
 };
 
 use super::{
@@ -35,7 +36,11 @@ impl Inner {
     ) -> Result<(), Errno> {
         self.dgram_autobind(id)?;
         let mut plan = self.plan(id, to, control)?;
-        if plan.remote.port() == 0 {
+        // Port 0 can be connected to, if not by a mapped address.
+        let named = to.is_some_and(|to| !matches!(to, SockAddr::Unspec));
+        let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        let mapped = plan.remote.is_ipv4() && sock.family == AF_INET6;
+        if plan.remote.port() == 0 && (named || mapped) {
             return Err(Errno::EINVAL);
         }
         self.check_size(id, &plan, HEADER + data.len())?;
@@ -103,9 +108,10 @@ impl Inner {
         }
         let candidates =
             self.dgrams.udp(class).socks.get(&local.port()).cloned().unwrap_or_default();
+        let ends = [source.ip(), local.ip()];
         for id in candidates {
             let fits = self.udp_score(id, source, local, arrival.link).is_some();
-            if fits && (cast == Cast::Broadcast || self.hears_group(id, local.ip(), arrival.link)) {
+            if fits && (cast == Cast::Broadcast || self.hears_group(id, ends, arrival.link)) {
                 self.udp_deliver(id, arrival, source, local, data);
             }
         }

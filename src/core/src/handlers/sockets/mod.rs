@@ -68,15 +68,16 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// When recvfrom(2) is trapped: AF_UNIX has no error queue, and throws no bytes of a stream away.
+/// When recvfrom(2) is trapped: AF_UNIX has no error queue, throws no bytes of a stream away, and
+/// does not know what is on its way; datagrams of the internet have nothing out of band.
 const RECVFROM: Trap =
-    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x2020 });
-const _: () = assert!(libc::MSG_ERRQUEUE | libc::MSG_TRUNC == 0x2020);
+    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x2061 });
+const _: () = assert!(receive::TOLD | receive::AT_ONCE == 0x2061);
 
-/// When sendto(2) is trapped: AF_UNIX does not put data together.
+/// When sendto(2) is trapped: AF_UNIX does not put data together, and refuses what is out of band.
 const SENDTO: Trap =
-    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x8000 });
-const _: () = assert!(libc::MSG_MORE == 0x8000);
+    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x8001 });
+const _: () = assert!(libc::MSG_MORE | libc::MSG_OOB == 0x8001);
 
 fn socket(core: &Core, call: &Call) -> Action {
     let stack = core.tasks.get(call.tid()).stack(call.int(0));

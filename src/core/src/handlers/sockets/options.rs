@@ -32,6 +32,11 @@ const STRICT: [(i32, i32); 6] = [
     (libc::SOL_UDP, libc::UDP_CORK),
 ];
 
+/// What is told of the guest's AF_UNIX socket: its own cookie and that of the host's namespace, and
+/// the memory that it uses.
+const OF_THE_KERNEL: [i32; 3] = [libc::SO_MEMINFO, libc::SO_COOKIE, SO_NETNS_COOKIE];
+const SO_NETNS_COOKIE: i32 = 71;
+
 const TIMEOUTS: [i32; 2] = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
 
 /// The sizes that the pair of AF_UNIX sockets of a stream follows.
@@ -58,6 +63,12 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
                 Kind::Datagram(_) => set()?,
             }
         }
+        if let Kind::Datagram(datagram) = &one.kind {
+            datagram.flush(one, core.sockets.hub());
+            if is_membership(level, name) {
+                datagram.note_group();
+            }
+        }
         one.socket().set_option(level, name, &value)?;
         if let Kind::Stream(stream) = &one.kind
             && level == libc::SOL_SOCKET
@@ -81,9 +92,21 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
     })
 }
 
+/// Whether an option joins a group or leaves one: those of ip(7) and ipv6(7), and `MCAST_*`.
+fn is_membership(level: i32, name: i32) -> bool {
+    match level {
+        libc::SOL_IP => (libc::IP_ADD_MEMBERSHIP..=47).contains(&name),
+        libc::SOL_IPV6 => (20..=21).contains(&name) || (42..=47).contains(&name),
+        _ => false,
+    }
+}
+
 pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let (level, name) = (call.int(1), call.int(2));
+        if level == libc::SOL_SOCKET && OF_THE_KERNEL.contains(&name) {
+            return Ok(Action::Forward);
+        }
         let room = guest::read_i32(call.guest.as_ref(), call.addr(4))?;
         let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let mut value = if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
@@ -129,11 +152,24 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
         if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) {
             return give_filter(call, value, room);
         }
-        value.truncate(room);
+        shorten(level, &mut value, room);
         let length = i32::try_from(value.len()).unwrap_or(0).to_ne_bytes().to_vec();
         let writes = vec![(call.addr(3), value), (call.addr(4), length)];
         Ok(Action::Return(Reply { result: Ok(0), writes }))
     })
+}
+
+/// Cuts a value to the room that there is; a small number of IP becomes a byte (`do_ip_getsockopt`).
+fn shorten(level: i32, value: &mut Vec<u8>, room: usize) {
+    let number = value.first_chunk().filter(|_| value.len() == 4);
+    let number = number.map_or(-1, |number| i32::from_ne_bytes(*number));
+    if level == libc::SOL_IP
+        && (1..4).contains(&room)
+        && let Ok(byte) = u8::try_from(number)
+    {
+        *value = vec![byte];
+    }
+    value.truncate(room);
 }
 
 /// The program that a `struct sock_fprog` leads to. Errors: `EINVAL`, `EFAULT`.

@@ -13,15 +13,19 @@ use super::{
 };
 use crate::{
     Core,
-    bridge::{Batch, Kind, Request},
+    bridge::{Batch, Datagrams, Kind, Request},
     guest,
     paths::unix,
 };
 
+/// The flags that AF_UNIX does not know.
+pub(super) const TOLD: i32 = libc::MSG_ERRQUEUE | libc::MSG_TRUNC;
+/// Those that mean something else to it where datagrams are received.
+pub(super) const AT_ONCE: i32 = libc::MSG_DONTWAIT | libc::MSG_OOB;
+
 pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
-    let is_plain =
-        call.addr(4).is_null() && call.int(3) & (libc::MSG_ERRQUEUE | libc::MSG_TRUNC) == 0;
-    if is_plain && !core.sockets.hub().watcher.is_used() {
+    let is_plain = call.addr(4).is_null() && call.int(3) & TOLD == 0;
+    if is_plain && call.int(3) & AT_ONCE == 0 && !core.sockets.hub().watcher.is_used() {
         return Action::Forward;
     }
     let told = with_socket(core, call, |one| {
@@ -41,9 +45,7 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
         };
         match &one.kind {
             // AF_UNIX does the rest as it should be.
-            Kind::Datagram(datagram)
-                if call.addr(4).is_null() && !request.wants_errors() && !datagram.is_strict() =>
-            {
+            Kind::Datagram(datagram) if call.addr(4).is_null() && !is_ours(datagram, &request) => {
                 if !is_plain {
                     // An answer that is due already is there.
                     core.sockets.hub().settle(&one.mount);
@@ -61,6 +63,11 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
         }
     });
     or_native(told, || unix::tell(core, call, 4))
+}
+
+/// Whether a receive that asks for no address is not the kernel's.
+fn is_ours(datagram: &Datagrams, request: &Request) -> bool {
+    request.wants_errors() || datagram.is_strict() || (datagram.is_named() && request.is_at_once())
 }
 
 pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {

@@ -29,7 +29,7 @@ pub(crate) const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
     if call.addr(4).is_null() {
-        let is_plain = call.int(3) & libc::MSG_MORE == 0;
+        let is_plain = call.int(3) & (libc::MSG_MORE | libc::MSG_OOB) == 0;
         if is_plain && !core.sockets.hub().watcher.is_used() {
             return Action::Forward;
         }
@@ -49,15 +49,39 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
             &one.spec,
             Purpose::Send,
         )?;
-        if one.lists_sockets() {
-            core.sockets.survey();
-        }
+        prepare(core, one, datagram, (call.int(3), Some(&to)))?;
         let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
         let buffers = [(call.addr(1), length)];
         let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
         let sent = datagram.send(call, &data, Some(&to), &data::control(call.int(3)))?;
         Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
     })
+}
+
+/// Does what is to be done before data is sent. Errors: `EOPNOTSUPP` for what is out of band.
+fn prepare(
+    core: &Core,
+    one: &Virtual,
+    datagram: &Datagrams,
+    (flags, to): (i32, Option<&SockAddr>),
+) -> Result<(), Errno> {
+    let hub = core.sockets.hub();
+    if flags & libc::MSG_OOB != 0 && datagram.is_named() {
+        let peer = || one.socket().peer().ok();
+        let to = to.copied().or_else(peer).and_then(|to| to.ip());
+        if to.is_none_or(|to| to.ip().to_canonical().is_ipv4()) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+    }
+    if one.lists_sockets() {
+        core.sockets.survey();
+    }
+    datagram.flush(one, hub);
+    let ip = to.and_then(SockAddr::ip).map(|to| to.ip().to_canonical());
+    if ip.is_some_and(|ip| ip.is_multicast()) {
+        hub.sweep_groups(&one.mount);
+    }
+    Ok(())
 }
 
 /// send(2), where it is trapped: with `MSG_MORE`, or because the socket's data calls are.
@@ -71,9 +95,10 @@ fn send(core: &Core, call: &Call) -> Action {
                     // What is sent next belongs to it.
                     datagram.be_strict(one, hub, call);
                 }
-                if !datagram.is_strict() {
+                if !datagram.is_strict() && (flags & libc::MSG_OOB == 0 || !datagram.is_named()) {
                     return Ok(Action::Forward);
                 }
+                prepare(core, one, datagram, (flags, None))?;
                 let length = usize::try_from(call.syscall.args[2]).map_err(|_| Errno::EMSGSIZE)?;
                 let buffers = [(call.addr(1), length)];
                 let data = message::gather(call.guest.as_ref(), &buffers, DATAGRAM_LIMIT)?;
@@ -134,9 +159,6 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
     }
     with_socket(core, call, |one| {
         let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
-        if one.lists_sockets() {
-            core.sockets.survey();
-        }
         match send_one(core, one, datagram, call, (call.addr(1), call.int(2)))? {
             Some(sent) => Ok(Action::value(sent)),
             None => Ok(Action::Forward),
@@ -157,11 +179,13 @@ fn send_one(
     if more && !datagram.is_strict() {
         datagram.be_strict(one, core.sockets.hub(), call);
     }
-    let plain = !is_named(&header) && header.control.1 == 0 && datagram.is_paired();
+    let banded = flags & libc::MSG_OOB != 0 && datagram.is_named();
+    let plain = !is_named(&header) && header.control.1 == 0 && datagram.is_paired() && !banded;
     if plain && !datagram.is_strict() {
         return Ok(None);
     }
     let message = Outgoing::read(call.guest.as_ref(), &header, &one.spec)?;
+    prepare(core, one, datagram, (flags, message.to.as_ref()))?;
     let control = SendControl { more, ..message.control };
     let sent = datagram.send(call, &message.data, message.to.as_ref(), &control)?;
     Ok(Some(i64::try_from(sent).unwrap_or(i64::MAX)))
