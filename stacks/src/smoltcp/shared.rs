@@ -119,6 +119,11 @@ impl Shared {
         Some(self.this.upgrade()? as Arc<dyn HostNet>)
     }
 
+    /// Looks at what no time is needed for.
+    pub(crate) fn glance<R>(&self, action: impl FnOnce(&Inner) -> R) -> R {
+        action(&self.inner.lock())
+    }
+
     /// Looks at, or changes, what makes nothing happen.
     pub(crate) fn look<R>(&self, action: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = self.inner.lock();

@@ -212,7 +212,7 @@ struct Bench {
     answers: mpsc::Receiver<Action>,
     call: Call,
     run_dir: RunDir,
-    _reactor: Reactor,
+    reactor: Reactor,
 }
 
 impl Bench {
@@ -236,7 +236,7 @@ impl Bench {
             guest: Arc::new(Own(Arc::clone(&own))),
             defer: Arc::new(move || Completer::new(Box::new(Report(sender.lock().clone())))),
         };
-        Self { sockets, script, guest, own, answers, call, run_dir, _reactor: reactor }
+        Self { sockets, script, guest, own, answers, call, run_dir, reactor }
     }
 
     fn connect(&self) -> Action {
@@ -374,7 +374,8 @@ fn a_refused_socket_gets_a_fresh_end_to_connect_again() {
 
 #[test]
 fn the_guests_shutdown_becomes_fin_and_its_close_ends_the_stream() {
-    let Bench { sockets, script, guest, own, run_dir, _reactor, .. } = Bench::established(false);
+    let Bench { sockets, script, guest, own, run_dir, reactor: _reactor, .. } =
+        Bench::established(false);
     unix::shutdown_write(&guest);
     script.wait(|inner| inner.finished);
     drop((guest, own.lock().take()));
@@ -384,10 +385,36 @@ fn the_guests_shutdown_becomes_fin_and_its_close_ends_the_stream() {
 
 #[test]
 fn a_close_with_unread_data_resets() {
-    let Bench { sockets, script, guest, own, run_dir, _reactor, .. } = Bench::established(false);
+    let Bench { sockets, script, guest, own, run_dir, reactor: _reactor, .. } =
+        Bench::established(false);
     script.set(|inner| inner.to_receive.extend(b"never read"));
     script.wait(|inner| inner.to_receive.is_empty());
     drop((guest, own.lock().take()));
     script.wait(|inner| inner.reset);
     drop((sockets, run_dir));
+}
+
+#[test]
+fn a_socket_that_a_call_is_at_does_not_hold_up_the_others() {
+    struct Other(mpsc::Sender<()>);
+    impl Source for Other {
+        fn run(&self, _ready: Ready) {
+            let _ = self.0.send(());
+        }
+    }
+    let bench = Bench::established(false);
+    let found = bench.sockets.fetch(&bench.call, GuestFd(0)).expect("open");
+    let (one, _guest) = found.expect("it is virtual");
+    let Kind::Stream(stream) = &one.kind else { panic!("a stream") };
+    let (sender, receiver) = mpsc::channel();
+    let other: Arc<dyn Source> = Arc::new(Other(sender));
+    let handle = bench.reactor.handle(&other);
+    let ran = stream.exclusively(|| {
+        one.wake();
+        handle.wake();
+        receiver.recv_timeout(Duration::from_secs(20))
+    });
+    assert_eq!(ran, Ok(()));
+    unix::send(&bench.guest, b"later").expect("room");
+    bench.script.wait(|inner| inner.sent == b"later");
 }

@@ -16,6 +16,15 @@ impl Inner {
         self.tcp.socks.remove(id);
     }
 
+    /// Forgets a socket that is closed; tells whether it was.
+    pub(crate) fn tcp_forget_closed(&mut self, id: SockId) -> bool {
+        let closed = self.tcp.socks.get(id).is_none_or(|sock| matches!(sock.phase, Phase::Over));
+        if closed {
+            self.tcp.socks.remove(id);
+        }
+        closed
+    }
+
     /// Ends a socket. Its options, names and pending error can still be asked for until it is
     /// forgotten: a guest may hold it although its connection is over.
     pub(crate) fn tcp_close(&mut self, id: SockId) {

@@ -33,7 +33,10 @@ impl TcpSocket {
 
 impl Drop for TcpSocket {
     fn drop(&mut self) {
-        self.shared.with(|inner| inner.tcp_forget(self.id));
+        // Of one that is closed already nothing follows.
+        if !self.shared.look(|inner| inner.tcp_forget_closed(self.id)) {
+            self.shared.with(|inner| inner.tcp_forget(self.id));
+        }
     }
 }
 
@@ -43,11 +46,11 @@ impl Socket for TcpSocket {
     }
 
     fn local(&self) -> Result<SockAddr, Errno> {
-        self.shared.look(|inner| inner.tcp_local(self.id))
+        self.shared.glance(|inner| inner.tcp_local(self.id))
     }
 
     fn peer(&self) -> Result<SockAddr, Errno> {
-        self.shared.look(|inner| inner.tcp_peer(self.id))
+        self.shared.glance(|inner| inner.tcp_peer(self.id))
     }
 
     fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
@@ -73,7 +76,7 @@ impl Socket for TcpSocket {
 
 impl StreamSocket for TcpSocket {
     fn state(&self) -> StreamState {
-        self.shared.look(|inner| inner.tcp_state(self.id))
+        self.shared.glance(|inner| inner.tcp_state(self.id))
     }
 
     fn connect(&self, addr: &SockAddr) -> Result<(), Errno> {
@@ -85,7 +88,7 @@ impl StreamSocket for TcpSocket {
     }
 
     fn accept(&self, events: &mut dyn FnMut() -> Arc<dyn SocketEvents>) -> Option<Accepted> {
-        if !self.shared.look(|inner| inner.tcp_acceptable(self.id)) {
+        if !self.shared.glance(|inner| inner.tcp_acceptable(self.id)) {
             return None;
         }
         let observer = events();
@@ -94,8 +97,8 @@ impl StreamSocket for TcpSocket {
     }
 
     fn asked_buffer(&self, option: i32) -> Option<i32> {
-        let asked = |inner: &mut Inner| inner.tcp.socks.get(self.id)?.options.asked_buffer(option);
-        self.shared.look(asked)
+        let asked = |inner: &Inner| inner.tcp.socks.get(self.id)?.options.asked_buffer(option);
+        self.shared.glance(asked)
     }
 
     fn transmit(&self, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
@@ -103,7 +106,7 @@ impl StreamSocket for TcpSocket {
     }
 
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
-        if !self.shared.look(|inner| inner.tcp_has_received(self.id)) {
+        if !self.shared.glance(|inner| inner.tcp_has_received(self.id)) {
             return Ok(0);
         }
         self.shared.with(|inner| inner.tcp_receive(self.id, drain))
@@ -203,8 +206,9 @@ impl Inner {
     }
 
     /// Whether there is something to receive: bytes, or an error.
-    fn tcp_has_received(&mut self, id: SockId) -> bool {
-        self.tcp_flow(id).is_none_or(|(_, flow)| flow.receiver.queued() > 0)
+    fn tcp_has_received(&self, id: SockId) -> bool {
+        let flow = self.tcp.socks.get(id).and_then(|sock| self.tcp.flows.get(sock.flow()?));
+        flow.is_none_or(|flow| flow.receiver.queued() > 0)
     }
 
     fn tcp_wants_data(&mut self, id: SockId) -> bool {

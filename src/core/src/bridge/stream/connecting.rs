@@ -7,7 +7,7 @@ use umvu_tracer::api::{Action, Call, Completer};
 
 use super::{
     super::{Hub, Virtual, unix},
-    Answers, State, Stream, fresh_end,
+    Answers, State, Stream, answer, fresh_end,
 };
 
 pub(super) struct Connecting {
@@ -102,22 +102,28 @@ impl Stream {
     /// that it brings about; else the guest polls until it ends.
     fn connect_later(&self, one: &Virtual, hub: &Arc<Hub>) -> Result<Action, Errno> {
         hub.reactor.take_turn();
+        let mut answers = Answers::new();
         let mut state = self.state.lock();
         if let State::Connecting(connecting) = &mut *state
             && connecting.waiter.is_none()
-            && let Some(guest) = connecting.guest.take()
+            && connecting.guest.is_some()
         {
-            match hub.hold(&guest) {
-                Ok(joined) => connecting.joined = Some(joined),
-                Err(errno) => {
-                    self.socket.reset();
-                    *state = State::Spent;
-                    return Err(errno);
+            if matches!(self.socket.state(), StreamState::Established { .. }) {
+                self.follow_handshake(one, hub, &mut state, &mut answers);
+            } else if let Some(guest) = connecting.guest.take() {
+                match hub.hold(&guest) {
+                    Ok(joined) => connecting.joined = Some(joined),
+                    Err(errno) => {
+                        self.socket.reset();
+                        *state = State::Spent;
+                        return Err(errno);
+                    }
                 }
             }
             drop(state);
             one.wake();
         }
+        answer(answers);
         Ok(Action::error(Errno::EINPROGRESS))
     }
 

@@ -164,7 +164,11 @@ impl Listener {
     }
 
     /// Answers the accepts whose time is over; returns when to look again.
-    pub(super) fn end_waits(&mut self, now: Instant, answers: &mut Answers) -> Option<Instant> {
+    pub(super) fn end_waits(&mut self, answers: &mut Answers) -> Option<Instant> {
+        if self.acceptors.is_empty() && self.waiting.is_none() {
+            return None;
+        }
+        let now = Instant::now();
         for acceptor in std::mem::take(&mut self.acceptors) {
             if acceptor.deadline.is_some_and(|deadline| deadline <= now) {
                 answers.push((acceptor.completer, (acceptor.finish)(Err(Errno::EAGAIN))));

@@ -204,8 +204,19 @@ impl Stream {
     /// Does what is due: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>, ready: Ready) {
         let mut answers = Answers::new();
-        self.foresee_refusal(one, hub);
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.try_lock() else {
+            // A call of the guest is at it: others need not wait until it is done.
+            if let Some(handle) = one.handle.get() {
+                handle.put_off(ready);
+                std::thread::yield_now();
+            }
+            return;
+        };
+        if self.is_refused(&state) {
+            drop(state);
+            self.foresee_refusal(one, hub);
+            state = self.state.lock();
+        }
         if let State::Connecting(_) = &*state {
             self.follow_handshake(one, hub, &mut state, &mut answers);
         }
@@ -241,28 +252,25 @@ impl Stream {
         }
     }
 
-    /// A connect that did not wait is about to be seen failed: the next call on the socket tells how,
-    /// and AF_UNIX knows one way only.
+    /// Whether a connect that did not wait is about to be seen failed.
+    fn is_refused(&self, state: &State) -> bool {
+        matches!(state, State::Connecting(connecting) if connecting.waiter.is_none())
+            && matches!(self.socket.state(), StreamState::Refused(_))
+    }
+
+    /// The next call on the socket tells how it has failed, and AF_UNIX knows one way only.
     fn foresee_refusal(&self, one: &Virtual, hub: &Hub) {
-        let fails = match &*self.state.lock() {
-            State::Connecting(connecting) => {
-                connecting.waiter.is_none()
-                    && matches!(self.socket.state(), StreamState::Refused(_))
-            }
-            _ => false,
-        };
-        if fails && let Some((guest, fd)) = self.seen.lock().clone() {
+        if let Some((guest, fd)) = self.seen.lock().clone() {
             hub.watcher.watch(&Place::new(guest, fd), one.inode());
         }
     }
 
     /// Answers the calls whose time is over; returns when to look again.
     fn end_waits(&self, hub: &Hub, state: &mut State, answers: &mut Answers) -> Option<Instant> {
-        let now = Instant::now();
         match state {
             State::Connecting(connecting) => {
                 let deadline = connecting.waiter.as_ref()?.deadline?;
-                if deadline > now {
+                if deadline > Instant::now() {
                     return Some(deadline);
                 }
                 let waiter = connecting.waiter.take()?;
@@ -275,7 +283,7 @@ impl Stream {
                 }
                 None
             }
-            State::Listening(listener) => listener.end_waits(now, answers),
+            State::Listening(listener) => listener.end_waits(answers),
             _ => None,
         }
     }
