@@ -43,6 +43,7 @@ failures! {
     NEXTHOP_ONLINK_DEVICE = ENODEV, "Nexthop device required for onlink";
     NEXTHOP_IPV6_DISABLED = EACCES, "IPv6 is disabled on nexthop device";
     NEXTHOP_SCOPE = EINVAL, "Nexthop has invalid scope";
+    NEXTHOPS = EOPNOTSUPP, "Nexthop objects are not supported, give the gateway to the route";
     NEXTHOP_OBJECTS = EINVAL, "Nexthop id does not exist";
     GATEWAY_IS_LOCAL = EINVAL, "Gateway can not be a local address";
     GATEWAY_INVALID_V6 = EINVAL, "Invalid gateway address";
@@ -81,6 +82,7 @@ failures! {
 
     NEIGHBOUR_NO_ADDRESS = EINVAL, "Network address not specified";
     NEIGHBOUR_BAD_ADDRESS = EINVAL, "Invalid network address";
+    NEIGHBOUR_NO_MAC = EINVAL, "No link layer address given";
     NEIGHBOUR_BAD_MAC = EINVAL, "Invalid link address";
 
     QDISC_UNKNOWN_KIND = ENOENT, "Specified qdisc kind is unknown";

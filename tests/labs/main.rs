@@ -25,6 +25,7 @@ mod network;
 mod plugins;
 mod programs;
 mod routers;
+mod routing;
 mod rtnetlink;
 mod servers;
 mod slirp;

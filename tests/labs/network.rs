@@ -64,6 +64,17 @@ fn addresses_routes_and_links_change_as_on_linux() {
         try ip route get 10.6.1.1
         try ip route del 10.6.0.0/16
         try ip route del 10.6.0.0/16
+        try ip route add 10.6.0.0/16 via 10.0.0.2 rtt 40ms rttvar 10ms ssthresh 9 cwnd 30 rto_min 1s quickack 1 features ecn
+        try ip route add 10.7.0.0/16 via 10.0.0.2 mtu lock 1400 window 9000 advmss 1000 reordering 5 hoplimit 9 initcwnd 7 initrwnd 8
+        try ip neigh add 10.0.0.7 dev vde0
+        try ip neigh add 10.0.0.9 dev vde0 nud failed
+        try ip neigh add 10.0.0.9 lladdr 2:0:0:0:0:9 dev vde0
+        try ip neigh replace 10.0.0.9 lladdr 2:0:0:0:0:9 dev vde0 nud noarp
+        try ip -4 neigh show nud noarp
+        try ip neigh replace 10.0.0.8 dev vde0 use
+        try ip neigh show 10.0.0.8
+        try ip neigh del 10.0.0.8 dev vde0
+        try ip neigh flush dev vde0
         try ip addr del 10.1.0.1/16 dev vde0
         try ip route
         try ip link set nowhere up

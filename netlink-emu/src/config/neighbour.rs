@@ -7,7 +7,7 @@ use umvu_abi::{Errno, IfIndex};
 use super::NetConfig;
 use crate::{
     host::Failure,
-    values::{Change, LinkFlags, Neighbour, NeighbourState, RouteMode},
+    values::{Change, LinkFlags, Neighbour, NeighbourFlags, NeighbourState, RouteMode},
 };
 
 /// Entries kept; beyond, those that were learned are given up first.
@@ -40,7 +40,10 @@ impl NetConfig {
             None if !mode.create => return Err(Errno::ENOENT.into()),
             _ => {}
         }
-        self.learn_neighbour(neighbour.clone());
+        // Who only wants it looked up has no address to set: the stack finds it when it is used.
+        if !neighbour.flags.intersects(NeighbourFlags::USE) {
+            self.learn_neighbour(neighbour.clone());
+        }
         Ok(())
     }
 

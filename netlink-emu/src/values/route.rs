@@ -113,6 +113,22 @@ pub struct Metrics {
     pub initcwnd: u32,
     /// The initial receive window.
     pub initrwnd: u32,
+    /// What round trips take at first, in eighths of a millisecond.
+    pub rtt: u32,
+    /// How much they vary, in quarters of a millisecond.
+    pub rttvar: u32,
+    /// The slow start threshold.
+    pub ssthresh: u32,
+    /// The largest congestion window, when locked.
+    pub cwnd: u32,
+    /// How far segments may be reordered.
+    pub reordering: u32,
+    /// `RTAX_FEATURE_*`.
+    pub features: u32,
+    /// The shortest retransmission timeout, in milliseconds.
+    pub rto_min: u32,
+    /// Whether acknowledgements are never delayed.
+    pub quickack: u32,
     /// `RTAX_LOCK`: metrics that may not be changed by discovery.
     pub lock: u32,
 }

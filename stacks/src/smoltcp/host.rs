@@ -11,13 +11,20 @@ use netlink_emu::{
     config::{ConfigHost, NetConfig},
     text,
     values::{
-        Change, Counters, Discipline, Interface, Layer, Membership, Neighbour, NeighbourState,
-        NewLink, PacketRow, Qdisc, QdiscStats, RouteMode, Snmp, SocketRow, SocketTable, Station,
+        Change, Counters, Discipline, Interface, Layer, Membership, Neighbour, NeighbourFlags,
+        NeighbourState, NewLink, PacketRow, Qdisc, QdiscStats, RouteMode, Snmp, SocketRow,
+        SocketTable, Station,
     },
 };
 use umvu_abi::{Errno, IfIndex};
 
-use super::{inner::Inner, neighbour::State, rows, shared::Shared, wire::Transport};
+use super::{
+    inner::Inner,
+    neighbour::{Asked, State},
+    rows,
+    shared::Shared,
+    wire::Transport,
+};
 
 impl ConfigHost for Shared {
     type Device = Option<Arc<dyn Transport>>;
@@ -215,6 +222,7 @@ fn state(state: State) -> NeighbourState {
         State::Probe => NeighbourState::Probe,
         State::Failed => NeighbourState::Failed,
         State::Permanent => NeighbourState::Permanent,
+        State::NoArp => NeighbourState::NoArp,
     }
 }
 
@@ -271,12 +279,23 @@ fn add_neighbour(inner: &mut Inner, wanted: &Neighbour, mode: RouteMode) -> Resu
     if !exists && !mode.create {
         return Err(Errno::ENOENT.into());
     }
-    let mac = wanted.mac.ok_or(Errno::EINVAL)?;
+    if wanted.flags.intersects(NeighbourFlags::USE) {
+        if let Asked::Waiting { solicit: true } = table.ask(wanted.ip, now) {
+            inner.solicit(at, wanted.ip, None);
+        }
+        return Ok(());
+    }
+    if !wanted.state.is_valid() {
+        table.set(wanted.ip, [0; 6], State::Failed, now);
+        return Ok(());
+    }
+    let known = || table.get(wanted.ip).filter(|held| held.state != State::Failed);
+    let mac = wanted.mac.or_else(|| Some(known()?.mac)).ok_or(text::NEIGHBOUR_NO_MAC)?;
     let state = match wanted.state {
-        NeighbourState::Permanent | NeighbourState::NoArp => State::Permanent,
+        NeighbourState::Permanent => State::Permanent,
+        NeighbourState::NoArp => State::NoArp,
         NeighbourState::Reachable => State::Reachable,
         NeighbourState::Delay => State::Delay,
-        NeighbourState::Failed => State::Failed,
         _ => State::Stale,
     };
     table.set(wanted.ip, mac, state, now);

@@ -41,6 +41,15 @@ pub(crate) enum State {
     Failed,
     /// Set by the administrator.
     Permanent,
+    /// Set by the administrator, until a `flush`: it is never asked.
+    NoArp,
+}
+
+impl State {
+    /// Whether only the administrator changes it.
+    fn is_set(self) -> bool {
+        matches!(self, Self::Permanent | Self::NoArp)
+    }
 }
 
 /// One neighbour.
@@ -69,6 +78,20 @@ pub(crate) enum Resolution {
     Unreachable(Outgoing),
 }
 
+/// What is known of a neighbour that somebody wants to send to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Its hardware address.
+    Known(Mac),
+    /// It is being asked for; when `solicit` is set, ask for it now.
+    Waiting {
+        /// Whether this is the first time.
+        solicit: bool,
+    },
+    /// It does not answer.
+    Unreachable,
+}
+
 /// What the passing of time demands.
 #[derive(Debug)]
 pub(crate) enum Due {
@@ -95,6 +118,22 @@ pub(crate) struct Neighbours {
 impl Neighbours {
     /// Looks an address up for sending a packet to it.
     pub(crate) fn resolve(&mut self, ip: IpAddr, packet: Outgoing, now: Instant) -> Resolution {
+        match self.ask(ip, now) {
+            Asked::Known(mac) => Resolution::Ready(mac, packet),
+            Asked::Unreachable => Resolution::Unreachable(packet),
+            Asked::Waiting { solicit } => {
+                if let Some(entry) = self.table.get_mut(&ip)
+                    && entry.pending.len() < PENDING
+                {
+                    entry.pending.push(packet);
+                }
+                Resolution::Waiting { solicit }
+            }
+        }
+    }
+
+    /// Looks an address up that is about to be used.
+    pub(crate) fn ask(&mut self, ip: IpAddr, now: Instant) -> Asked {
         self.make_room(now);
         let entry = self.table.entry(ip).or_insert_with(|| Neighbour {
             mac: [0; 6],
@@ -104,8 +143,8 @@ impl Neighbours {
             pending: Vec::new(),
         });
         match entry.state {
-            State::Reachable | State::Permanent | State::Delay | State::Probe => {
-                Resolution::Ready(entry.mac, packet)
+            State::Reachable | State::Delay | State::Probe | State::Permanent | State::NoArp => {
+                Asked::Known(entry.mac)
             }
             State::Stale => {
                 entry.state = State::Delay;
@@ -113,25 +152,17 @@ impl Neighbours {
                 let mac = entry.mac;
                 self.changed.push(ip);
                 self.schedule(now + DELAY);
-                Resolution::Ready(mac, packet)
+                Asked::Known(mac)
             }
-            State::Incomplete => {
-                if entry.pending.len() < PENDING {
-                    entry.pending.push(packet);
-                }
-                Resolution::Waiting { solicit: false }
-            }
-            State::Failed if entry.due.is_some_and(|until| until > now) => {
-                Resolution::Unreachable(packet)
-            }
+            State::Incomplete => Asked::Waiting { solicit: false },
+            State::Failed if entry.due.is_some_and(|until| until > now) => Asked::Unreachable,
             State::Failed => {
                 entry.state = State::Incomplete;
                 entry.due = Some(now + RETRANSMIT);
                 entry.tries = 1;
-                entry.pending.push(packet);
                 self.changed.push(ip);
                 self.schedule(now + RETRANSMIT);
-                Resolution::Waiting { solicit: true }
+                Asked::Waiting { solicit: true }
             }
         }
     }
@@ -139,8 +170,8 @@ impl Neighbours {
     /// The hardware address of a neighbour, for callers that keep it until `generation` changes.
     pub(crate) fn known(&self, ip: IpAddr) -> Option<Mac> {
         let entry = self.table.get(&ip)?;
-        matches!(entry.state, State::Reachable | State::Permanent | State::Delay | State::Probe)
-            .then_some(entry.mac)
+        let is_sure = matches!(entry.state, State::Reachable | State::Delay | State::Probe);
+        (is_sure || entry.state.is_set()).then_some(entry.mac)
     }
 
     /// Notes what a neighbour said of itself; returns the packets that waited for it.
@@ -163,7 +194,7 @@ impl Neighbours {
             tries: 0,
             pending: Vec::new(),
         });
-        if entry.state == State::Permanent {
+        if entry.state.is_set() {
             return Vec::new();
         }
         let before = (entry.mac, entry.state);
@@ -270,7 +301,7 @@ impl Neighbours {
                 && !(entry.state == State::Failed && entry.due.is_none_or(|due| due <= now))
         });
         if self.table.len() >= TABLE_SIZE {
-            self.table.retain(|_, entry| entry.state == State::Permanent);
+            self.table.retain(|_, entry| entry.state.is_set());
         }
     }
 }
@@ -310,7 +341,7 @@ impl Neighbour {
                 self.state = State::Stale;
                 self.due = None;
             }
-            State::Failed | State::Stale | State::Permanent => self.due = None,
+            State::Failed | State::Stale | State::Permanent | State::NoArp => self.due = None,
         }
     }
 }

@@ -25,11 +25,18 @@ use netlink_packet_core::Emitable;
 use umvu_abi::Errno;
 
 use super::{Answer, Body, Service, message::Request};
-use crate::host::{Failure, HostNet};
+use crate::{
+    host::{Failure, HostNet},
+    text,
+};
 
 /// `RTM_NEWLINKPROP`, `RTM_DELLINKPROP`.
 const NEWLINKPROP: u16 = 108;
 const DELLINKPROP: u16 = 109;
+/// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP`, `RTM_GETNEXTHOP`.
+const NEWNEXTHOP: u16 = 104;
+const DELNEXTHOP: u16 = 105;
+const GETNEXTHOP: u16 = 106;
 /// The largest message type (`RTM_MAX`).
 const LAST: u16 = 123;
 
@@ -77,6 +84,8 @@ impl Service for Route {
             libc::RTM_NEWTCLASS | libc::RTM_DELTCLASS => tc::set_class(host, request),
             libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => tc::set_filter(host, request),
             libc::RTM_GETNSID if !request.is_dump() => Ok(netconf::nsid()),
+            // An empty dump would say that there could be some: routing daemons go by that.
+            NEWNEXTHOP | DELNEXTHOP | GETNEXTHOP => Err(text::NEXTHOPS),
             kind => unsupported(kind, request),
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         ip,
         mac,
         state: NeighbourState::from_number(number).unwrap_or(NeighbourState::Permanent),
-        flags: flags & NeighbourFlags::ROUTER,
+        flags: flags & (NeighbourFlags::ROUTER | NeighbourFlags::USE),
         probes: 0,
         protocol: attributes.u8(NDA_PROTOCOL)?.unwrap_or(0),
         ages: [0; 3],

@@ -29,10 +29,18 @@ mod metric {
     pub(super) const LOCK: u16 = 1;
     pub(super) const MTU: u16 = 2;
     pub(super) const WINDOW: u16 = 3;
+    pub(super) const RTT: u16 = 4;
+    pub(super) const RTTVAR: u16 = 5;
+    pub(super) const SSTHRESH: u16 = 6;
+    pub(super) const CWND: u16 = 7;
     pub(super) const ADVMSS: u16 = 8;
+    pub(super) const REORDERING: u16 = 9;
     pub(super) const HOPLIMIT: u16 = 10;
     pub(super) const INITCWND: u16 = 11;
+    pub(super) const FEATURES: u16 = 12;
+    pub(super) const RTO_MIN: u16 = 13;
     pub(super) const INITRWND: u16 = 14;
+    pub(super) const QUICKACK: u16 = 15;
 }
 
 pub(super) fn get(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
@@ -213,6 +221,14 @@ fn metrics(list: &Attributes<'_>) -> Result<Metrics, Errno> {
         hoplimit: value(metric::HOPLIMIT)?,
         initcwnd: value(metric::INITCWND)?,
         initrwnd: value(metric::INITRWND)?,
+        rtt: value(metric::RTT)?,
+        rttvar: value(metric::RTTVAR)?,
+        ssthresh: value(metric::SSTHRESH)?,
+        cwnd: value(metric::CWND)?,
+        reordering: value(metric::REORDERING)?,
+        features: value(metric::FEATURES)?,
+        rto_min: value(metric::RTO_MIN)?,
+        quickack: value(metric::QUICKACK)?,
         lock: value(metric::LOCK)?,
     })
 }

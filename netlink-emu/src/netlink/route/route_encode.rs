@@ -108,10 +108,18 @@ fn metrics(metrics: &Metrics) -> Option<A> {
         (metrics.lock, RouteMetric::Lock(metrics.lock)),
         (metrics.mtu, RouteMetric::Mtu(metrics.mtu)),
         (metrics.window, RouteMetric::Window(metrics.window)),
+        (metrics.rtt, RouteMetric::Rtt(metrics.rtt)),
+        (metrics.rttvar, RouteMetric::RttVar(metrics.rttvar)),
+        (metrics.ssthresh, RouteMetric::SsThresh(metrics.ssthresh)),
+        (metrics.cwnd, RouteMetric::Cwnd(metrics.cwnd)),
         (metrics.advmss, RouteMetric::Advmss(metrics.advmss)),
+        (metrics.reordering, RouteMetric::Reordering(metrics.reordering)),
         (metrics.hoplimit, RouteMetric::Hoplimit(metrics.hoplimit)),
         (metrics.initcwnd, RouteMetric::InitCwnd(metrics.initcwnd)),
+        (metrics.features, RouteMetric::Features(metrics.features)),
+        (metrics.rto_min, RouteMetric::RtoMin(metrics.rto_min)),
         (metrics.initrwnd, RouteMetric::InitRwnd(metrics.initrwnd)),
+        (metrics.quickack, RouteMetric::QuickAck(metrics.quickack)),
     ];
     let list: Vec<RouteMetric> =
         given.into_iter().filter(|(value, _)| *value != 0).map(|(_, metric)| metric).collect();
