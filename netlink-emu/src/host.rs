@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use umvu_abi::{Errno, IfIndex};
 
+use crate::config::RuleWish;
 use crate::values::{
     Address, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc, QdiscRequest,
     QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Rule, Snmp, SocketRow, SocketTable,
@@ -76,7 +77,24 @@ pub trait HostNet: Send + Sync {
 
     /// The policy rules of a family.
     fn rules(&self, ipv6: bool) -> Vec<Rule> {
-        if ipv6 { Rule::IPV6.to_vec() } else { Rule::IPV4.to_vec() }
+        Rule::defaults(ipv6)
+    }
+
+    /// Adds a policy rule, by default before those that are there but the first one.
+    /// Errors: `EEXIST` when `exclusive`, `EINVAL`.
+    fn add_rule(
+        &self,
+        _ipv6: bool,
+        _rule: Rule,
+        _priority: Option<u32>,
+        _exclusive: bool,
+    ) -> Result<(), Failure> {
+        Err(REFUSED)
+    }
+
+    /// Deletes the first policy rule that is meant. Errors: `ENOENT`.
+    fn del_rule(&self, _ipv6: bool, _wish: &RuleWish) -> Result<(), Failure> {
+        Err(REFUSED)
     }
 
     /// Makes an interface. Errors: `EEXIST`, `EOPNOTSUPP` ("Unknown device type"), `EINVAL`.

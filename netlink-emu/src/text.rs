@@ -59,6 +59,15 @@ failures! {
         EINVAL, "Gateway, device and multipath can not be specified for this route type";
     ROUTE_HOST_MULTIPATH = EINVAL, "Route with host scope can not have multiple nexthops";
     ROUTE_HOST_GATEWAY = EINVAL, "Route with host scope can not have a gateway";
+    LINK_ELSEWHERE = EOPNOTSUPP, "Interfaces stay in their stack";
+    RULE_HEADER = EINVAL, "Invalid msg length";
+    RULE_FAMILY = EAFNOSUPPORT, "Rule family not supported";
+    RULE_TABLE = EINVAL, "Invalid table";
+    RULE_TO = EINVAL, "Invalid dst address";
+    RULE_FROM = EINVAL, "Invalid src address";
+    RULE_GOTO = EINVAL, "Invalid goto rule";
+    RULE_BACKWARD = EINVAL, "Backward goto not supported";
+    RULE_SELECTOR = EOPNOTSUPP, "Rules choose by addresses, interfaces and marks here";
     ROUTE_TABLE_MISSING = ESRCH, "FIB table does not exist";
     POLICY = ERANGE, "Attribute failed policy validation";
     DUMP_LINK_HEADER = EINVAL, "Invalid header for link dump";

@@ -1,6 +1,6 @@
 //! What rtnetlink(7) answers, message by message: the same as plain Linux does.
 
-use crate::harness::{INSIDE, Place, on_two_fresh_hosts, with_hosts};
+use crate::harness::{INSIDE, Place, on_two_fresh_hosts, succeed, with_hosts};
 
 #[test]
 fn requests_are_answered_as_on_linux() {
@@ -21,4 +21,29 @@ fn requests_are_answered_as_on_linux() {
         let inside = run(place);
         assert_eq!(inside.out, native.out, "{place:?}: {}", inside.err);
     }
+}
+
+/// What a script of `tests/guests` prints in a fresh network is the same on a stack.
+#[track_caller]
+fn same_in_a_fresh_network(script: &str) {
+    if !with_hosts().contains(&Place::Native) {
+        return;
+    }
+    let script = format!("bash {}/tests/guests/{script}", env!("CARGO_MANIFEST_DIR"));
+    let native = succeed(Place::Native, &format!("unshare -rn {script}"));
+    for place in INSIDE {
+        let inside =
+            format!("vumount -t vunetsmoltcp none /dev/net/a && exec vustack /dev/net/a {script}");
+        assert_eq!(succeed(place, &inside), native, "{place:?}");
+    }
+}
+
+#[test]
+fn policy_rules_choose_tables_as_on_linux() {
+    same_in_a_fresh_network("rules.sh");
+}
+
+#[test]
+fn cables_are_made_and_carry_frames_as_on_linux() {
+    same_in_a_fresh_network("veth.sh");
 }

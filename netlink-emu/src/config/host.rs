@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use umvu_abi::{Errno, IfIndex};
 
-use super::NetConfig;
+use super::{NetConfig, RuleWish};
 use crate::{
     host::{Failure, HostNet},
     text,
     values::{
         Address, Counters, Interface, LinkChange, Membership, Neighbour, NewLink, PacketRow, Qdisc,
-        QdiscRequest, QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Snmp, SocketRow,
+        QdiscRequest, QdiscStats, Route, RouteAnswer, RouteMode, RouteQuery, Rule, Snmp, SocketRow,
         SocketTable, Station,
     },
 };
@@ -149,6 +149,9 @@ impl<T: ConfigHost> HostNet for T {
     }
 
     fn add_link(&self, link: &NewLink) -> Result<IfIndex, Failure> {
+        if let Some(peer) = &link.peer {
+            return add_pair(self, link, peer);
+        }
         let (name, index) = self.with_config(|config| config.plan_link(link))?;
         // The device is opened without the lock: that may take a while.
         let (mut made, device) = self.open_link(link, &name, index)?;
@@ -193,6 +196,24 @@ impl<T: ConfigHost> HostNet for T {
 
     fn del_address(&self, address: &Address) -> Result<(), Failure> {
         self.with_config(|config| config.del_address(address))
+    }
+
+    fn rules(&self, ipv6: bool) -> Vec<Rule> {
+        self.with_config(|config| config.rules(ipv6).to_vec())
+    }
+
+    fn add_rule(
+        &self,
+        ipv6: bool,
+        rule: Rule,
+        priority: Option<u32>,
+        exclusive: bool,
+    ) -> Result<(), Failure> {
+        self.with_config(|config| config.add_rule(ipv6, rule, priority, exclusive))
+    }
+
+    fn del_rule(&self, ipv6: bool, wish: &RuleWish) -> Result<(), Failure> {
+        self.with_config(|config| config.del_rule(ipv6, wish))
     }
 
     fn add_route(&self, route: &Route, mode: RouteMode) -> Result<(), Failure> {
@@ -289,4 +310,29 @@ impl<T: ConfigHost> HostNet for T {
     fn uptime(&self) -> u64 {
         self.with_config(|config| config.now())
     }
+}
+
+/// Makes both ends of a cable, the other one first, as the kernel does.
+fn add_pair<T: ConfigHost>(host: &T, link: &NewLink, peer: &NewLink) -> Result<IfIndex, Failure> {
+    let make = |link: &NewLink| {
+        let (name, index) = host.with_config(|config| config.plan_link(link))?;
+        let (made, device) = host.open_link(link, &name, index)?;
+        host.with_config(|config| config.insert_link(Interface { name, index, ..made }))?;
+        Ok::<_, Failure>((index, device))
+    };
+    let (other, other_device) = make(peer)?;
+    let done = make(link).and_then(|(index, device)| {
+        host.with_config(|config| config.pair(index, other));
+        host.plug(other, other_device)?;
+        host.plug(index, device)?;
+        for (end, wanted) in [(other, peer), (index, link)] {
+            let properties = LinkChange { name: None, ..wanted.properties.clone() };
+            host.with_config(|config| config.set_link(end, &properties))?;
+        }
+        Ok(index)
+    });
+    if done.is_err() {
+        host.with_config(|config| config.remove_link(other))?;
+    }
+    done
 }

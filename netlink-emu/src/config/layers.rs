@@ -56,7 +56,7 @@ impl NetConfig {
     fn depth(&self, index: IfIndex) -> usize {
         let Some(link) = self.link(index) else { return 0 };
         match link.layer {
-            Layer::Device | Layer::Tunnel(_) => 0,
+            Layer::Device | Layer::Pair(_) | Layer::Tunnel(_) => 0,
             Layer::Vlan(vlan) => 1 + self.depth(vlan.lower),
             Layer::Bridge(_) => {
                 1 + self.ports_of(index).map(|port| self.depth(port.index)).max().unwrap_or(0)
@@ -69,7 +69,7 @@ impl NetConfig {
         let Some(link) = self.link(index) else { return false };
         index == below
             || match link.layer {
-                Layer::Device | Layer::Tunnel(_) => false,
+                Layer::Device | Layer::Pair(_) | Layer::Tunnel(_) => false,
                 Layer::Vlan(vlan) => self.stands_on(vlan.lower, below),
                 Layer::Bridge(_) => {
                     self.ports_of(index).any(|port| self.stands_on(port.index, below))
@@ -145,6 +145,9 @@ impl NetConfig {
                 self.set_link(vlan.index, &change)?;
             }
         }
+        if before.is_up() != now.is_up() {
+            self.follow_pair(now.index);
+        }
         self.follow_carrier(now);
         if before.master != now.master {
             self.follow_ports(before.master);
@@ -154,6 +157,24 @@ impl NetConfig {
         }
         self.follow_ports(self.bridge_of(now));
         Ok(())
+    }
+
+    /// Makes two interfaces the ends of a cable, which has no carrier yet.
+    pub(super) fn pair(&mut self, one: IfIndex, other: IfIndex) {
+        for (end, peer) in [(one, other), (other, one)] {
+            if let Some(link) = self.link_mut(end) {
+                link.layer = Layer::Pair(peer);
+            }
+        }
+    }
+
+    /// Gives both ends of a cable a carrier while both are up.
+    fn follow_pair(&mut self, end: IfIndex) {
+        let Some(peer) = self.link(end).and_then(|link| link.layer.peer()) else { return };
+        let is_up = |index| self.link(index).is_some_and(Interface::is_up);
+        let carrier = is_up(end) && is_up(peer);
+        self.set_carrier(end, carrier);
+        self.set_carrier(peer, carrier);
     }
 
     /// Gives the VLANs of an interface its carrier, and the bridge that it is a port of.
@@ -251,6 +272,27 @@ mod tests {
         assert_eq!(look(&config), (true, 99, 1000));
         config.set_link(IfIndex(3), &LinkChange::admin(false)).expect("it exists");
         assert_eq!(look(&config), (false, 99, 1000));
+    }
+
+    #[test]
+    fn a_cable_has_a_carrier_while_both_ends_are_up() {
+        let mut config = NetConfig::default();
+        for (index, peer) in [(2, 3), (3, 2)] {
+            let pair = Layer::Pair(IfIndex(peer));
+            add(&mut config, index, pair).expect("an end");
+            config.set_carrier(IfIndex(index), false);
+        }
+        let look = |config: &NetConfig| {
+            [2, 3].map(|index| config.link(IfIndex(index)).is_some_and(|link| link.carrier))
+        };
+        config.set_link(IfIndex(2), &LinkChange::admin(true)).expect("it exists");
+        assert_eq!(look(&config), [false, false]);
+        config.set_link(IfIndex(3), &LinkChange::admin(true)).expect("it exists");
+        assert_eq!(look(&config), [true, true]);
+        config.set_link(IfIndex(2), &LinkChange::admin(false)).expect("it exists");
+        assert_eq!(look(&config), [false, false]);
+        config.remove_link(IfIndex(3)).expect("it exists");
+        assert_eq!(config.links().len(), 1);
     }
 
     #[test]

@@ -91,6 +91,10 @@ impl NetConfig {
         self.sysctls.remove_interface(&link.name);
         self.note(Change::LinkRemoved(link.clone()));
         self.follow_ports(link.master);
+        // A cable goes with both its ends.
+        if let Some(peer) = link.layer.peer().filter(|peer| self.link(*peer).is_some()) {
+            self.remove_link(peer)?;
+        }
         Ok(link)
     }
 

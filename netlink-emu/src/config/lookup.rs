@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use umvu_abi::{Errno, IfIndex};
 
 use super::NetConfig;
-use crate::values::{LinkFlags, NextHop, Route, RouteKind, Scope, table};
+use crate::values::{LinkFlags, NextHop, Route, RouteKind, Scope};
 
 /// What a route is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,13 +17,17 @@ pub struct Flow {
     pub from: Option<IpAddr>,
     /// The interface that packets must leave by (`SO_BINDTODEVICE`, a scope id).
     pub oif: Option<IfIndex>,
+    /// The interface that they came by, when they are others'.
+    pub iif: Option<IfIndex>,
+    /// Their mark (`SO_MARK`).
+    pub mark: u32,
 }
 
 impl Flow {
     /// Asks for the way to a destination.
     #[must_use]
     pub fn to(to: IpAddr) -> Self {
-        Self { to, from: None, oif: None }
+        Self { to, from: None, oif: None, iif: None, mark: 0 }
     }
 
     /// Binds the source; an unspecified address leaves it open.
@@ -75,42 +79,20 @@ impl Hop {
     }
 }
 
-/// The tables in the order of the policy rules.
-pub(super) const TABLES: [u32; 3] = [table::LOCAL, table::MAIN, table::DEFAULT];
-
 impl NetConfig {
     /// Finds where packets of a flow go. Errors: `ENETUNREACH`; `EHOSTUNREACH`, `EACCES` and
     /// `EINVAL` by an unreachable, prohibit or blackhole route; `ENODEV` when the interface that an
-    /// IPv4 flow is bound to is gone.
+    /// IPv4 flow is bound to is gone; what a policy rule refuses packets with.
     pub fn lookup(&self, flow: &Flow) -> Result<Hop, Errno> {
         if flow.to.is_ipv4() && flow.oif.is_some_and(|oif| self.link(oif).is_none()) {
             return Err(Errno::ENODEV);
         }
         match self.find_route(flow) {
-            Some(route) => self.hop(flow, route),
-            None => self.hop_off_table(flow),
+            Ok(Some(route)) => self.hop(flow, route),
+            // A rule that refuses IPv4 packets is passed over where the interface is given.
+            Err(errno) if flow.oif.is_none() || flow.to.is_ipv6() => Err(errno),
+            _ => self.hop_off_table(flow),
         }
-    }
-
-    /// The route of a flow, by the policy rules.
-    pub(super) fn find_route(&self, flow: &Flow) -> Option<&Route> {
-        let fits = |route: &Route| match flow.oif {
-            // The kernel finds its own addresses whatever the interface.
-            Some(index) => {
-                route.kind.is_reject()
-                    || route.uses(index)
-                    || (route.kind == RouteKind::Local && !flow.to.is_multicast())
-            }
-            None => true,
-        };
-        for table in TABLES {
-            match self.fib.find(flow.to, table, fits) {
-                Some(route) if route.kind == RouteKind::Throw => {}
-                Some(route) => return Some(route),
-                None => {}
-            }
-        }
-        None
     }
 
     fn hop(&self, flow: &Flow, route: &Route) -> Result<Hop, Errno> {

@@ -23,6 +23,7 @@ mod route;
 mod route4;
 mod route6;
 mod route_end;
+mod rules;
 mod source;
 mod sysctl;
 mod sysctl_names;
@@ -40,6 +41,7 @@ use crate::values::{Address, Change, Interface, Neighbour, Route};
 pub use host::ConfigHost;
 pub use layers::MAX_NESTING;
 pub use lookup::{Flow, Hop, HopKind};
+pub use rules::RuleWish;
 pub use tunnel::TunnelPlan;
 
 use address::Expiry;
@@ -47,6 +49,7 @@ use derived::Conditions;
 use fib::Fib;
 use qdisc::Qdiscs;
 use route_end::RouteEnds;
+use rules::Rules;
 use sysctl::Sysctls;
 
 /// The configuration of a stack.
@@ -58,6 +61,7 @@ pub struct NetConfig {
     addresses: Vec<(Address, Expiry)>,
     fib: Fib,
     route_ends: RouteEnds,
+    rules: Rules,
     neighbours: Vec<Neighbour>,
     qdiscs: Qdiscs,
     sysctls: Sysctls,
@@ -84,6 +88,7 @@ impl NetConfig {
             addresses: Vec::new(),
             fib: Fib::default(),
             route_ends: RouteEnds::default(),
+            rules: Rules::default(),
             neighbours: Vec::new(),
             qdiscs: Qdiscs::default(),
             sysctls: Sysctls::new(),

@@ -5,7 +5,7 @@ use umvu_abi::{Errno, IfIndex};
 use super::{Flow, HopKind, NetConfig};
 use crate::{
     host::Failure,
-    values::{Prefix, Route, RouteAnswer, RouteKind, RouteQuery, table},
+    values::{Prefix, Route, RouteAnswer, RouteKind, RouteQuery, Scope, table},
 };
 
 impl NetConfig {
@@ -16,6 +16,8 @@ impl NetConfig {
         if let Some(source) = query.source {
             flow = flow.from(source);
         }
+        flow.iif = query.iif;
+        flow.mark = query.mark;
         if let Some(oif) = query.oif
             && self.link(oif).is_none()
         {
@@ -28,7 +30,7 @@ impl NetConfig {
         {
             return Err(Errno::ENETUNREACH.into());
         }
-        let matched = self.find_route(&flow);
+        let matched = self.find_route(&flow).ok().flatten();
         let hop = self.lookup(&flow)?;
         let kind = match hop.kind {
             HopKind::Unicast => RouteKind::Unicast,
@@ -46,14 +48,24 @@ impl NetConfig {
             let ipv4 = query.destination.is_ipv4();
             Route {
                 destination: Prefix::host(query.destination),
-                table: if ipv4 { table::MAIN } else { base.table },
+                // Until there are rules of somebody's, the kernel keeps both in one.
+                table: match base.table {
+                    _ if ipv4 && !query.tells_table => table::MAIN,
+                    table::LOCAL if ipv4 && self.has_default_rules() => table::MAIN,
+                    found => found,
+                },
                 protocol: if ipv4 { 0 } else { base.protocol },
                 kind,
                 gateway: hop.gateway,
                 oif: Some(hop.oif),
-                prefsrc: if flow.from.is_some() && ipv4 { None } else { hop.source },
+                prefsrc: match flow.from {
+                    Some(_) if ipv4 => None,
+                    // The one that would be chosen.
+                    Some(_) => self.source_for(hop.oif, query.destination, Scope::UNIVERSE),
+                    None => hop.source,
+                },
                 nexthops: Vec::new(),
-                scope: crate::values::Scope::UNIVERSE,
+                scope: Scope::UNIVERSE,
                 ..base
             }
         };
@@ -61,7 +73,7 @@ impl NetConfig {
             route,
             iif: query.iif,
             source: query.source,
-            mark: query.mark,
+            mark: if query.destination.is_ipv4() { query.mark } else { 0 },
             fib_match: query.fib_match,
         })
     }

@@ -11,7 +11,7 @@ use netlink_packet_route::{
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteMessage, RouteType},
-    rule::RuleMessage,
+    rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 use umvu_abi::{
     Errno, SockAddr,
@@ -299,13 +299,23 @@ fn neighbours_come_and_go() {
 }
 
 #[test]
-fn rules_are_listed_and_cannot_be_changed() {
+fn rules_are_listed_added_and_deleted() {
     let lab = Lab::fresh();
     let mut client = Client::new(&lab);
     assert_eq!(client.ask(Message::GetRule(RuleMessage::default()), NLM_F_DUMP).len(), 5);
     let mut rule = RuleMessage::default();
     rule.header.family = AddressFamily::Inet;
-    assert_eq!(client.order(Message::NewRule(rule), NLM_F_CREATE), -libc::EOPNOTSUPP);
+    rule.header.table = 99;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes.push(RuleAttribute::Priority(12_345));
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    assert_eq!(client.order(Message::NewRule(rule.clone()), flags), 0);
+    assert_eq!(client.order(Message::NewRule(rule.clone()), flags), -libc::EEXIST);
+    assert_eq!(client.ask(Message::GetRule(RuleMessage::default()), NLM_F_DUMP).len(), 6);
+    assert_eq!(client.order(Message::DelRule(rule.clone()), 0), 0);
+    assert_eq!(client.order(Message::DelRule(rule.clone()), 0), -libc::ENOENT);
+    rule.header.tos = 8;
+    assert_eq!(client.order(Message::NewRule(rule), flags), -libc::EOPNOTSUPP);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use umvu_abi::IfIndex;
 
-use super::{Address, Interface, Neighbour, Qdisc, Route};
+use super::{Address, Interface, Neighbour, Qdisc, Route, Rule};
 
 /// One change, with the value after it (or, of a removal, before it).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub enum Change {
     QdiscRemoved(Qdisc),
     /// A router has advertised something for user space: an option of neighbour discovery.
     RouterOption(IfIndex, Vec<u8>),
+    /// A policy rule is new; whether it is one of IPv6.
+    Rule(bool, Rule),
+    /// A policy rule is gone.
+    RuleRemoved(bool, Rule),
     /// A sysctl has a new value: name with dots, value.
     Sysctl(String, String),
 }

@@ -307,7 +307,7 @@ impl Interface {
     #[must_use]
     pub fn oper_state(&self) -> OperState {
         match (self.is_up(), self.carrier, self.reports_state) {
-            (true, false, _) if self.layer.lower().is_some() => OperState::LowerLayerDown,
+            (true, false, _) if self.layer.link().is_some() => OperState::LowerLayerDown,
             (false, ..) | (true, false, _) => OperState::Down,
             (true, true, false) => OperState::Unknown,
             (true, true, true) => OperState::Up,
@@ -376,6 +376,8 @@ pub struct NewLink {
     pub vnl: Option<String>,
     /// What the interface is to stand on.
     pub layer: Layer,
+    /// The other end of a "veth" interface; None makes it by default.
+    pub peer: Option<Box<NewLink>>,
     /// The wanted index; None for the next free one.
     pub index: Option<IfIndex>,
     /// Name, MTU, addresses and flags; without a name the kind and a number make one.

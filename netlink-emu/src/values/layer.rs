@@ -15,6 +15,8 @@ pub enum Layer {
     Vlan(Vlan),
     /// Other interfaces, its ports (`type bridge`).
     Bridge(Bridge),
+    /// A cable to another interface, whose index this is (`type veth`).
+    Pair(IfIndex),
     /// A program that has opened `/dev/net/tun` (`type tun`).
     Tunnel(Tunnel),
 }
@@ -84,8 +86,20 @@ impl Layer {
     pub fn lower(&self) -> Option<IfIndex> {
         match self {
             Self::Vlan(vlan) => Some(vlan.lower),
-            Self::Device | Self::Bridge(_) | Self::Tunnel(_) => None,
+            Self::Device | Self::Bridge(_) | Self::Pair(_) | Self::Tunnel(_) => None,
         }
+    }
+
+    /// The interface at the other end of the cable.
+    #[must_use]
+    pub fn peer(&self) -> Option<IfIndex> {
+        if let Self::Pair(peer) = self { Some(*peer) } else { None }
+    }
+
+    /// The interface that stands behind the `@` of its name (`IFLA_LINK`).
+    #[must_use]
+    pub fn link(&self) -> Option<IfIndex> {
+        self.lower().or(self.peer())
     }
 
     /// Whether it is a bridge.

@@ -27,7 +27,7 @@ pub use route::{
     Metrics, NextHop, Route, RouteAnswer, RouteKind, RouteMode, RouteQuery, protocol, table,
 };
 pub use router::{AdvertisedPrefix, RouterAdvertisement};
-pub use rule::Rule;
+pub use rule::{Rule, RuleAction};
 pub use snmp::Snmp;
 pub use socket::{Membership, PacketRow, SocketRow, SocketTable, SocketTimer, TcpState};
 pub use tcp_info::TcpDetails;

@@ -269,6 +269,8 @@ pub struct RouteQuery {
     pub tos: u8,
     /// The firewall mark.
     pub mark: u32,
+    /// `RTM_F_LOOKUP_TABLE`: tell the table that the route was found in.
+    pub tells_table: bool,
     /// `RTM_F_FIB_MATCH`: answer the matching route and not the way.
     pub fib_match: bool,
 }
@@ -277,7 +279,16 @@ impl RouteQuery {
     /// Asks for the way to a destination.
     #[must_use]
     pub fn to(destination: IpAddr) -> Self {
-        Self { destination, source: None, oif: None, iif: None, tos: 0, mark: 0, fib_match: false }
+        Self {
+            destination,
+            source: None,
+            oif: None,
+            iif: None,
+            tos: 0,
+            mark: 0,
+            tells_table: false,
+            fib_match: false,
+        }
     }
 }
 

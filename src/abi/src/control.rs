@@ -312,7 +312,7 @@ pub fn parse(mut bytes: &[u8]) -> Result<SendControl, Errno> {
         match message.level {
             libc::SOL_IP => internet(message.kind, message.data, &mut control)?,
             libc::SOL_IPV6 => internet6(message.kind, message.data, &mut control)?,
-            libc::SOL_SOCKET => general(message.kind, message.data)?,
+            libc::SOL_SOCKET => general(message.kind, message.data, &mut control)?,
             libc::SOL_UDP => {
                 // All that there is is UDP_SEGMENT.
                 let size = message.data.try_into().map(u16::from_ne_bytes);
@@ -415,10 +415,11 @@ fn internet6(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Er
 
 /// `__sock_cmsg_send`: time stamps and departure times are not kept; descriptors and credentials
 /// mean something to AF_UNIX only.
-fn general(kind: i32, data: &[u8]) -> Result<(), Errno> {
+fn general(kind: i32, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
     match kind {
         libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => Ok(()),
-        libc::SO_TIMESTAMPING | libc::SO_MARK => read_int(data).map(|_| ()),
+        libc::SO_TIMESTAMPING => read_int(data).map(|_| ()),
+        libc::SO_MARK => read_int(data).map(|mark| control.mark = Some(mark.cast_unsigned())),
         libc::SCM_TXTIME if data.len() == 8 => Ok(()),
         _ => Err(Errno::EINVAL),
     }

@@ -357,6 +357,8 @@ pub struct SendControl {
     pub source: Option<std::net::IpAddr>,
     /// `UDP_SEGMENT`: the data is that of several datagrams, so long each but the last; 0 of one.
     pub segment: u16,
+    /// `SO_MARK`: the mark by which it is routed.
+    pub mark: Option<u32>,
     /// `MSG_MORE`: what is sent next belongs to the same datagram.
     pub more: bool,
 }

@@ -253,6 +253,7 @@ impl Inner {
 pub(crate) fn under(inner: &mut Inner, layer: Layer) -> Under {
     match layer {
         Layer::Device | Layer::Tunnel(_) => Under::Wire,
+        Layer::Pair(peer) => inner.link_at(peer.0).map_or(Under::Wire, Under::Pair),
         Layer::Vlan(vlan) => match inner.link_at(vlan.lower.0) {
             Some(lower) => Under::Vlan { lower, id: vlan.id, protocol: vlan.protocol },
             None => Under::Wire,

@@ -169,6 +169,10 @@ impl Inner {
         self.add_link(index.0, kind, interface.mac, mtu, transport);
         let under = bridge::under(self, interface.layer);
         if let Some(at) = self.link_at(index.0) {
+            // The other end of a cable may have been there first.
+            if let Under::Pair(peer) = under {
+                self.links[peer].under = Under::Pair(at);
+            }
             self.links[at].under = under;
         }
         self.link_changed(&interface);

@@ -1,9 +1,12 @@
 //! Packets of others, passed on between links (RFC 1812).
 
+use umvu_abi::{Errno, IfIndex};
+
 use super::{
     icmp::Trouble,
     inner::Inner,
     link::Outgoing,
+    net::flow_to,
     packet::{HEADROOM, IpHeader, fill_header_checksum},
     segmentation::segments,
 };
@@ -15,8 +18,12 @@ impl Inner {
         if header.ttl <= 1 {
             return self.send_trouble(Trouble::TimeExceeded, header, ip);
         }
-        let hop = match self.route(header.destination, Some(header.source), 0) {
+        let mut flow = flow_to(header.destination, Some(header.source), 0);
+        flow.iif = self.links.get(from).map(|link| IfIndex(link.index));
+        let hop = match self.route_flow(&flow) {
             Ok(hop) if hop.kind.is_unicast() => hop,
+            // A blackhole, and a rule that is one.
+            Err(Errno::EINVAL) => return,
             _ => return self.send_trouble(Trouble::NetUnreachable, header, ip),
         };
         if hop.link == from {

@@ -83,7 +83,7 @@ impl ConfigHost for Shared {
     ) -> Result<(Interface, Self::Device), Failure> {
         let vnl = link.vnl.as_deref().unwrap_or_default();
         let transport = match link.kind.as_str() {
-            "dummy" | "vlan" | "bridge" => None,
+            "dummy" | "vlan" | "bridge" | "veth" => None,
             VDE => Some(open(vnl, &format!("umvu {name}"))?),
             _ => return Err(text::LINK_UNKNOWN_KIND),
         };

@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) links: Vec<Link>,
     /// Packets of this host to itself, and the link they seem to come from.
     pub(crate) looped: VecDeque<(usize, Outgoing)>,
+    /// Frames that have left one end of a cable, and the link at the other.
+    pub(crate) crossing: VecDeque<(usize, Frame)>,
     /// Packets that a neighbour's silence made undeliverable.
     pub(crate) lost: Vec<Outgoing>,
     /// Fragments of packets to this host.
@@ -96,6 +98,7 @@ impl Inner {
             generation: 0,
             links: vec![lo],
             looped: VecDeque::new(),
+            crossing: VecDeque::new(),
             lost: Vec::new(),
             reassembly: Reassembly::default(),
             tcp: Tcp::default(),
@@ -203,10 +206,23 @@ impl Inner {
     /// Delivers, sends and flushes until nothing is left or the turn is long enough.
     pub(crate) fn settle(&mut self) {
         let mut left = SETTLE;
-        while left > 0 {
-            left -= 1;
+        loop {
+            self.work(&mut left);
+            self.flush();
+            if left == 0 || self.crossing.is_empty() {
+                break;
+            }
+        }
+        self.again |= left == 0;
+    }
+
+    fn work(&mut self, left: &mut usize) {
+        while *left > 0 {
+            *left -= 1;
             if let Some((link, packet)) = self.looped.pop_front() {
                 self.loop_input(link, packet);
+            } else if let Some((link, frame)) = self.crossing.pop_front() {
+                self.frame_input(link, frame);
             } else if let Some(id) = self.tcp.dirty.pop_front() {
                 self.flow_turn(id);
             } else if !self.lost.is_empty() {
@@ -218,8 +234,6 @@ impl Inner {
                 break;
             }
         }
-        self.again |= left == 0;
-        self.flush();
     }
 
     fn flush(&mut self) {

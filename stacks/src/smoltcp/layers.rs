@@ -1,4 +1,4 @@
-//! Frames between a link and what it stands on: VLAN tags (IEEE 802.1Q), and the way down.
+//! Frames between a link and what it stands on: VLAN tags (IEEE 802.1Q), cables, and the way down.
 
 use netlink_emu::config::MAX_NESTING;
 
@@ -13,6 +13,8 @@ use super::{
 const ETHERTYPE: usize = 12;
 /// The EtherTypes of tags.
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
+/// Frames that may be on their way through cables.
+const CROSSING: usize = 8192;
 /// The bits of a tag that name the VLAN.
 const ID: u16 = 0x0fff;
 
@@ -77,6 +79,7 @@ impl Inner {
                         self.vlan_output(at, lower, protocol, id);
                     }
                     Under::Bridge(_) => self.bridge_output(at),
+                    Under::Pair(peer) => self.pair_output(at, peer),
                     Under::Wire => {}
                 }
             }
@@ -95,6 +98,22 @@ impl Inner {
             link.counters.sent.1 += frame.bytes.len() as u64;
             put_tag(&mut frame, protocol, id);
             self.queue_below(lower, frame);
+        }
+    }
+
+    /// Has what is queued at one end of a cable arrive at the other.
+    fn pair_output(&mut self, at: usize, peer: usize) {
+        let link = &mut self.links[at];
+        let frames = std::mem::take(&mut link.queue);
+        for frame in frames {
+            if !link.running || self.crossing.len() >= CROSSING {
+                link.counters.dropped += 1;
+                pool::give(frame.bytes);
+                continue;
+            }
+            link.counters.sent.0 += 1;
+            link.counters.sent.1 += frame.bytes.len() as u64;
+            self.crossing.push_back((peer, frame));
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) enum Under {
         /// The EtherType of the tag.
         protocol: u16,
     },
+    /// A cable to another link.
+    Pair(usize),
     /// The links that have it as their master.
     Bridge(Box<Bridge>),
 }

@@ -175,11 +175,14 @@ impl Inner {
         from: Option<IpAddr>,
         device: u32,
     ) -> Result<Hop, Errno> {
-        let mut flow = Flow::to(to).by(IfIndex(device));
-        if let Some(from) = from {
-            flow = flow.from(from);
-        }
-        let hop = self.net.config.lookup(&flow)?;
+        self.route_flow(&flow_to(to, from, device))
+    }
+
+    /// Finds where a packet goes that may have a mark, or have come by an interface. Errors: see
+    /// [`Self::route`].
+    pub(crate) fn route_flow(&self, flow: &Flow) -> Result<Hop, Errno> {
+        let to = flow.to;
+        let hop = self.net.config.lookup(flow)?;
         let kind = match hop.kind {
             Kind::Unicast => HopKind::Unicast,
             Kind::Local => HopKind::Local,
@@ -220,4 +223,15 @@ impl Inner {
         let link = self.net.config.link(IfIndex(index));
         link.map_or_else(Vec::new, |link| [link.name.as_bytes(), &[0]].concat())
     }
+}
+
+/// A flow to a destination: with a source or not, bound to an interface or, with 0, to none.
+pub(crate) fn flow_to(to: IpAddr, from: Option<IpAddr>, device: u32) -> Flow {
+    let flow = Flow::to(to).by(IfIndex(device));
+    from.map_or(flow, |from| flow.from(from))
+}
+
+/// The same with a mark.
+pub(crate) fn marked(to: IpAddr, from: Option<IpAddr>, device: u32, mark: u32) -> Flow {
+    Flow { mark, ..flow_to(to, from, device) }
 }

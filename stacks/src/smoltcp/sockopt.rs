@@ -327,6 +327,11 @@ impl Options {
         self.flag(libc::SOL_IP, libc::IP_FREEBIND) || self.flag(libc::SOL_IP, libc::IP_TRANSPARENT)
     }
 
+    /// The mark of what it sends (`SO_MARK`).
+    pub(crate) fn mark(&self) -> u32 {
+        self.int(libc::SOL_SOCKET, libc::SO_MARK).cast_unsigned()
+    }
+
     /// The interface for packets to a single receiver (`IP_UNICAST_IF`, `IPV6_UNICAST_IF`), 0 for
     /// any.
     pub(crate) fn unicast_device(&self, v6: bool) -> u32 {

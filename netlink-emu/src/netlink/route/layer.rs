@@ -48,6 +48,8 @@ pub(super) fn decode(
             bridge.has_mtu = attributes.bytes(libc::IFLA_MTU).is_some();
             Ok(Layer::Bridge(bridge))
         }
+        // Which one it is shows when both are there.
+        "veth" => Ok(Layer::Pair(IfIndex(0))),
         _ => Ok(Layer::Device),
     }
 }
@@ -104,7 +106,7 @@ pub(super) fn change(data: &Attributes<'_>) -> Result<LayerChange, Failure> {
 /// Encodes the `IFLA_INFO_DATA` of an interface that stands on others.
 pub(super) fn data(link: &Interface) -> Option<InfoData> {
     match link.layer {
-        Layer::Device => None,
+        Layer::Device | Layer::Pair(_) => None,
         Layer::Tunnel(tunnel) => Some(InfoData::Other(tunnel_data(&tunnel))),
         Layer::Vlan(vlan) => Some(InfoData::Vlan(vec![
             InfoVlan::Protocol(VlanProtocol::from(vlan.protocol)),

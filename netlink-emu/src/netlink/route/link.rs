@@ -17,7 +17,7 @@ use crate::{
         message::Request,
     },
     text,
-    values::{Interface, LinkChange, LinkFlags, NewLink},
+    values::{Interface, Layer, LinkChange, LinkFlags, NewLink},
 };
 
 /// The size of `struct ifinfomsg`.
@@ -145,9 +145,40 @@ pub(super) fn new(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, F
         _ => None,
     };
     let layer = layer::decode(host, &kind, &attributes, data.as_ref())?;
+    stays(&attributes)?;
     let properties = properties(&head, &attributes)?;
-    host.add_link(&NewLink { kind, vnl, layer, index: head.index, properties })?;
+    let peer = match &layer {
+        Layer::Pair(_) => Some(Box::new(peer(data.as_ref(), &kind)?)),
+        _ => None,
+    };
+    host.add_link(&NewLink { kind, vnl, layer, peer, index: head.index, properties })?;
     Ok(Answer::Done)
+}
+
+/// The other end of a cable, as far as `VETH_INFO_PEER` says it.
+fn peer(data: Option<&Attributes<'_>>, kind: &str) -> Result<NewLink, Failure> {
+    const VETH_INFO_PEER: u16 = 1;
+    let mut peer =
+        NewLink { kind: kind.to_owned(), layer: Layer::Pair(IfIndex(0)), ..NewLink::default() };
+    if let Some(payload) = data.and_then(|data| data.bytes(VETH_INFO_PEER)) {
+        if payload.len() < FIXED {
+            return Err(Errno::EINVAL.into());
+        }
+        let (head, attributes) = (header(payload), Attributes::after(payload, FIXED));
+        stays(&attributes)?;
+        peer.index = head.index;
+        peer.properties = properties(&head, &attributes)?;
+    }
+    Ok(peer)
+}
+
+/// Refuses what is to be in another network. Errors: `EOPNOTSUPP`.
+fn stays(attributes: &Attributes<'_>) -> Result<(), Failure> {
+    let elsewhere = [libc::IFLA_NET_NS_PID, libc::IFLA_NET_NS_FD];
+    if elsewhere.iter().any(|kind| attributes.bytes(*kind).is_some()) {
+        return Err(text::LINK_ELSEWHERE);
+    }
+    Ok(())
 }
 
 /// Whether a request makes an interface whose device takes a while to open.
@@ -189,10 +220,7 @@ fn change(
     head: &Header,
     attributes: &Attributes<'_>,
 ) -> Result<Answer, Failure> {
-    let elsewhere = [libc::IFLA_NET_NS_PID, libc::IFLA_NET_NS_FD];
-    if elsewhere.iter().any(|kind| attributes.bytes(*kind).is_some()) {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
+    stays(attributes)?;
     let mut wanted = properties(head, attributes)?;
     if head.index.is_none() {
         // The name has named the interface.

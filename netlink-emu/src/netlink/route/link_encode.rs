@@ -77,7 +77,7 @@ fn properties(link: &Interface) -> Vec<LinkAttribute> {
         A::Carrier(u8::from(link.carrier)),
         A::Qdisc(link.shown_qdisc().to_owned()),
     ];
-    attributes.extend(link.layer.lower().map(|lower| A::Link(lower.0)));
+    attributes.extend(link.layer.link().map(|link| A::Link(link.0)));
     attributes.extend(link.master.map(|master| A::Controller(master.0)));
     if let Some(alias) = &link.alias {
         attributes.push(A::IfAlias(alias.clone()));
@@ -158,7 +158,7 @@ pub(super) fn encode_port(link: &Interface) -> Body {
         A::Mtu(link.mtu),
         A::OperState(State::from(link.oper_state().number())),
     ];
-    message.attributes.extend(link.layer.lower().map(|lower| A::Link(lower.0)));
+    message.attributes.extend(link.layer.link().map(|link| A::Link(link.0)));
     message.attributes.extend(link.master.map(|master| A::Controller(master.0)));
     message.attributes.extend(hardware(link));
     message.attributes.push(A::Other(layer::protocol_info(link)));

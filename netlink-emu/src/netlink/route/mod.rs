@@ -76,6 +76,8 @@ impl Service for Route {
             libc::RTM_DELNEIGH if station::is_meant(request) => station::del(host, request),
             libc::RTM_DELNEIGH => neighbour::del(host, request),
             libc::RTM_GETRULE => rule::get(host, request),
+            libc::RTM_NEWRULE => rule::new(host, request),
+            libc::RTM_DELRULE => rule::del(host, request),
             libc::RTM_GETNETCONF => netconf::get(host, request),
             libc::RTM_GETQDISC => tc::get(host, request),
             libc::RTM_NEWQDISC => tc::new(host, request),

@@ -1,12 +1,15 @@
 //! Changes as messages of multicast groups (`RTNLGRP_*`).
 
-use super::{address_encode, link_encode, neighbour_encode, route_encode, tc};
+use super::{address_encode, link_encode, neighbour_encode, route_encode, rule, tc};
 use crate::{netlink::Body, values::Change};
 
 /// `RTM_NEWNDUSEROPT`, its group, and the message of routers.
 const NEWNDUSEROPT: u16 = 68;
 const ND_USEROPT: u32 = 20;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// `RTNLGRP_IPV4_RULE`, `RTNLGRP_IPV6_RULE`.
+const IPV4_RULE: u32 = 8;
+const IPV6_RULE: u32 = 19;
 
 /// The flags of the message about a change: what has become of a route.
 pub(in crate::netlink) fn flags(change: &Change) -> u16 {
@@ -65,6 +68,12 @@ pub(in crate::netlink) fn encode(change: &Change) -> Option<(u32, Body)> {
         Change::Qdisc(held) => (libc::RTNLGRP_TC, tc::notice(libc::RTM_NEWQDISC, held)),
         Change::QdiscRemoved(held) => (libc::RTNLGRP_TC, tc::notice(libc::RTM_DELQDISC, held)),
         Change::RouterOption(interface, option) => (ND_USEROPT, router_option(*interface, option)?),
+        Change::Rule(ipv6, held) => {
+            (by_family(*ipv6, IPV4_RULE, IPV6_RULE), rule::encode(libc::RTM_NEWRULE, *ipv6, held))
+        }
+        Change::RuleRemoved(ipv6, held) => {
+            (by_family(*ipv6, IPV4_RULE, IPV6_RULE), rule::encode(libc::RTM_DELRULE, *ipv6, held))
+        }
         Change::RouteFlushed(_) | Change::Sysctl(..) => return None,
     })
 }

@@ -94,6 +94,9 @@ fn dark(host: &dyn HostNet) -> Dark {
     links.filter(|link| link.is_up() && !link.carrier).map(|link| link.index).collect()
 }
 
+/// `RTM_F_LOOKUP_TABLE`.
+const LOOKUP_TABLE: u32 = 0x1000;
+
 fn look_up(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure> {
     let attributes = Attributes::after(request.payload, FIXED);
     let ipv6 = match family(request.payload) {
@@ -112,6 +115,7 @@ fn look_up(host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure>
     query.mark = attributes.u32(libc::RTA_MARK)?.unwrap_or(0);
     query.tos = field::<4>(request.payload, 0)[3];
     let flags = u32::from_ne_bytes(field(request.payload, 8));
+    query.tells_table = flags & LOOKUP_TABLE != 0;
     query.fib_match = flags & libc::RTM_F_FIB_MATCH != 0;
     let answer = host.route_get(&query)?;
     Ok(Answer::Messages(vec![encode_answer(&answer)]))

@@ -11,6 +11,7 @@ use super::{
     super::{
         address::{bind_target, connect_target, scope_of, scoped},
         inner::Inner,
+        net::marked,
         ports::{Holder, Host},
         sockopt::Class,
     },
@@ -162,7 +163,8 @@ impl Inner {
         }
         let broadcasts = sock.options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST);
         let (wanted, device) = sock.by_group(remote.ip(), wanted, sock.options.device());
-        let hop = self.route(remote.ip(), wanted, device)?;
+        let flow = marked(remote.ip(), wanted, device, sock.options.mark());
+        let hop = self.route_flow(&flow)?;
         if hop.kind == super::super::net::HopKind::Broadcast && !broadcasts {
             return Err(Errno::EACCES);
         }

@@ -9,7 +9,7 @@ use super::{
         address::connect_target,
         inner::Inner,
         link::Outgoing,
-        net::{Hop, HopKind},
+        net::{Hop, HopKind, marked},
         packet::Build,
         sockopt::Class,
     },
@@ -92,7 +92,8 @@ impl Inner {
         let device = [control.ifindex, scope, options.device()];
         let device = device.into_iter().find(|device| *device != 0).unwrap_or(0);
         let (wanted, device) = sock.by_group(remote.ip(), wanted, device);
-        let hop = self.route(remote.ip(), wanted, device)?;
+        let mark = control.mark.unwrap_or(options.mark());
+        let hop = self.route_flow(&marked(remote.ip(), wanted, device, mark))?;
         if hop.kind == HopKind::Broadcast && !options.flag(libc::SOL_SOCKET, libc::SO_BROADCAST) {
             return Err(Errno::EACCES);
         }

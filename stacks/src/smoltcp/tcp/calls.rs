@@ -12,6 +12,7 @@ use super::{
     super::{
         address::{bind_target, connect_target, scope_of, scoped},
         inner::Inner,
+        net::marked,
         ports::{Holder, Host, candidates},
     },
     flow::{Flow, FlowId, Owner},
@@ -96,7 +97,8 @@ impl Inner {
         let wanted = sock.bound.and_then(|(host, _)| host.ip());
         let scope = scope_of(addr, sock.options.device())?;
         let device = scope.unwrap_or(sock.options.device());
-        let hop = self.route(remote.ip(), wanted, device)?;
+        let mark = sock.options.mark();
+        let hop = self.route_flow(&marked(remote.ip(), wanted, device, mark))?;
         if !hop.kind.is_unicast() {
             return Err(Errno::ENETUNREACH);
         }
@@ -122,7 +124,7 @@ impl Inner {
         }
         let local = SocketAddr::new(local_ip, self.tcp_local_port(id, local_ip, remote)?);
         let key = FlowKey::new(local, remote);
-        let path = self.path_to(remote.ip(), local_ip, device)?;
+        let path = self.path_to(remote.ip(), local_ip, device, mark)?;
         let terms = self.tcp_terms(&key);
         let mut flow = Flow::new(key, Owner::Socket(id), path, (tuning, terms), self.now);
         let link = self.links.get_mut(path.link).ok_or(Errno::ENETUNREACH)?;

@@ -15,6 +15,7 @@ use super::{
     super::{
         inner::Inner,
         link::{Kind, Link, Outgoing},
+        net::marked,
         packet::IpHeader,
     },
     emit::shape,
@@ -97,7 +98,8 @@ impl Inner {
         let mut path = flow.path;
         let (local, remote) = (flow.key.local().ip(), flow.key.remote().ip());
         if path.generation != self.generation {
-            if let Ok(hop) = self.route_from(remote, local, path.device) {
+            let way = marked(remote, Some(local), path.device, path.mark);
+            if let Ok(hop) = self.route_flow(&way) {
                 (path.link, path.next) = (hop.link, hop.next);
             }
             path.generation = self.generation;

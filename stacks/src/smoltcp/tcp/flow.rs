@@ -53,6 +53,8 @@ pub(crate) struct Path {
     pub(crate) mac: Option<Mac>,
     /// The interface it is bound to, 0 for none.
     pub(crate) device: u32,
+    /// The mark of its packets (`SO_MARK`).
+    pub(crate) mark: u32,
     /// Packets may be long under way: they leave this process.
     pub(crate) far: bool,
     /// The configuration it was computed from.

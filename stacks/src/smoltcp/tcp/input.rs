@@ -9,6 +9,7 @@ use super::{
     super::{
         dgram::filter::passes,
         inner::Inner,
+        net::marked,
         packet::{IpHeader, payload_sum},
     },
     flow::{BUFFER, Flow, Owner, Path, Terms},
@@ -171,10 +172,10 @@ impl Inner {
             return;
         }
         listener.pending += 1;
-        let tuning = sock.options.tuning();
+        let (tuning, mark) = (sock.options.tuning(), sock.options.mark());
         let local = key.local();
         let device = self.scope_device(key.remote().ip(), arrival.link);
-        let Ok(path) = self.path_to(key.remote().ip(), local.ip(), device) else {
+        let Ok(path) = self.path_to(key.remote().ip(), local.ip(), device, mark) else {
             return self.drop_pending(owner);
         };
         let terms = self.tcp_terms(&key);
@@ -221,13 +222,15 @@ impl Inner {
         remote: std::net::IpAddr,
         local: std::net::IpAddr,
         device: u32,
+        mark: u32,
     ) -> Result<Path, Errno> {
-        let hop = self.route_from(remote, local, device)?;
+        let hop = self.route_flow(&marked(remote, Some(local), device, mark))?;
         Ok(Path {
             link: hop.link,
             next: hop.next,
             mac: None,
             device,
+            mark,
             far: self.links.get(hop.link).is_some_and(|link| !link.offload),
             generation: self.generation,
             neighbours: 0,

@@ -8,8 +8,15 @@ use umvu_abi::{
 
 use super::{Lab, addr};
 
-const NONE: SendControl =
-    SendControl { ttl: None, tos: None, ifindex: 0, source: None, segment: 0, more: false };
+const NONE: SendControl = SendControl {
+    ttl: None,
+    tos: None,
+    ifindex: 0,
+    source: None,
+    segment: 0,
+    mark: None,
+    more: false,
+};
 
 fn echo_request(kind: u8) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0xaa, 0xbb, 0, 1];

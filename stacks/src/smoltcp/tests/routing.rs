@@ -7,8 +7,15 @@ use umvu_abi::{
 
 use super::{Lab, addr};
 
-const NONE: SendControl =
-    SendControl { ttl: None, tos: None, ifindex: 0, source: None, segment: 0, more: false };
+const NONE: SendControl = SendControl {
+    ttl: None,
+    tos: None,
+    ifindex: 0,
+    source: None,
+    segment: 0,
+    mark: None,
+    more: false,
+};
 
 #[test]
 fn an_expired_packet_is_reported_to_its_sender() {
