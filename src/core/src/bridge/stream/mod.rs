@@ -204,14 +204,7 @@ impl Stream {
     /// Does what is due: on the reactor.
     pub(super) fn run(&self, one: &Virtual, hub: &Arc<Hub>, ready: Ready) {
         let mut answers = Answers::new();
-        let Some(mut state) = self.state.try_lock() else {
-            // A call of the guest is at it: others need not wait until it is done.
-            if let Some(handle) = one.handle.get() {
-                handle.put_off(ready);
-                std::thread::yield_now();
-            }
-            return;
-        };
+        let mut state = self.state.lock();
         if self.is_refused(&state) {
             drop(state);
             self.foresee_refusal(one, hub);
