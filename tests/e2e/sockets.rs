@@ -54,6 +54,11 @@ fn groups_and_options_of_ip_are_those_of_linux() {
     same_corners_of("exact_udp_groups.py", &["4", "6", "mapped"]);
 }
 
+#[test]
+fn netlink_sockets_are_bound_and_read_as_on_linux() {
+    same_corners_of("exact_netlink.py", &["4"]);
+}
+
 /// Each line that a script prints about a corner of a protocol is the same on a stack, where it
 /// may take its time.
 #[track_caller]

@@ -34,8 +34,8 @@ struct Members {
     last: u32,
 }
 
-/// The first port id that is given when nobody asks for one.
-const FIRST_PORT: u32 = 4000;
+/// The port ids that the kernel chooses are negative numbers.
+const FIRST_PORT: u32 = 1 << 31;
 
 impl fmt::Debug for NetlinkHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +103,11 @@ impl NetlinkHub {
             members.sockets.retain(|held| held.strong_count() > 0);
         }
         members.sockets.push(Arc::downgrade(socket));
+    }
+
+    /// Whether a socket has a port id.
+    pub(super) fn is_taken(&self, protocol: i32, port: u32) -> bool {
+        self.members.lock().ports.contains(&(protocol, port))
     }
 
     /// Reserves a port id: the wanted one, or with 0 a free one. Errors: `EADDRINUSE`.

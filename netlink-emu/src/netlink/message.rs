@@ -141,6 +141,8 @@ pub(crate) struct Dump {
     pub(crate) end: u16,
     /// A message that did not fit into the last part.
     pub(crate) held: Option<Body>,
+    /// The end comes in a part of its own, unless there is nothing else.
+    pub(crate) parted: bool,
 }
 
 /// The size of a part. The kernel starts with this size, and C libraries that give a buffer of one
@@ -159,7 +161,7 @@ impl Dump {
             }
             write(&mut out, Header { kind: body.kind, ..self.header }, &body.payload);
         }
-        if out.len() + HEADER + 4 > PART && !out.is_empty() {
+        if (self.parted || out.len() + HEADER + 4 > PART) && !out.is_empty() {
             return (out, false);
         }
         let end = Header { kind: NLMSG_DONE, flags: self.end, ..self.header };
@@ -229,7 +231,7 @@ mod tests {
         let body = Body { kind: 16, payload: vec![0; 1000] };
         let header = Header { kind: 0, flags: 2, sequence: 1, port: 1 };
         let bodies = Box::new(std::iter::repeat_n(body, 7));
-        let mut dump = Dump { bodies, header, end: 2, held: None };
+        let mut dump = Dump { bodies, header, end: 2, held: None, parted: false };
         let mut counts = Vec::new();
         loop {
             let (part, last) = dump.next_part();

@@ -104,6 +104,12 @@ trait Service: Send + Sync {
     /// Answers one request.
     fn handle(&self, host: &dyn HostNet, request: &Request<'_>) -> Result<Answer, Failure>;
 
+    /// Whether the end of a dump comes with its last messages, where there is room: what the kernel
+    /// does depends on how old the code is that answers.
+    fn ends_with_data(&self, _request: &Request<'_>) -> bool {
+        false
+    }
+
     /// Whether the answer may take so long that a thread has to wait for it.
     fn is_slow(&self, _host: &dyn HostNet, _request: &Request<'_>) -> bool {
         false

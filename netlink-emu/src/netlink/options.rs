@@ -12,6 +12,8 @@ pub(super) struct Options {
     /// `NETLINK_NO_ENOBUFS`: losses are not told.
     pub(super) no_enobufs: bool,
     flags: u32,
+    /// The options of socket(7) that were set, and do nothing but keep their values.
+    kept: Vec<(i32, i32)>,
     send_buffer: i32,
     receive_buffer: i32,
 }
@@ -30,6 +32,7 @@ impl Default for Options {
             strict: false,
             no_enobufs: false,
             flags: 0,
+            kept: Vec::new(),
             send_buffer: 212_992,
             receive_buffer: 212_992,
         }
@@ -40,6 +43,9 @@ impl Default for Options {
 const LARGEST_BUFFER: i32 = 212_992;
 /// With `SO_SNDBUFFORCE` and `SO_RCVBUFFORCE`.
 const LARGEST_FORCED: i32 = 1 << 22;
+/// `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF`.
+const LEAST_SENT: i32 = 4608;
+const LEAST_RECEIVED: i32 = 2304;
 
 impl Options {
     /// How many bytes may wait for the reader.
@@ -78,33 +84,43 @@ impl Options {
 
     fn set_socket(&mut self, name: i32, value: &[u8]) -> Result<Effect, Errno> {
         match name {
-            libc::SO_SNDBUF => self.send_buffer = buffer_size(int(value)?, LARGEST_BUFFER),
-            libc::SO_SNDBUFFORCE => self.send_buffer = buffer_size(int(value)?, LARGEST_FORCED),
-            libc::SO_RCVBUF => self.receive_buffer = buffer_size(int(value)?, LARGEST_BUFFER),
-            libc::SO_RCVBUFFORCE => {
-                self.receive_buffer = buffer_size(int(value)?, LARGEST_FORCED);
+            libc::SO_SNDBUF => {
+                self.send_buffer = buffer_size(int(value)?, LARGEST_BUFFER, LEAST_SENT)
             }
-            libc::SO_ATTACH_FILTER
-            | libc::SO_DETACH_FILTER
-            | libc::SO_LOCK_FILTER
-            | libc::SO_PASSCRED
-            | libc::SO_RCVTIMEO
-            | libc::SO_SNDTIMEO
+            libc::SO_SNDBUFFORCE => {
+                self.send_buffer = buffer_size(int(value)?, LARGEST_FORCED, LEAST_SENT);
+            }
+            libc::SO_RCVBUF => {
+                self.receive_buffer = buffer_size(int(value)?, LARGEST_BUFFER, LEAST_RECEIVED)
+            }
+            libc::SO_RCVBUFFORCE => {
+                self.receive_buffer = buffer_size(int(value)?, LARGEST_FORCED, LEAST_RECEIVED);
+            }
+            libc::SO_PASSCRED
             | libc::SO_REUSEADDR
-            | libc::SO_PRIORITY
-            | libc::SO_TIMESTAMP
-            | libc::SO_TIMESTAMPNS
-            | libc::SO_RCVLOWAT
             | libc::SO_BROADCAST
             | libc::SO_DONTROUTE
             | libc::SO_KEEPALIVE
-            | libc::SO_LINGER
-            | libc::SO_MARK
             | libc::SO_NO_CHECK
-            | libc::SO_OOBINLINE => {}
+            | libc::SO_OOBINLINE
+            | libc::SO_TIMESTAMP
+            | libc::SO_TIMESTAMPNS => self.keep(name, i32::from(int(value)? != 0)),
+            libc::SO_PRIORITY | libc::SO_MARK => self.keep(name, int(value)?),
+            libc::SO_RCVLOWAT => self.keep(name, int(value)?.max(1)),
+            libc::SO_ATTACH_FILTER
+            | libc::SO_DETACH_FILTER
+            | libc::SO_LOCK_FILTER
+            | libc::SO_RCVTIMEO
+            | libc::SO_SNDTIMEO
+            | libc::SO_LINGER => {}
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(Effect::None)
+    }
+
+    fn keep(&mut self, name: i32, value: i32) {
+        self.kept.retain(|(kept, _)| *kept != name);
+        self.kept.push((name, value));
     }
 
     pub(super) fn get(&self, level: i32, name: i32, protocol: i32) -> Result<Vec<u8>, Errno> {
@@ -126,23 +142,36 @@ impl Options {
             (libc::SOL_SOCKET, libc::SO_DOMAIN) => number(libc::AF_NETLINK),
             (libc::SOL_SOCKET, libc::SO_PROTOCOL) => number(protocol),
             (libc::SOL_SOCKET, libc::SO_TYPE) => number(libc::SOCK_RAW),
+            (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => number(0),
             (
                 libc::SOL_SOCKET,
                 libc::SO_PASSCRED
                 | libc::SO_REUSEADDR
                 | libc::SO_PRIORITY
                 | libc::SO_BROADCAST
-                | libc::SO_ACCEPTCONN
+                | libc::SO_DONTROUTE
+                | libc::SO_KEEPALIVE
+                | libc::SO_NO_CHECK
+                | libc::SO_OOBINLINE
+                | libc::SO_TIMESTAMP
+                | libc::SO_TIMESTAMPNS
+                | libc::SO_RCVLOWAT
                 | libc::SO_MARK,
-            ) => number(0),
+            ) => {
+                let kept = self.kept.iter().find(|(kept, _)| *kept == name);
+                let usual = i32::from(name == libc::SO_RCVLOWAT);
+                number(kept.map_or(usual, |(_, value)| *value))
+            }
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
 }
 
 /// The kernel doubles what is asked for, within bounds.
-fn buffer_size(asked: i32, largest: i32) -> i32 {
-    asked.clamp(1024, largest) * 2
+fn buffer_size(asked: i32, largest: i32, least: i32) -> i32 {
+    // As an unsigned number: a negative one is more than the most.
+    let asked = if asked < 0 { largest } else { asked.min(largest) };
+    (asked * 2).max(least)
 }
 
 fn int(value: &[u8]) -> Result<i32, Errno> {

@@ -50,8 +50,12 @@ pub struct NetlinkSocket {
 struct State {
     /// The port id, 0 while unbound.
     port: u32,
+    /// The process that has made it, 0 for none.
+    process: u32,
     /// One bit per group; group 1 is bit 1.
     groups: u64,
+    /// It has been in a group.
+    grouped: bool,
     /// The default destination.
     peer: Option<(u32, u32)>,
     options: Options,
@@ -118,11 +122,18 @@ impl NetlinkSocket {
     }
 
     fn bind_port(&self, wanted: u32) -> Result<(), Errno> {
-        let held = self.state.lock().port;
+        let (held, process) = {
+            let state = self.state.lock();
+            (state.port, state.process)
+        };
         if held != 0 {
             return if wanted == 0 || wanted == held { Ok(()) } else { Err(Errno::EINVAL) };
         }
-        let port = self.hub.reserve(self.protocol, wanted)?;
+        let own = || self.hub.reserve(self.protocol, process);
+        let port = match wanted {
+            0 => own().or_else(|_| self.hub.reserve(self.protocol, 0))?,
+            _ => self.hub.reserve(self.protocol, wanted)?,
+        };
         self.state.lock().port = port;
         Ok(())
     }
@@ -221,7 +232,8 @@ impl NetlinkSocket {
                 let flags = if filtered == Filtered::No { 0 } else { DUMP_FILTERED };
                 let header = Header { flags: multi() | flags, ..reply };
                 let end = if filtered == Filtered::All { header.flags } else { multi() };
-                let dump = Dump { bodies, header, end, held: None };
+                let parted = !self.service.ends_with_data(&request);
+                let dump = Dump { bodies, header, end, held: None, parted };
                 if self.state.lock().queue.start(dump) {
                     return;
                 }
@@ -260,6 +272,7 @@ impl NetlinkSocket {
     fn set_groups(&self, change: impl FnOnce(u64) -> u64) {
         let mut state = self.state.lock();
         state.groups = change(state.groups);
+        state.grouped |= state.groups != 0;
     }
 }
 
@@ -283,6 +296,10 @@ impl State {
 impl Socket for NetlinkSocket {
     fn bind(&self, addr: &SockAddr) -> Result<(), Errno> {
         let SockAddr::Netlink { pid, groups } = addr else { return Err(Errno::EINVAL) };
+        let held = self.state.lock().port;
+        if held != 0 && *pid != held {
+            return Err(Errno::EINVAL);
+        }
         self.bind_port(*pid)?;
         let low = u64::from(u32::MAX) << 1;
         self.set_groups(|held| (held & !low) | (u64::from(*groups) << 1));
@@ -315,9 +332,8 @@ impl Socket for NetlinkSocket {
 
     fn option(&self, level: i32, name: i32, given: &[u8]) -> Result<Vec<u8>, Errno> {
         if (level, name) == (libc::SOL_NETLINK, libc::NETLINK_LIST_MEMBERSHIPS) {
-            let groups = self.state.lock().groups >> 1;
-            // None was ever joined.
-            let any = groups != 0;
+            let state = self.state.lock();
+            let (groups, any) = (state.groups >> 1, state.grouped);
             return Ok(groups.to_ne_bytes().into_iter().filter(|_| any).collect());
         }
         let value = self.state.lock().options.get(level, name, self.protocol)?;
@@ -357,6 +373,11 @@ impl DatagramSocket for NetlinkSocket {
         self.bind_port(0)?;
         self.state.lock().peer = peer;
         Ok(())
+    }
+
+    fn owned_by(&self, process: u32) -> bool {
+        self.state.lock().process = process;
+        self.hub.is_taken(self.protocol, process)
     }
 
     fn always_paired(&self) -> bool {

@@ -287,7 +287,7 @@ fn serve_netlink(
         match buffer[0] {
             b'B' => {
                 let groups = int(message).unsigned_abs();
-                socket.bind(&SockAddr::Netlink { pid: 0, groups }).expect("bound before");
+                socket.bind(&SockAddr::Netlink { pid, groups }).expect("bound before");
             }
             b'O' => {
                 let _ = socket.set_option(libc::SOL_NETLINK, int(message), &message[4..]);

@@ -368,6 +368,12 @@ pub trait DatagramSocket: Socket {
     /// Sets or, with `None`, dissolves the default destination.
     fn connect(&self, peer: Option<&SockAddr>) -> Result<(), Errno>;
 
+    /// Tells which process has made the socket: netlink sockets take its number for their port when
+    /// none is asked for. Returns whether another socket has it, which may be closed already.
+    fn owned_by(&self, _process: u32) -> bool {
+        false
+    }
+
     /// Whether the guest may send without naming a destination although it has not connected:
     /// netlink and bound packet sockets. The bridge then keeps the guest's socket paired.
     fn always_paired(&self) -> bool {

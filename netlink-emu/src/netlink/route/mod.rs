@@ -92,6 +92,16 @@ impl Service for Route {
         }
     }
 
+    fn ends_with_data(&self, request: &Request<'_>) -> bool {
+        let family = family(request.payload);
+        match request.header.kind {
+            libc::RTM_GETRULE => true,
+            libc::RTM_GETLINK | libc::RTM_GETADDR => family == Ok(Some(true)),
+            libc::RTM_GETNETCONF => family != Ok(None),
+            _ => false,
+        }
+    }
+
     fn is_slow(&self, host: &dyn HostNet, request: &Request<'_>) -> bool {
         request.header.kind == libc::RTM_NEWLINK && link::opens_slowly(host, request)
     }

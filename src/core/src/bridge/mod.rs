@@ -313,12 +313,13 @@ impl Sockets {
         }
     }
 
-    /// Makes a socket of a stack; returns the descriptor for the guest. Errors: the stack's.
+    /// Makes a socket of a stack for a process; returns the descriptor for the guest. Errors: the stack's.
     pub(crate) fn create(
         &self,
         mount: &Arc<Mount>,
         spec: SocketSpec,
         nonblocking: bool,
+        process: u32,
     ) -> Result<OwnedFd, Errno> {
         let observer = Arc::new(Observer::default());
         let events = Arc::clone(&observer) as Arc<dyn SocketEvents>;
@@ -335,6 +336,9 @@ impl Sockets {
                 (unix::create(SockType::Stream, nonblocking)?, Kind::Stream(Stream::fresh(socket)))
             }
             Ok(NewSocket::Datagram(socket)) => {
+                if socket.owned_by(process) {
+                    hub.sweep();
+                }
                 let (guest, datagram) = Datagrams::create(hub, socket, nonblocking)?;
                 (guest, Kind::Datagram(Box::new(datagram)))
             }

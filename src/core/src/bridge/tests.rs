@@ -233,7 +233,7 @@ impl Bench {
             Ownership { mode: 0o777, uid: 0, gid: 0 },
         ));
         let spec = SocketSpec { domain: 2, kind: 1, protocol: 0 };
-        let guest = sockets.create(&mount, spec, nonblocking).expect("a socket");
+        let guest = sockets.create(&mount, spec, nonblocking, 1).expect("a socket");
         let copy = guest.try_clone().expect("a duplicate");
         let own = Arc::new(Mutex::new(Some(copy)));
         let (sender, answers) = mpsc::channel();

@@ -110,7 +110,8 @@ pub(crate) fn create(
     }
     let spec = SocketSpec { domain, kind: kind & !TYPE_FLAGS, protocol };
     core.say(call.tid(), b'N', || format!("{spec:?} on {}", mount.target));
-    match core.sockets.create(&mount, spec, kind & libc::SOCK_NONBLOCK != 0) {
+    let process = u32::try_from(core.paths.leader(call.tid()).0).unwrap_or(0);
+    match core.sockets.create(&mount, spec, kind & libc::SOCK_NONBLOCK != 0, process) {
         Ok(fd) => new_descriptor(fd, kind),
         Err(errno) => errno.into(),
     }
