@@ -311,6 +311,38 @@ def await_file(path):
     time.sleep(0.1)
 
 
+def named_devices():
+    """SOCK_PACKET, whose addresses are names of interfaces: struct sockaddr_pkt."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = lambda name, *rest: (
+        done if (done := getattr(libc, name)(*rest)) >= 0 else errno.errorcode[ctypes.get_errno()]
+    )
+    device = lambda name, kind=b"": struct.pack("=H14s", 0, name) + kind
+    kind = socket.htons(KIND)
+    frame = b"\xff" * 6 + b"\2\0\0\0\0\1" + KIND.to_bytes(2, "big") + b"by name"
+    for domain in (socket.AF_INET, socket.AF_PACKET):
+        fd = call("socket", domain, 10, kind)
+        sock = socket.socket(fileno=fd)
+        level = socket.SOL_SOCKET
+        print(sock.type, *(sock.getsockopt(level, one) for one in (socket.SO_DOMAIN, socket.SO_PROTOCOL)))
+        buffer, length = ctypes.create_string_buffer(64), ctypes.c_int(64)
+        name = lambda: (
+            call("getsockname", fd, buffer, ctypes.byref(length)), length.value, buffer.raw[:length.value]
+        )
+        print(name(), call("getpeername", fd, buffer, ctypes.byref(length)))
+        for size, of in ((14, b"lo"), (18, b"lo"), (16, b"none"), (16, b"lo")):
+            print(call("bind", fd, device(of, b"\0\3"), size), name())
+        print(call("connect", fd, device(b"lo"), 16))
+        send = lambda data, of, size=16: call("sendto", fd, data, len(data), 0, device(of, b"\x88\xb5"), size)
+        print(send(frame, b"none"), send(frame, b"lo", 15), send(bytes(70000), b"lo"))
+        for size in (16, 18):
+            print(send(frame, b"lo", size))
+            room, length = ctypes.create_string_buffer(100), ctypes.c_int(64)
+            print(call("recvfrom", fd, room, 100, 0, buffer, ctypes.byref(length)), room.raw[:21])
+            print(length.value, buffer.raw[:length.value])
+        sock.close()
+
+
 def main(role, folder):
     turns = [
         lambda *signs: slots(0, socket.SOCK_RAW, 0, *signs),
@@ -334,6 +366,7 @@ def main(role, folder):
     outgoing()
     edges()
     datagrams()
+    named_devices()
     for number, turn in enumerate(turns):
         print("turn", number)
         ready = lambda: open(f"{folder}/ready{number}", "w").close()

@@ -104,6 +104,25 @@ fn a_lease_is_renewed_in_the_background() {
     on_all_stacks(script, "search small.test\nnameserver 10.0.0.53\n1\n");
 }
 
+/// By a socket of type SOCK_PACKET: the server asks by ARP whether an address is free.
+#[test]
+fn an_address_that_somebody_has_is_not_given_away() {
+    let script = r#"
+        vumount -t vunetioth -o "switch://$W/sw,ip=10.0.0.50/24" smoltcp /dev/net/squatter
+        for n in 51 52 53; do vustack /dev/net/squatter ip addr add 10.0.0.$n/24 dev vde0; done
+        touch "$W/leases"
+        printf '%s\n' 'start 10.0.0.50' 'end 10.0.0.54' 'interface vde0' "lease_file $W/leases" > "$W/udhcpd.conf"
+        $S busybox udhcpd -f "$W/udhcpd.conf" > "$W/log" 2>&1 & jobs_of_ours="$jobs_of_ours $!"
+        until_ok grep -q started "$W/log"
+        # It begins with an address that follows from the hardware's, and that somebody has.
+        vumount -t vunetioth -o "switch://$W/sw" smoltcp /dev/net/d
+        vustack /dev/net/d ip link set vde0 address 02:00:00:00:00:02 up
+        vustack /dev/net/d busybox udhcpc -f -q -n -t 9 -T 2 -i vde0 -s /bin/true 2>&1 | grep -o 'lease of [0-9.]* obtained'
+        grep -o 'belongs to someone' "$W/log" | sort -u"#;
+    let wanted = "lease of 10.0.0.54 obtained\nbelongs to someone\n";
+    assert_eq!(succeed(Place::Armed, &format!("{SERVERS}\n{script}")), wanted);
+}
+
 #[test]
 fn addresses_come_by_dhcpv6() {
     let script = r#"

@@ -17,6 +17,10 @@ pub const AF_NETLINK: u16 = 16;
 /// `AF_PACKET`.
 pub const AF_PACKET: u16 = 17;
 
+/// `SOCK_PACKET`: a packet socket whose addresses are [`DeviceAddr`]s, made by either of `AF_INET` and
+/// `AF_PACKET` (packet(7)).
+pub const SOCK_PACKET: i32 = 10;
+
 /// A link-layer address as in `struct sockaddr_ll` (packet(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LinkAddr {
@@ -32,6 +36,32 @@ pub struct LinkAddr {
     pub halen: u8,
     /// The hardware address.
     pub addr: [u8; 8],
+}
+
+/// An interface as in `struct sockaddr_pkt`, the address of `SOCK_PACKET` sockets (packet(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DeviceAddr {
+    /// What stands in place of the family: `AF_PACKET`, or of a received frame the interface's `ARPHRD_*`.
+    pub family: u16,
+    /// The name, padded with zeros.
+    pub name: [u8; 14],
+    /// The EtherType, in host order (`spkt_protocol` is in network order); None in the 16 bytes of a
+    /// `struct sockaddr`.
+    pub protocol: Option<u16>,
+}
+
+impl DeviceAddr {
+    /// Reads the C layout. Errors: `EINVAL` when it is shorter than a `struct sockaddr`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Errno> {
+        let protocol = field(bytes, 16).ok().map(u16::from_be_bytes);
+        Ok(Self { family: u16::from_ne_bytes(field(bytes, 0)?), name: field(bytes, 2)?, protocol })
+    }
+
+    /// The name, without what follows the first zero.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
 }
 
 /// A socket address of a family that a virtual stack may serve.
@@ -52,6 +82,8 @@ pub enum SockAddr {
     },
     /// `struct sockaddr_ll`.
     Packet(LinkAddr),
+    /// `struct sockaddr_pkt`, of a socket of type `SOCK_PACKET`.
+    Device(DeviceAddr),
 }
 
 impl SockAddr {
@@ -64,6 +96,7 @@ impl SockAddr {
             Self::Inet6(_) => AF_INET6,
             Self::Netlink { .. } => AF_NETLINK,
             Self::Packet(_) => AF_PACKET,
+            Self::Device(device) => device.family,
         }
     }
 
@@ -113,7 +146,7 @@ impl SockAddr {
     }
 
     /// Writes the C layout: 16 bytes for `AF_INET`, 28 for `AF_INET6`, 12 for `AF_NETLINK`, 20 for
-    /// `AF_PACKET`, 16 for `AF_UNSPEC`.
+    /// `AF_PACKET`, 16 for `AF_UNSPEC`, 18 for a device, or 16 without protocol.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(28);
@@ -143,6 +176,10 @@ impl SockAddr {
                 bytes.push(link.pkttype);
                 bytes.push(link.halen);
                 bytes.extend_from_slice(&link.addr);
+            }
+            Self::Device(device) => {
+                bytes.extend_from_slice(&device.name);
+                bytes.extend(device.protocol.into_iter().flat_map(u16::to_be_bytes));
             }
         }
         bytes
@@ -229,6 +266,21 @@ mod tests {
             addr: [1, 2, 3, 4, 5, 6, 0, 0],
         };
         round_trip(SockAddr::Packet(link), 20);
+    }
+
+    #[test]
+    fn a_device_is_named_with_or_without_its_protocol() {
+        let mut bytes = [17, 0].to_vec();
+        bytes.extend_from_slice(b"vde0\0garbage..");
+        bytes.truncate(16);
+        let short = DeviceAddr::decode(&bytes).expect("long enough");
+        assert_eq!((short.name(), short.protocol), (&b"vde0"[..], None));
+        assert_eq!(SockAddr::Device(short).encode(), bytes);
+        bytes.extend_from_slice(&[8, 6]);
+        let long = DeviceAddr::decode(&bytes).expect("long enough");
+        assert_eq!(long.protocol, Some(0x806));
+        assert_eq!(SockAddr::Device(long).encode(), bytes);
+        assert_eq!(DeviceAddr::decode(&bytes[..15]), Err(Errno::EINVAL));
     }
 
     #[test]

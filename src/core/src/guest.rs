@@ -1,6 +1,10 @@
 //! Small helpers over [`umvu_tracer::api::Guest`]: C structs in guest memory.
 
-use umvu_abi::{Errno, GuestAddr, SockAddr, net::SocketSpec};
+use umvu_abi::{
+    Errno, GuestAddr, SockAddr,
+    net::SocketSpec,
+    sockaddr::{self, DeviceAddr},
+};
 use umvu_tracer::api::{Call, Guest};
 
 /// The longest `sockaddr` that is read (`struct sockaddr_storage`).
@@ -39,12 +43,19 @@ pub(crate) fn read_sockaddr(
     let mut bytes = [0; SOCKADDR_LIMIT];
     guest.read(at, &mut bytes[..length])?;
     let bytes = &mut bytes[..length];
+    if spec.kind == sockaddr::SOCK_PACKET {
+        return match purpose {
+            Purpose::Bind if length != 16 => Err(Errno::EINVAL),
+            Purpose::Connect => Err(Errno::EOPNOTSUPP),
+            Purpose::Bind | Purpose::Send => DeviceAddr::decode(bytes).map(SockAddr::Device),
+        };
+    }
     if spec.domain == libc::AF_PACKET
         && purpose == Purpose::Send
         && let Some(family) = bytes.first_chunk_mut()
     {
         // Linux does not look at it here, and programs leave it out.
-        *family = umvu_abi::sockaddr::AF_PACKET.to_ne_bytes();
+        *family = sockaddr::AF_PACKET.to_ne_bytes();
     }
     check_internet(bytes, spec, purpose)?;
     SockAddr::decode(bytes)

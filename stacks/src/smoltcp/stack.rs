@@ -12,6 +12,7 @@ use umvu_abi::{
     Errno,
     module::MountError,
     net::{NetStack, NewSocket, SocketEvents, SocketSpec},
+    sockaddr::SOCK_PACKET,
     tree::Tree,
     tunnel::{Tunnel, TunnelSpec},
 };
@@ -198,7 +199,7 @@ pub(crate) fn classify(spec: &SocketSpec) -> Result<Class, Errno> {
             _,
         ) => Err(Errno::EPROTONOSUPPORT),
         (libc::AF_INET | libc::AF_INET6, ..) => Err(Errno::ESOCKTNOSUPPORT),
-        (libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_DGRAM, _) => Ok(Class::Packet),
+        (libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_DGRAM | SOCK_PACKET, _) => Ok(Class::Packet),
         (libc::AF_PACKET, ..) => Err(Errno::ESOCKTNOSUPPORT),
         _ => Err(Errno::EAFNOSUPPORT),
     }
@@ -208,6 +209,8 @@ fn default_protocol(class: Class, spec: &SocketSpec) -> i32 {
     match class {
         Class::Stream => libc::IPPROTO_TCP,
         Class::Udp => libc::IPPROTO_UDP,
-        Class::UdpLite | Class::Ping | Class::Raw | Class::Packet => spec.protocol,
+        Class::UdpLite | Class::Ping | Class::Raw => spec.protocol,
+        // Linux does not tell it (SO_PROTOCOL).
+        Class::Packet => 0,
     }
 }

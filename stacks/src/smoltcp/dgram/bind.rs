@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use umvu_abi::{
     Errno, SockAddr,
-    sockaddr::{AF_INET, AF_INET6, LinkAddr},
+    sockaddr::{AF_INET, AF_INET6, AF_PACKET, LinkAddr},
 };
 
 use super::{
@@ -64,7 +64,13 @@ impl Inner {
     }
 
     fn packet_bind(&mut self, id: DgramId, addr: &SockAddr) -> Result<(), Errno> {
-        let SockAddr::Packet(link) = addr else { return Err(Errno::EINVAL) };
+        let link = match addr {
+            SockAddr::Packet(link) => *link,
+            SockAddr::Device(device) => {
+                LinkAddr { ifindex: self.device_named(device)?, ..LinkAddr::default() }
+            }
+            _ => return Err(Errno::EINVAL),
+        };
         if link.ifindex != 0 && !self.links.iter().any(|entry| entry.index == link.ifindex) {
             return Err(Errno::ENODEV);
         }
@@ -187,7 +193,12 @@ impl Inner {
     pub(crate) fn dgram_local(&self, id: DgramId) -> Result<SockAddr, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
         if sock.class == Class::Packet {
-            return Ok(SockAddr::Packet(self.packet_name(sock.packet)));
+            let name = self.packet_name(sock.packet);
+            if sock.names_devices() {
+                let device = self.device_addr(name.ifindex, AF_PACKET);
+                return Ok(SockAddr::Device(device));
+            }
+            return Ok(SockAddr::Packet(name));
         }
         let mapped = sock.bound.is_some_and(|(host, _)| host == Host::AnyV4);
         let any: IpAddr = if sock.family == AF_INET6 && !mapped {
@@ -213,6 +224,9 @@ impl Inner {
     /// getpeername(2).
     pub(crate) fn dgram_peer(&self, id: DgramId) -> Result<SockAddr, Errno> {
         let sock = self.dgrams.socks.get(id).ok_or(Errno::EBADF)?;
+        if sock.class == Class::Packet {
+            return Err(Errno::EOPNOTSUPP);
+        }
         // Linux takes the port for the sign of a connection.
         let peer = sock.peer.filter(|peer| peer.port() != 0 || !sock.class.has_ports());
         let peer = peer.ok_or(Errno::ENOTCONN)?;

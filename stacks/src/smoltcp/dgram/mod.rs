@@ -26,6 +26,7 @@ use std::{
 use umvu_abi::{
     Errno,
     net::{Datagram, QueuedError, SocketEvents},
+    sockaddr::SOCK_PACKET,
 };
 
 use self::packet::{Capture, PacketBinding, ring::Ring};
@@ -124,6 +125,11 @@ impl Dgram {
     /// Whether a packet socket has frames without the link's header (SOCK_DGRAM).
     pub(crate) fn is_cooked(&self) -> bool {
         self.options.int(libc::SOL_SOCKET, libc::SO_TYPE) == libc::SOCK_DGRAM
+    }
+
+    /// Whether the addresses of a packet socket are names of interfaces (SOCK_PACKET).
+    pub(crate) fn names_devices(&self) -> bool {
+        self.options.int(libc::SOL_SOCKET, libc::SO_TYPE) == SOCK_PACKET
     }
 
     /// The port, 0 when unbound.

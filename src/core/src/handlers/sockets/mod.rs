@@ -10,7 +10,7 @@ mod send;
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use umvu_abi::{Errno, net::SocketSpec};
+use umvu_abi::{Errno, net::SocketSpec, sockaddr};
 use umvu_tracer::api::{Action, Before, Call, FdReply, Trap, Watch};
 
 #[cfg(any(test, fuzzing))]
@@ -104,6 +104,8 @@ pub(crate) fn create(
     if !mount.stack().supports(domain) {
         return Errno::EAFNOSUPPORT.into();
     }
+    let is_obsolete = domain == libc::AF_INET && kind & TYPE_MASK == sockaddr::SOCK_PACKET;
+    let domain = if is_obsolete { libc::AF_PACKET } else { domain };
     let is_inet = matches!(domain, libc::AF_INET | libc::AF_INET6);
     if is_inet && !PROTOCOLS.contains(&protocol) {
         return Errno::EINVAL.into();

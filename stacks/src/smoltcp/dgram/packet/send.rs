@@ -1,6 +1,9 @@
 //! Frames that packet sockets send.
 
-use umvu_abi::{Errno, SockAddr};
+use umvu_abi::{
+    Errno, IfIndex, SockAddr,
+    sockaddr::{DeviceAddr, LinkAddr},
+};
 
 use super::{
     super::{
@@ -28,6 +31,13 @@ impl Inner {
         let cooked = sock.is_cooked();
         let named = match to {
             Some(SockAddr::Packet(link)) => Some(*link),
+            Some(SockAddr::Device(device)) => {
+                let ifindex = self.device_named(device)?;
+                let protocol = device.protocol.unwrap_or(0);
+                Some(LinkAddr { ifindex, protocol, ..LinkAddr::default() })
+            }
+            // It must be given an address with each frame.
+            None if sock.names_devices() => return Err(Errno::ENOTCONN),
             Some(_) => return Err(Errno::EINVAL),
             None => None,
         };
@@ -68,6 +78,23 @@ impl Inner {
         let protocol = u16::from_be_bytes([head[12], head[13]]);
         self.send_frame(id, at, bytes, to, Some(from), protocol);
         Ok(())
+    }
+
+    /// The interface that an address names. Errors: `ENODEV`.
+    pub(crate) fn device_named(&self, device: &DeviceAddr) -> Result<u32, Errno> {
+        let name = str::from_utf8(device.name()).map_err(|_| Errno::ENODEV)?;
+        let found = self.net.config.link_named(name).ok_or(Errno::ENODEV)?;
+        Ok(found.index.0)
+    }
+
+    /// The address that names an interface, whose name may have gone.
+    pub(crate) fn device_addr(&self, ifindex: u32, family: u16) -> DeviceAddr {
+        let link = self.net.config.link(IfIndex(ifindex));
+        let name = link.map_or(&b""[..], |link| link.name.as_bytes());
+        let mut device = DeviceAddr { family, ..DeviceAddr::default() };
+        // One byte is left for the zero.
+        device.name[..13].iter_mut().zip(name).for_each(|(room, byte)| *room = *byte);
+        device
     }
 
     fn send_frame(

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use umvu_abi::{
     SockAddr,
     net::{DatagramMeta, PacketNote},
-    sockaddr::LinkAddr,
+    sockaddr::{DeviceAddr, LinkAddr},
 };
 
 use super::{
@@ -204,7 +204,12 @@ impl Inner {
         let status = if shown.trusted { SUM_IS_RIGHT } else { 0 };
         let link_header = (!cooked).then_some(HEADROOM);
         let Some(ring) = &mut sock.capture.ring else {
-            let name = SockAddr::Packet(shown.name);
+            let mut name = SockAddr::Packet(shown.name);
+            if sock.names_devices() {
+                let device = self.device_addr(shown.name.ifindex, shown.name.hatype);
+                let protocol = Some(shown.name.protocol);
+                name = SockAddr::Device(DeviceAddr { protocol, ..device });
+            }
             let meta = DatagramMeta {
                 source: name,
                 destination: name,
