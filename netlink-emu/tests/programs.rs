@@ -220,6 +220,8 @@ fn empty_subsystems_are_empty() {
         &server,
         "
 $ ip nexthop
+RTNETLINK answers: Operation not supported
+Dump terminated
 $ ip ntable
 $ ip mroute
 $ ip addrlabel
@@ -232,8 +234,8 @@ $ tc class show dev vde0
 $ tc filter show dev vde0
 $ tc qdisc add dev vde0 root htb
 Error: Specified qdisc kind is unknown.
-$ ip rule add from 1.2.3.4 lookup 7
-RTNETLINK answers: Operation not supported
+$ ip rule add from 1.2.3.4 tos 8 lookup 7
+Error: Rules choose by addresses, interfaces and marks here.
 $ ss -Ha
 $ ss -Hx
 $ ss -H0",

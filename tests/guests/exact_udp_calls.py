@@ -449,6 +449,42 @@ def many_messages():
     return got
 
 
+def waiting_in(sock):
+    count = 0
+    while isinstance(out(sock.recv, 9, MSG_DONTWAIT), bytes):
+        count += 1
+    return count
+
+
+@case
+def as_many_as_the_buffer_holds():
+    counts = []
+    for size in 0, 1, 100, 197, 198, 640, 650, 1000, 1670, 2304, 3720, 8000, 15000, 20000, 60000:
+        sock, sender = datagram(), datagram(False)
+        sender.setsockopt(SOL, SO_SNDBUF, 400000)
+        sock.setsockopt(SOL, SO_RCVBUF, 40000)
+        for _ in range(200):
+            sender.sendto(bytes(size), sock.getsockname())
+        settle()
+        counts.append((size, waiting_in(sock)))
+    one, other = linked()
+    both = []
+    for call in (lambda: one.send(bytes(100))), (lambda: one.sendto(bytes(100), other.getsockname())):
+        for _ in range(3):
+            for _ in range(400):
+                call()
+            settle(2)
+            both.append(waiting_in(other))
+    other.setblocking(False)
+    read = 0
+    for _ in range(60):
+        for _ in range(10):
+            one.sendto(bytes(1000), other.getsockname())
+        while isinstance(out(os.read, other.fileno(), 9999), bytes):
+            read += 1
+    return counts, both, read
+
+
 @case
 def queues_of_ports():
     sock = datagram(False)

@@ -33,6 +33,12 @@ pub trait SocketEvents: Send + Sync {
     /// Queues the socket for a look; cheap, callable with any stack lock held, from any thread.
     fn changed(&self);
 
+    /// What the guest has read of what [`DatagramSocket::receive_charged`] gave out, in the stack's
+    /// measure, since the last call; callable like [`changed`](Self::changed).
+    fn reclaim(&self) -> usize {
+        0
+    }
+
     /// How many connections of a listener wait where the stack does not see them, None when no
     /// guest has the socket any more, whose last close makes no event; callable like
     /// [`changed`](Self::changed). A listener is asked before it takes a connection. Up to `room` the
@@ -391,6 +397,12 @@ pub trait DatagramSocket: Socket {
 
     /// Takes one received datagram; None when there is none. The stack bounds what it queues.
     fn receive(&self) -> Option<Datagram>;
+
+    /// The same, with what it goes on to count in the socket's receive buffer until
+    /// [`SocketEvents::reclaim`] gives it back; 0 by default.
+    fn receive_charged(&self) -> Option<(Datagram, usize)> {
+        self.receive().map(|datagram| (datagram, 0))
+    }
 
     /// A datagram taken by [`receive`](Self::receive) found the guest's socket closed: its sender is
     /// told as for a port that nobody has.

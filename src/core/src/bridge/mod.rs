@@ -24,6 +24,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod unix;
+mod unread;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -156,6 +157,8 @@ struct Observer {
     sweep: OnceLock<Handle>,
     /// The accept queue of a listener.
     queue: Mutex<Option<Queue>>,
+    /// What a guest has been given and may not have read.
+    unread: unread::Unread,
 }
 
 /// Where a guest's listener keeps connections that it has not accepted yet.
@@ -185,6 +188,10 @@ impl SocketEvents for Observer {
         if let Some(handle) = self.handle.get() {
             handle.wake();
         }
+    }
+
+    fn reclaim(&self) -> usize {
+        self.unread.reclaim()
     }
 
     fn waiting(&self, room: usize) -> Option<usize> {

@@ -12,12 +12,27 @@ use super::{
     DgramId,
 };
 
-/// What a queued datagram counts: as the kernel's buffer for it, which has room for the headers and
-/// a record of its own, comes in powers of two while it is small, and has another record beside.
-fn cost(data: usize) -> usize {
-    let buffer = data + 384;
-    256 + if buffer <= 8192 { buffer.next_power_of_two() } else { buffer }
+/// What a queued datagram counts, as the kernel's buffer for it (`truesize`): a record, and room for
+/// the data with its headers and another record behind. Small ones have a size of their own; others
+/// come in powers of two; the data of large ones lies in pages.
+fn cost(meta: &DatagramMeta, data: usize) -> usize {
+    let v6 = matches!(meta.source, SockAddr::Inet6(name) if name.ip().to_ipv4_mapped().is_none());
+    // The headers of IP and UDP, room for a link's, and what each adds for alignment or fragments.
+    let held = data + if v6 { 72 } else { 59 };
+    if held <= SMALL {
+        SMALLEST
+    } else if held < LARGE {
+        256 + (held + 320).next_power_of_two()
+    } else {
+        SMALLEST + data
+    }
 }
+
+/// What the small buffers hold, and what one counts.
+const SMALL: usize = 256;
+const SMALLEST: usize = 832;
+/// From which size on data lies in pages.
+const LARGE: usize = 16_064;
 
 /// What the queues of all sockets may hold.
 const MOST: usize = 128 << 20;
@@ -60,9 +75,14 @@ impl Inner {
         packet: Option<PacketNote>,
     ) -> bool {
         let Some(sock) = self.dgrams.socks.get_mut(id) else { return false };
-        let cost = cost(data.len());
+        let cost = cost(&meta, data.len());
         if sock.shut_read {
             return false;
+        }
+        if sock.queued > 0 && sock.queued + cost > sock.options.receive_buffer() {
+            let read = sock.events.reclaim().min(sock.queued);
+            sock.queued -= read;
+            self.dgrams.queued = self.dgrams.queued.saturating_sub(read);
         }
         // One that finds the queue empty is always taken.
         let room = sock.queued == 0 || sock.queued + cost <= sock.options.receive_buffer();
@@ -78,11 +98,18 @@ impl Inner {
         true
     }
 
+    /// Takes a datagram off a socket's queue, for which it goes on to count; tells how much.
+    pub(crate) fn dgram_lend(&mut self, id: DgramId) -> Option<(Datagram, usize)> {
+        let datagram = self.dgrams.socks.get_mut(id)?.queue.pop_front()?;
+        let cost = cost(&datagram.meta, datagram.data.len());
+        Some((datagram, cost))
+    }
+
     /// Takes a datagram off a socket's queue.
     pub(crate) fn dgram_receive(&mut self, id: DgramId) -> Option<Datagram> {
         let sock = self.dgrams.socks.get_mut(id)?;
         let datagram = sock.queue.pop_front()?;
-        let cost = cost(datagram.data.len());
+        let cost = cost(&datagram.meta, datagram.data.len());
         sock.queued = sock.queued.saturating_sub(cost);
         self.dgrams.queued = self.dgrams.queued.saturating_sub(cost);
         Some(datagram)

@@ -94,6 +94,10 @@ impl DatagramSocket for DgramSocket {
         self.shared.look(|inner| inner.dgram_receive(self.id))
     }
 
+    fn receive_charged(&self) -> Option<(Datagram, usize)> {
+        self.shared.look(|inner| inner.dgram_lend(self.id))
+    }
+
     fn refuse(&self, datagram: &Datagram) {
         if self.class == Class::Udp {
             self.shared.with(|inner| inner.udp_refuse(datagram));

@@ -9,10 +9,10 @@
 //! knows one such error: when the end that a datagram socket is paired with leaves it with unread
 //! data in its queue, the kernel says ECONNRESET. Trapped calls tell the true errno.
 
+mod deliver;
+
 use std::{
-    cell::OnceCell,
     collections::VecDeque,
-    io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
@@ -71,8 +71,9 @@ struct Raised {
 #[derive(Default)]
 struct State {
     paired: Option<Pair>,
-    /// Datagrams that did not fit the guest's queue, and their bytes.
-    backlog: VecDeque<Datagram>,
+    /// Datagrams that did not fit the guest's queue, with what the stack counts for them, and their
+    /// bytes.
+    backlog: VecDeque<(Datagram, usize)>,
     backlog_bytes: usize,
     /// Tells when the guest's queue has room again.
     overflow: Option<(OwnedFd, Registration)>,
@@ -111,12 +112,12 @@ impl State {
 
     /// The token of the ring that the guest has mapped, and our end that puts it in.
     fn token(&mut self) -> Option<(&mut Token, &OwnedFd)> {
-        Some((self.frames.as_mut()?.token.as_mut()?, &self.paired.as_ref()?.end))
+        Some((self.frames.as_mut()?.token.as_mut()?, self.paired.as_ref()?.end.as_ref()))
     }
 }
 
 struct Pair {
-    end: OwnedFd,
+    end: Arc<OwnedFd>,
     registration: Option<Registration>,
     path: Option<PathBuf>,
 }
@@ -149,7 +150,7 @@ impl Datagrams {
         let mut state = State::default();
         let (guest, path) = if socket.always_paired() {
             let (guest, end) = unix::datagram_pair(nonblocking)?;
-            state.paired = Some(Pair { end, registration: None, path: None });
+            state.paired = Some(Pair { end: Arc::new(end), registration: None, path: None });
             (guest, None)
         } else {
             let guest = unix::create(SockType::Datagram, nonblocking)?;
@@ -197,7 +198,7 @@ impl Datagrams {
         unix::widen(&end);
         self.limit(one, guest);
         let registration = Some(one.handle()?.watch(end.as_fd(), Interest::Read)?);
-        state.paired = Some(Pair { end, registration, path: Some(end_path) });
+        state.paired = Some(Pair { end: Arc::new(end), registration, path: Some(end_path) });
         drop(state);
         one.wake();
         Ok(())
@@ -542,118 +543,5 @@ impl Datagrams {
             let _ = self.socket.send(&buffer[..length], None, &SendControl::default());
         }
         BATCH
-    }
-
-    /// Stack to guest. Returns how many.
-    fn give_to_guest(&self, one: &Virtual, hub: &Arc<Hub>) -> usize {
-        let mut state = self.state.lock();
-        state.overflow = None;
-        let tells_times = OnceCell::new();
-        for count in 0..BATCH {
-            let datagram = match state.backlog.pop_front() {
-                Some(datagram) => {
-                    state.backlog_bytes -= datagram.data.len();
-                    datagram
-                }
-                None => match self.socket.receive() {
-                    Some(datagram) => datagram,
-                    None => return count,
-                },
-            };
-            match self.deliver(hub, &mut state, &datagram) {
-                Ok(_) => {
-                    if !*tells_times.get_or_init(|| self.tells_times()) {
-                        state.stamp = Some(SystemTime::now());
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.hold(one, &mut state, datagram);
-                    return count;
-                }
-                Err(error) => {
-                    if error.kind() == io::ErrorKind::ConnectionRefused {
-                        // The guest has closed its socket.
-                        drop(state);
-                        self.socket.refuse(&datagram);
-                        hub.discard(one);
-                        return count;
-                    }
-                }
-            }
-        }
-        BATCH
-    }
-
-    fn deliver(&self, hub: &Hub, state: &mut State, datagram: &Datagram) -> io::Result<usize> {
-        if let Some(pair) = &state.paired {
-            if datagram.packet.is_none() {
-                state.origin = Some(datagram.meta);
-                return unix::send(&pair.end, &datagram.data);
-            }
-            let origins = &mut state.frames.get_or_insert_default().origins;
-            origins.note(datagram);
-            let sent = unix::send(&pair.end, &datagram.data);
-            if sent.is_err() {
-                origins.take_back();
-            }
-            return sent;
-        }
-        let Some(path) = &self.path else { return Ok(0) };
-        let sender = hub.senders.get(&hub.names, &datagram.meta)?;
-        unix::send_to(&sender, &datagram.data, &UnixAddr::new(path.as_path())?)
-    }
-
-    /// Keeps a datagram until the guest's queue has room, and everything after it in the stack.
-    fn hold(&self, one: &Virtual, state: &mut State, datagram: Datagram) {
-        state.backlog_bytes += datagram.data.len();
-        if state.backlog_bytes <= BACKLOG_BYTES {
-            state.backlog.push_front(datagram);
-        } else {
-            state.backlog_bytes -= datagram.data.len();
-        }
-        let watched = match (&state.paired, &self.path) {
-            (Some(pair), _) => pair.end.try_clone().map_err(Errno::from),
-            (None, Some(path)) => unix::create(SockType::Datagram, true)
-                .and_then(|probe| unix::connect_path(&probe, path).map(|()| probe)),
-            (None, None) => return,
-        };
-        let watch = |probe: OwnedFd| -> Result<_, Errno> {
-            let registration = one.handle()?.watch(probe.as_fd(), Interest::ReadWrite)?;
-            Ok((probe, registration))
-        };
-        state.overflow = watched.and_then(watch).ok();
-    }
-
-    fn serve_waiters(&self, one: &Virtual, hub: &Hub) {
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        let (waiters, deaf) = (std::mem::take(&mut state.waiters), state.deaf);
-        drop(state);
-        let mut left = VecDeque::new();
-        for mut waiter in waiters {
-            if waiter.completer.cancelled() {
-                waiter.give_up();
-                continue;
-            }
-            match waiter.batch.fill(|request| self.attempt(hub, &waiter.guest, request)) {
-                Err(Errno::EAGAIN) if deaf => {
-                    let nothing = waiter.batch.fill(|request| Ok(request.nothing()));
-                    waiter.completer.complete(answer(nothing));
-                }
-                Err(Errno::EAGAIN) if waiter.deadline.is_none_or(|deadline| deadline > now) => {
-                    left.push_back(waiter);
-                }
-                Err(errno) => waiter.completer.complete(answer(waiter.batch.finish(errno))),
-                result => waiter.completer.complete(answer(result)),
-            }
-        }
-        let mut state = self.state.lock();
-        left.append(&mut state.waiters);
-        state.waiters = left;
-        let next = state.waiters.iter().filter_map(|waiter| waiter.deadline).min();
-        drop(state);
-        if let (Some(deadline), Ok(handle)) = (next, one.handle()) {
-            handle.wake_at(Some(deadline));
-        }
     }
 }
