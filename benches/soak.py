@@ -2,12 +2,12 @@
 """Makes many connections and moves many bytes between two stacks of one session, and tells whether
 umvu grows: its memory, descriptors, threads, and the files of its private directory.
 
-    benches/soak.py [--connections N] [--bytes N] [--rounds N]
+    benches/soak.py [--connections N] [--bytes N] [--rounds N] [--pure]
 
 Defaults are small; a day's equivalent is `--connections 1000000 --bytes 100e9`. Each round makes its
-share of short connections, 64 at a time, and of the bytes, each way. What holds after a quarter of the
-rounds is compared with the end; ends with 1 when something has grown. Needs a release build, cc and
-iperf3.
+share of short connections, 64 at a time, and of the bytes, each way; with `--pure` under `umvu -S`.
+What holds after a quarter of the rounds is compared with the end; ends with 1 when something has
+grown. Needs a release build, cc and iperf3.
 """
 
 import argparse
@@ -66,10 +66,12 @@ def main():
     parser.add_argument("--connections", type=lambda text: int(float(text)), default=20_000)
     parser.add_argument("--bytes", type=lambda text: int(float(text)), default=2_000_000_000)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--pure", action="store_true")
     options = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="umvu-soak-"))
     subprocess.run(["cc", "-O2", "-o", work / "connections", ROOT / "benches" / "connections.c"], check=True)
-    guest = subprocess.Popen([UMVU, "-N", "-m", "vunet", "bash", "-c", GUEST.format(work=work)],
+    mode = ["-S"] if options.pure else []
+    guest = subprocess.Popen([UMVU, "-N", *mode, "-m", "vunet", "bash", "-c", GUEST.format(work=work)],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     share = options.connections // options.rounds, options.bytes // options.rounds
     states = []
