@@ -9,6 +9,7 @@ build, root or user namespaces, and ethtool.
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -50,8 +52,8 @@ def receive(port):
 
 
 def send(host, port, seconds, most, control):
-    """Sends for a while, or so many bytes; prints the bytes, the hash and what TCP_INFO counts as
-    sent again."""
+    """Sends for a while, or so many bytes; prints the bytes, the hash and, once all is acknowledged,
+    what TCP_INFO counts as sent again, in segments of a thousand."""
     peer = socket.socket()
     if control != "default":
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, control.encode())
@@ -63,8 +65,11 @@ def send(host, port, seconds, most, control):
         count = peer.send(data[: most - total] if most else data)
         digest.update(data[:count])
         total += count
+    while int.from_bytes(fcntl.ioctl(peer, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0:
+        time.sleep(0.01)
     info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
-    again = int.from_bytes(info[100:104], sys.byteorder)
+    size, again = (int.from_bytes(info[at : at + 4], sys.byteorder) for at in (16, 100))
+    again = round(1000 * again * size / total)
     peer.shutdown(socket.SHUT_WR)
     peer.recv(1)
     print(total, digest.hexdigest(), again, flush=True)
@@ -85,7 +90,7 @@ def mount(kind, name, address, vnl, mtu):
 
 
 def measure(pair, path, control, seconds, most, number):
-    """Mbit/s of one pair on one path, and segments sent again."""
+    """Mbit/s of one pair on one path, and how many of a thousand segments were sent again."""
     _, delay, options, mtu = path
     place = f"switch://{os.environ['WORK']}/s{number}"
     left, right = f"l{number}", f"r{number}"
