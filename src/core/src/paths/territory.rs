@@ -370,8 +370,8 @@ fn of_task<'a>(name: &[u8], mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
     }
 }
 
-/// Whether this is where procfs tells of the descriptors of the hypervisor. It holds the sockets of all
-/// guests: who looks for the owner of one would find it first.
+/// Whether this is where procfs tells of a descriptor of the hypervisor. It holds the sockets of all
+/// guests: who looks for the owner of one would find it first. How many there are is no secret.
 fn is_descriptor_of_ours(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/proc/") else { return false };
     let mut parts = rest.split(|byte| *byte == b'/');
@@ -382,7 +382,7 @@ fn is_descriptor_of_ours(path: &[u8]) -> bool {
         Some(b"task") => parts.nth(1),
         name => name,
     };
-    matches!(name, Some(b"fd" | b"fdinfo" | b"map_files"))
+    matches!(name, Some(b"fd" | b"fdinfo" | b"map_files")) && parts.next().is_some()
 }
 
 fn is_process(component: &[u8]) -> bool {
@@ -398,7 +398,7 @@ mod tests {
     fn descriptors_of_the_hypervisor_are_private() {
         let territory = Territory::of(&fake::view(&["/dev/net/lab"]), b"/run/u/dirs");
         let pid = std::process::id();
-        for rest in ["fd", "fd/3", "fdinfo", "task/1/fd", "task/1/fdinfo/3", "map_files"] {
+        for rest in ["fd/3", "fdinfo/4", "task/1/fd/5", "task/1/fdinfo/3", "map_files/1-2"] {
             let path = format!("/proc/{pid}/{rest}");
             assert!(territory.concerns(path.as_bytes()), "{path}");
             assert!(territory.is_private(path.as_bytes()), "{path}");
