@@ -40,6 +40,11 @@ fn calls_on_tcp_sockets_are_checked_as_on_linux() {
 }
 
 #[test]
+fn urgent_data_is_told_apart_as_on_linux() {
+    same_corners("exact_urgent.py");
+}
+
+#[test]
 fn corners_of_udp_are_those_of_linux() {
     same_corners("exact_udp.py");
 }

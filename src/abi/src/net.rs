@@ -270,6 +270,19 @@ pub trait StreamSocket: Socket {
     /// and there are more. Returns the bytes taken; `drain`'s error when it failed before any byte.
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize>;
 
+    /// The next byte that is queued is urgent (`MSG_OOB`; RFC 9293, 3.8.5).
+    fn mark_urgent(&self) {}
+
+    /// Offers the received byte that is urgent to `drain`, when all before it has been taken:
+    /// [`receive`](Self::receive) stops there. Returns the bytes taken, as that does.
+    fn receive_urgent(
+        &self,
+        drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let _ = drain;
+        Ok(0)
+    }
+
     /// So many of the bytes that `drain` has taken lie unread in a queue of the guest: what it does
     /// not read must not widen its window. Told now and then.
     fn note_unread(&self, bytes: usize) {

@@ -12,6 +12,8 @@ pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 /// The acknowledgement number counts.
 pub const ACK: u8 = 16;
+/// The urgent pointer counts.
+pub const URG: u8 = 32;
 
 /// What the stack looks at in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,15 @@ pub(crate) fn unread(fd: &OwnedFd) -> usize {
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// Whether the next byte to be read is urgent (`SIOCATMARK`).
+pub(crate) fn is_at_mark(fd: &OwnedFd) -> bool {
+    const SIOCATMARK: libc::Ioctl = 0x8905;
+    let mut marked: libc::c_int = 0;
+    // SAFETY: the call writes an int to where `marked` is.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCATMARK, &raw mut marked) };
+    result == 0 && marked != 0
+}
+
 /// setsockopt(2) at `SOL_SOCKET` with an opaque value.
 pub(crate) fn set_socket_option(fd: &OwnedFd, name: i32, value: &[u8]) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;

@@ -61,7 +61,7 @@ pub(crate) fn create(kind: SockType, nonblocking: bool) -> Result<OwnedFd, Errno
 /// A new stream socket that waits as another one does. Errors: `ENFILE`.
 pub(crate) fn like(other: &OwnedFd) -> Result<OwnedFd, Errno> {
     let new = create(SockType::Stream, is_nonblocking(other))?;
-    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_OOBINLINE] {
         ffi::set_socket_option(&new, name, &ffi::socket_option(other, name)?)?;
     }
     Ok(new)
@@ -153,6 +153,13 @@ pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
     poll(&mut set, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
+/// Whether something can be read right now, and urgent data is among it.
+pub(crate) fn look_ahead(fd: &OwnedFd) -> PollFlags {
+    let mut set = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLPRI)];
+    let _ = poll(&mut set, PollTimeout::ZERO);
+    set[0].revents().unwrap_or(PollFlags::empty())
+}
+
 /// Whether the other end of a connection is closed, or shut in both directions.
 pub(crate) fn is_hung_up(fd: &OwnedFd) -> bool {
     let mut set = [PollFd::new(fd.as_fd(), PollFlags::empty())];
@@ -193,6 +200,15 @@ pub(crate) fn drain_junk(end: &OwnedFd, mut left: usize) {
 pub(crate) fn send(fd: &OwnedFd, data: &[u8]) -> io::Result<usize> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     Ok(socket::send(fd.as_raw_fd(), data, flags)?)
+}
+
+/// The same for one byte that is urgent; it is not where AF_UNIX has no urgent data.
+pub(crate) fn send_urgent(fd: &OwnedFd, byte: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_OOB;
+    match socket::send(fd.as_raw_fd(), byte, flags) {
+        Err(nix::Error::EOPNOTSUPP) => send(fd, byte),
+        result => Ok(result?),
+    }
 }
 
 /// sendto(2) to a path, never blocking.

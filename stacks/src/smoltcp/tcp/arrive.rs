@@ -9,7 +9,7 @@ use super::{
     flow::FlowId,
     options::Options,
     receiver::{Fit, Taken},
-    segment::{ACK, FIN, PSH, RST, SYN, Segment},
+    segment::{ACK, FIN, PSH, RST, SYN, Segment, URG},
     sender::Said,
 };
 
@@ -23,6 +23,9 @@ impl Inner {
         let options = Options::parse(tcp);
         if flow.sender.is_open() || self.flow_handshake(id, segment, &options) {
             let payload = &tcp[tcp.len() - segment.length..];
+            if segment.is(URG, URG) {
+                self.flow_urgent(id, segment, u16::from_be_bytes([tcp[18], tcp[19]]));
+            }
             self.flow_segment(id, segment, &options, (payload, long));
         }
         self.tcp.touch(id);
@@ -67,6 +70,14 @@ impl Inner {
             self.flow_changed(id, segment);
         }
         opens && !segment.is(SYN, SYN)
+    }
+
+    /// A segment of an open connection that has an urgent pointer.
+    fn flow_urgent(&mut self, id: FlowId, segment: &Segment, pointer: u16) {
+        let Some(flow) = self.tcp.flows.get_mut(id) else { return };
+        if flow.takes_data() && flow.receiver.fit(segment) != Fit::Outside {
+            flow.receiver.note_urgent(segment, pointer);
+        }
     }
 
     /// A segment of an open connection.

@@ -12,7 +12,7 @@ use super::{
     },
     flow::{Flow, FlowId, Tuning},
     options::Tail,
-    segment::{ACK, FIN, PSH, RST, SYN, Segment},
+    segment::{ACK, FIN, PSH, RST, SYN, Segment, URG},
     sender::{Emit, Shape},
 };
 
@@ -33,6 +33,8 @@ struct Head {
     data: (u64, usize),
     /// Bytes of the segments that it is to be cut into.
     cut: usize,
+    /// The urgent pointer.
+    urgent: Option<u16>,
 }
 
 /// Bytes of the headers of a segment without options.
@@ -103,7 +105,8 @@ impl Inner {
             }
             sequence = flow.sender.next_sequence();
         }
-        self.send_head(id, Head { sequence, flags, window, tail, data: (0, 0), cut: 0 });
+        let head = Head { sequence, flags, window, tail, data: (0, 0), cut: 0, urgent: None };
+        self.send_head(id, head);
     }
 
     /// Sends an acknowledgement, with all that is to be reported.
@@ -116,7 +119,9 @@ impl Inner {
             tail = tail.report(flow.receiver.blocks(tail.room()));
         }
         let (sequence, window) = (flow.sender.next_sequence(), flow.receiver.tell());
-        self.send_head(id, Head { sequence, flags: ACK, window, tail, data: (0, 0), cut: 0 });
+        let urgent = flow.sender.urgent_pointer(flow.sender.next_position());
+        let head = Head { sequence, flags: ACK, window, tail, data: (0, 0), cut: 0, urgent };
+        self.send_head(id, head);
     }
 
     /// Sends a segment of the sending half; the path is up to date.
@@ -136,7 +141,11 @@ impl Inner {
             self.counts.tcp.retransmitted += data.1.div_ceil(cut).max(1) as u64;
         }
         let window = flow.receiver.tell();
-        self.send_head(id, Head { sequence, flags, window, tail, data, cut });
+        let urgent = match emit {
+            Emit::Probe => None,
+            Emit::Data { from, .. } => flow.sender.urgent_pointer(from),
+        };
+        self.send_head(id, Head { sequence, flags, window, tail, data, cut, urgent });
     }
 
     fn send_head(&mut self, id: FlowId, head: Head) {
@@ -168,6 +177,10 @@ impl Inner {
         segment.write(&mut start[..HEADER]);
         start[HEADER..].copy_from_slice(tail);
         start[12] += u8::try_from(tail.len() / 4).unwrap_or(0) << 4;
+        if let Some(pointer) = head.urgent {
+            start[13] |= URG;
+            start[18..20].copy_from_slice(&pointer.to_be_bytes());
+        }
         if length > 0 {
             flow.sender.read(from, data);
         }

@@ -112,6 +112,27 @@ impl StreamSocket for TcpSocket {
         self.shared.with(|inner| inner.tcp_receive(self.id, drain))
     }
 
+    fn mark_urgent(&self) {
+        self.shared.look(|inner| {
+            if let Some((_, flow)) = inner.tcp_flow(self.id) {
+                flow.sender.urge();
+            }
+        });
+    }
+
+    fn receive_urgent(
+        &self,
+        drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.shared.look(|inner| {
+            let now = inner.now;
+            let Some((_, flow)) = inner.tcp_flow(self.id) else { return Ok(0) };
+            let taken = flow.receiver.read_urgent(drain, now)?;
+            flow.told = flow.receiver.queued();
+            Ok(taken)
+        })
+    }
+
     fn note_unread(&self, bytes: usize) {
         self.shared.look(|inner| {
             if let Some((_, flow)) = inner.tcp_flow(self.id) {

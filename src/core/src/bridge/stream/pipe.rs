@@ -2,6 +2,7 @@
 
 use std::{io, os::fd::OwnedFd, time::SystemTime};
 
+use nix::poll::PollFlags;
 use umvu_abi::{Errno, net::StreamState};
 use umvu_reactor::{Interest, Registration};
 
@@ -22,6 +23,8 @@ pub(super) struct Pipe {
     /// The reactor tells when the guest has made room.
     watched: bool,
     pub(super) readable: bool,
+    /// The last read has taken as much as there was room for.
+    filled: bool,
     /// The guest's end-of-file or urgent data is among what can be read.
     pub(super) marked: bool,
     pub(super) writable: bool,
@@ -69,20 +72,44 @@ impl Stream {
         let mut reset = false;
         let end = pipe.end.fd();
         let readable = &mut pipe.readable;
-        let moved = self.socket.transmit(&mut |room| match unix::receive(end, room) {
-            Ok(0) => {
-                ended = !room.is_empty();
-                Ok(0)
-            }
-            Ok(count) => {
-                // Less than there is room for was all of it, unless a mark has stopped the read.
-                *readable = count == room.len() || pipe.marked;
-                Ok(count)
-            }
-            Err(error) => {
+        // A read ends before the urgent byte, unless it begins with it. Of one that has come since the
+        // last read nobody has told.
+        let mut urgent = false;
+        if pipe.marked || pipe.filled {
+            let ahead = unix::look_ahead(end);
+            if !ahead.contains(PollFlags::POLLIN) {
                 *readable = false;
-                reset = error.kind() == io::ErrorKind::ConnectionReset;
-                Ok(0)
+                return false;
+            }
+            urgent = ahead.contains(PollFlags::POLLPRI) && ffi::is_at_mark(end);
+        }
+        if urgent {
+            self.socket.mark_urgent();
+        }
+        let filled = &mut pipe.filled;
+        *filled = false;
+        let moved = self.socket.transmit(&mut |room| {
+            if *filled {
+                return Ok(0);
+            }
+            let most = if urgent { room.len().min(1) } else { room.len() };
+            let room = &mut room[..most];
+            match unix::receive(end, room) {
+                Ok(0) => {
+                    ended = !room.is_empty();
+                    Ok(0)
+                }
+                Ok(count) => {
+                    // Less than there is room for was all of it, unless a mark has stopped the read.
+                    *filled = count == room.len();
+                    *readable = *filled || pipe.marked;
+                    Ok(count)
+                }
+                Err(error) => {
+                    *readable = false;
+                    reset = error.kind() == io::ErrorKind::ConnectionReset;
+                    Ok(0)
+                }
             }
         });
         // With SO_LINGER and no time a close is a reset, and no FIN goes before (socket(7)).
@@ -116,12 +143,12 @@ impl Stream {
         let deaf = &mut pipe.deaf;
         let sized = &mut pipe.sized;
         let watched = &mut pipe.watched;
-        let moved = self.socket.receive(&mut |data| {
+        let mut give = |data: &[u8], send: fn(&OwnedFd, &[u8]) -> io::Result<usize>| {
             if *deaf {
                 return Ok(data.len());
             }
             loop {
-                match unix::send(end, data) {
+                match send(end, data) {
                     Ok(count) => return Ok(count),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         // Most never come here, so that only now they are worth a call.
@@ -140,8 +167,10 @@ impl Stream {
                     }
                 }
             }
-        });
-        let moved = moved.unwrap_or(0);
+        };
+        let moved = self.socket.receive(&mut |data| give(data, unix::send)).unwrap_or(0);
+        let urgent = self.socket.receive_urgent(&mut |data| give(data, unix::send_urgent));
+        let moved = moved + urgent.unwrap_or(0);
         if moved > 0 {
             pipe.arrived = Some(SystemTime::now());
             pipe.given += moved;
@@ -229,13 +258,14 @@ impl Stream {
 
 impl Pipe {
     fn new(one: &Virtual, end: OwnedFd, sized: bool) -> Result<Self, Errno> {
-        // Urgent data of the guest is data: smoltcp knows no urgent pointer.
+        // A read stops before the urgent byte of a guest, and takes it then as any other.
         let _ = ffi::set_socket_option(&end, libc::SO_OOBINLINE, &1_i32.to_ne_bytes());
         Ok(Self {
             end: one.handle()?.watch_owned(end, Interest::Read)?,
             sized,
             watched: false,
             readable: false,
+            filled: false,
             marked: false,
             writable: true,
             hung_up: false,

@@ -17,10 +17,15 @@ const VALUE_LIMIT: usize = 4096;
 const INSTRUCTION: usize = 8;
 const INSTRUCTIONS: usize = 4096;
 
-/// Options that the guest's own AF_UNIX socket must know too: its waits and time stamps are the
-/// kernel's.
-const MIRRORED: [i32; 4] =
-    [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_TIMESTAMP, libc::SO_TIMESTAMPNS];
+/// Options that the guest's own AF_UNIX socket must know too: its waits, time stamps and urgent data
+/// are the kernel's.
+const MIRRORED: [i32; 5] = [
+    libc::SO_RCVTIMEO,
+    libc::SO_SNDTIMEO,
+    libc::SO_TIMESTAMP,
+    libc::SO_TIMESTAMPNS,
+    libc::SO_OOBINLINE,
+];
 
 /// Options of datagram sockets with which a send may fail, or not send, where AF_UNIX sends.
 const STRICT: [(i32, i32); 6] = [

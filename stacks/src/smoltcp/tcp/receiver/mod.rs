@@ -42,6 +42,8 @@ pub(crate) struct Receiver {
     read: u64,
     /// Bytes before it that lie in a queue of the guest.
     unread: u64,
+    /// The position of the urgent byte, until it is read.
+    urgent: Option<u64>,
     /// The first position that has not arrived.
     next: u64,
     /// The position of the peer's FIN, once it is known.
@@ -176,6 +178,32 @@ impl Receiver {
         segment.sequence.wrapping_sub(self.number(self.acks.told)).cast_signed() <= 0
     }
 
+    /// Notes the urgent pointer of a segment that fits, which leads behind the urgent byte (RFC 6093);
+    /// one that leads to what came before says nothing.
+    pub(crate) fn note_urgent(&mut self, segment: &Segment, pointer: u16) {
+        let number = segment.sequence.wrapping_add(u32::from(pointer.saturating_sub(1)));
+        let ahead = number.wrapping_sub(self.number(self.next)).cast_signed();
+        if let Ok(ahead) = u64::try_from(ahead) {
+            self.urgent = self.urgent.max(Some(self.next + ahead));
+        }
+    }
+
+    /// Gives the urgent byte to `drain`, when it is the next one; returns how much it took.
+    pub(crate) fn read_urgent(
+        &mut self,
+        drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let Some(at) = self.urgent.filter(|at| *at == self.read && *at < self.next) else {
+            return Ok(0);
+        };
+        let taken = self.read_until(at + 1, drain, now)?;
+        if taken > 0 {
+            self.urgent = None;
+        }
+        Ok(taken)
+    }
+
     /// Takes the data and the FIN of a segment that fits; `long` when it stands for several, and
     /// `listens` when the guest has answered nothing since the last one.
     pub(crate) fn take(
@@ -296,16 +324,27 @@ impl Receiver {
         self.acks.now();
     }
 
-    /// Gives what is in order to `drain`, which says how much it took; returns the sum.
+    /// Gives what is in order, up to the urgent byte, to `drain`, which says how much it took; returns
+    /// the sum.
     pub(crate) fn read(
         &mut self,
         drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
         now: Instant,
     ) -> io::Result<usize> {
+        let urgent = self.urgent.filter(|at| *at >= self.read);
+        self.read_until(urgent.unwrap_or(self.next).min(self.next), drain, now)
+    }
+
+    fn read_until(
+        &mut self,
+        end: u64,
+        drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>,
+        now: Instant,
+    ) -> io::Result<usize> {
         let begun = self.read;
         let mut failure = None;
-        while self.read < self.next {
-            let data = self.store.read(self.read, self.next);
+        while self.read < end {
+            let data = self.store.read(self.read, end);
             let offered = data.len();
             match drain(data) {
                 Ok(count) => {

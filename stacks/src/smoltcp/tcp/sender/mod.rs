@@ -67,6 +67,8 @@ pub(crate) struct Sender {
     widest: u64,
     /// The sequence number that the last window came with.
     told: u32,
+    /// After the last urgent byte, once there was one.
+    urgent: Option<u64>,
     /// The end of the last segment that was not full.
     short: u64,
     /// The segment size in use.
@@ -137,6 +139,7 @@ impl Sender {
             edge: 0,
             widest: 0,
             told: 0,
+            urgent: None,
             short: 0,
             mss: MSS,
             far: true,
@@ -203,6 +206,28 @@ impl Sender {
         let (written, offered) = self.buffer.fill(most, fill);
         self.written += *written.as_ref().unwrap_or(&0) as u64;
         (written, offered)
+    }
+
+    /// The next byte that is written is urgent.
+    pub(crate) fn urge(&mut self) {
+        self.urgent = Some(self.written + 1);
+    }
+
+    /// Whether an urgent byte has not arrived yet.
+    fn is_urgent(&self) -> bool {
+        self.urgent.is_some_and(|after| after > self.una)
+    }
+
+    /// The urgent pointer of a segment that begins at a position: it leads behind the urgent byte, as
+    /// everybody has it (RFC 6093).
+    pub(crate) fn urgent_pointer(&self, from: u64) -> Option<u16> {
+        let ahead = self.urgent?.checked_sub(from).filter(|ahead| *ahead > 0)?;
+        u16::try_from(ahead).ok()
+    }
+
+    /// The position of the next new byte.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next
     }
 
     /// Copies bytes from a position on that [`Emit::Data`] named.

@@ -51,6 +51,9 @@ impl Sender {
         }
         self.mss = shape.mss.max(1);
         self.far = shape.far;
+        // Each segment has an urgent pointer of its own.
+        let single = Shape { most: shape.mss, ..*shape };
+        let shape = if self.is_urgent() { &single } else { shape };
         if self.timers.take_window_probe() {
             return Some(Emit::Probe);
         }
@@ -120,7 +123,11 @@ impl Sender {
                 self.watch_window(now);
                 return None;
             }
-        } else if shape.corked && !self.ends && !length.is_multiple_of(self.mss) {
+        } else if shape.corked
+            && !self.ends
+            && !self.is_urgent()
+            && !length.is_multiple_of(self.mss)
+        {
             let whole = length / self.mss * self.mss;
             if whole > 0 {
                 length = whole;
@@ -138,7 +145,7 @@ impl Sender {
     /// algorithm, as on Linux).
     fn waits(&self, length: u64) -> bool {
         let last = self.ends && length == self.unsent();
-        !last && self.short > self.una
+        !last && !self.is_urgent() && self.short > self.una
     }
 
     fn send_new(&mut self, length: u64, now: Instant) -> Emit {
