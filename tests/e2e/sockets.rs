@@ -40,6 +40,11 @@ fn calls_on_tcp_sockets_are_checked_as_on_linux() {
 }
 
 #[test]
+fn sends_of_tcp_are_put_together_as_on_linux() {
+    same_corners("exact_tcp_sends.py");
+}
+
+#[test]
 fn urgent_data_is_told_apart_as_on_linux() {
     same_corners("exact_urgent.py");
 }

@@ -270,6 +270,15 @@ pub trait StreamSocket: Socket {
     /// and there are more. Returns the bytes taken; `drain`'s error when it failed before any byte.
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize>;
 
+    /// Queues bytes as [`transmit`](Self::transmit) does, of which the last wait for others to fill a
+    /// segment with (`MSG_MORE`).
+    fn transmit_more(
+        &self,
+        fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.transmit(fill)
+    }
+
     /// The next byte that is queued is urgent (`MSG_OOB`; RFC 9293, 3.8.5).
     fn mark_urgent(&self) {}
 

@@ -149,7 +149,10 @@ impl Options {
                 }
                 value[..16].to_vec()
             }
-            Shape::Linger => value.get(..8).ok_or(Errno::EINVAL)?.to_vec(),
+            Shape::Linger => {
+                let seconds = value.get(4..8).ok_or(Errno::EINVAL)?;
+                [&i32::from(integer(level, name, value)? != 0).to_ne_bytes()[..], seconds].concat()
+            }
             Shape::Congestion => congestion(value)?,
             Shape::Any => value.to_vec(),
             Shape::Fixed(_) => return Err(Errno::ENOPROTOOPT),
@@ -207,7 +210,7 @@ impl Options {
                 libc::SO_TYPE => Some(self.kind),
                 libc::SO_DOMAIN => Some(self.domain),
                 libc::SO_PROTOCOL => Some(self.protocol),
-                libc::SO_SNDBUF if self.class == Class::Stream => Some(87_040),
+                libc::SO_SNDBUF if self.class == Class::Stream => Some(16_384),
                 libc::SO_RCVBUF if self.class == Class::Stream => Some(131_072),
                 _ => None,
             };
@@ -463,7 +466,7 @@ fn adjust(level: i32, name: i32, number: i32) -> i32 {
         (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
         (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, ..=0) => 0,
         (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, seconds) => patience(seconds),
-        (libc::SOL_TCP, libc::TCP_LINGER2, seconds) => seconds.min(120),
+        (libc::SOL_TCP, libc::TCP_LINGER2, seconds) => seconds.clamp(-1, 120),
         // The default of `net.core.somaxconn`.
         (libc::SOL_TCP, libc::TCP_FASTOPEN, queue) => queue.min(4096),
         (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, clamp) if clamp != 0 => clamp.max(WINDOW_LEAST),

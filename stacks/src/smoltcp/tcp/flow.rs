@@ -268,10 +268,14 @@ impl Flow {
     /// Applies options; the receive buffer of a connection never changes by them.
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         self.limit = tuning.send;
+        if tuning.nodelay && !self.tuning.nodelay {
+            self.sender.push();
+        }
         self.tuning = Tuning { receive: self.tuning.receive, ..tuning };
         self.sender.set_algorithm(tuning.congestion);
         if tuning.max_segment > 0 {
-            self.most = self.most.min(tuning.max_segment + 40);
+            let headers = if self.key.local().is_ipv4() { 40 } else { 60 };
+            self.most = self.most.min(tuning.max_segment + headers);
         }
     }
 

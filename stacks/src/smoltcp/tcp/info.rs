@@ -10,9 +10,6 @@ use super::{
     sock::{Phase, SockId},
 };
 
-/// A slow-start threshold, in segments, that was never set.
-const UNSET: u64 = 1 << 19;
-
 impl Inner {
     /// setsockopt(2).
     pub(crate) fn tcp_set_option(
@@ -33,6 +30,12 @@ impl Inner {
             sock.options.set_device(index);
         }
         if (level, name) == (libc::SOL_IPV6, libc::IPV6_V6ONLY) && sock.bound.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        if (level, name) == (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP)
+            && value.first_chunk() == Some(&[0; 4])
+            && !matches!(sock.phase, Phase::Fresh | Phase::Refused(_))
+        {
             return Err(Errno::EINVAL);
         }
         sock.options.set(level, name, value)?;
@@ -69,6 +72,14 @@ impl Inner {
                 }
                 return Ok(errno.to_ne_bytes().to_vec());
             }
+            (libc::SOL_SOCKET, libc::SO_SNDBUF | libc::SO_RCVBUF) => {
+                let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
+                let knob = if name == libc::SO_SNDBUF { "ipv4.tcp_wmem" } else { "ipv4.tcp_rmem" };
+                if let (None, Some(size)) = (sock.options.asked_buffer(name), self.second_of(knob))
+                {
+                    return Ok(size.to_ne_bytes().to_vec());
+                }
+            }
             (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) => {
                 let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
                 return Ok(self.device_name(sock.options.device()));
@@ -78,16 +89,10 @@ impl Inner {
                 return Ok(sock.filter.as_ref().map(|filter| filter.encode()).unwrap_or_default());
             }
             (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
-                let sock = self.tcp.socks.get(id).ok_or(Errno::EBADF)?;
-                let listens = i32::from(matches!(sock.phase, Phase::Listening(_)));
-                return Ok(listens.to_ne_bytes().to_vec());
+                return Ok(i32::from(self.tcp_listens(id)).to_ne_bytes().to_vec());
             }
             (libc::SOL_TCP, libc::TCP_INFO) => {
-                let listening = self
-                    .tcp
-                    .socks
-                    .get(id)
-                    .is_some_and(|sock| matches!(sock.phase, Phase::Listening(_)));
+                let listening = self.tcp_listens(id);
                 let mtu = self.tcp_mtu(id);
                 let flow = self.tcp_flow(id).map(|(_, flow)| &*flow);
                 return Ok(tcp_info(flow, listening, mtu, now));
@@ -106,6 +111,15 @@ impl Inner {
             _ => {}
         }
         self.tcp.socks.get(id).ok_or(Errno::EBADF)?.options.get(level, name)
+    }
+
+    fn tcp_listens(&self, id: SockId) -> bool {
+        self.tcp.socks.get(id).is_some_and(|sock| matches!(sock.phase, Phase::Listening(_)))
+    }
+
+    /// The middle one of three numbers: what a buffer has at first.
+    fn second_of(&self, knob: &str) -> Option<i32> {
+        self.net.config.sysctl(knob)?.split_whitespace().nth(1)?.parse().ok()
     }
 
     fn tcp_mtu(&mut self, id: SockId) -> usize {
@@ -162,7 +176,7 @@ pub(crate) fn state_number(state: State) -> u8 {
 pub(crate) fn maximum_segment(flow: &Flow, mtu: usize) -> u16 {
     let header = if flow.key.local().is_ipv4() { 40 } else { 60 };
     let header = header + flow.overhead();
-    let own = u16::try_from(mtu.saturating_sub(header)).unwrap_or(u16::MAX);
+    let own = u16::try_from(mtu.min(flow.most).saturating_sub(header)).unwrap_or(u16::MAX);
     match flow.sender.offer().mss {
         None | Some(0) => own,
         Some(peer) => own.min(peer - u16::try_from(flow.overhead()).unwrap_or(0).min(peer)),
@@ -206,7 +220,7 @@ pub(crate) fn details(flow: &Flow, mtu: usize, now: Instant) -> TcpDetails {
         receive_rtt: short(receive_rtt),
         rtt: short(sender.rtt.smooth),
         rtt_variation: short(sender.rtt.variation),
-        ssthresh: if state.threshold >= UNSET { 0x7fff_ffff } else { short(state.threshold) },
+        ssthresh: state.threshold.map_or(0x7fff_ffff, short),
         cwnd: short(state.window),
         reordering: short(sender.rack.degree.div_ceil(u64::from(send_mss.max(1)))).clamp(3, 300),
         retransmitted: counts.retransmits,

@@ -102,7 +102,14 @@ impl StreamSocket for TcpSocket {
     }
 
     fn transmit(&self, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
-        self.shared.with(|inner| inner.tcp_transmit(self.id, fill))
+        self.shared.with(|inner| inner.tcp_transmit(self.id, false, fill))
+    }
+
+    fn transmit_more(
+        &self,
+        fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.shared.with(|inner| inner.tcp_transmit(self.id, true, fill))
     }
 
     fn receive(&self, drain: &mut dyn FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
@@ -178,12 +185,14 @@ impl Inner {
     fn tcp_transmit(
         &mut self,
         id: SockId,
+        more: bool,
         fill: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let now = self.now;
         let Some((flow_id, flow)) = self.tcp_flow(id) else {
             return Err(Errno::ENOTCONN.into());
         };
+        flow.sender.expect_more(more);
         if !flow.may_send() {
             return Err(Errno::EPIPE.into());
         }

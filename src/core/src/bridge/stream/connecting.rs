@@ -8,6 +8,7 @@ use umvu_tracer::api::{Action, Call, Completer};
 use super::{
     super::{Hub, Virtual, unix},
     Answers, State, Stream, answer, fresh_end,
+    pipe::Push,
 };
 
 pub(super) struct Connecting {
@@ -25,16 +26,20 @@ pub(super) struct Waiter {
     /// When SO_SNDTIMEO ends the wait, and with which error.
     pub(super) deadline: Option<Instant>,
     pub(super) late: Errno,
+    /// What is sent once there is a connection.
+    first: Option<Vec<u8>>,
 }
 
 impl Stream {
-    /// connect(2). Blocking: answered when the handshake ends; else `EINPROGRESS`.
+    /// connect(2). Blocking: answered when the handshake ends; else `EINPROGRESS`. With bytes that are to
+    /// be sent first, a blocking one returns how many were (`MSG_FASTOPEN`).
     pub(crate) fn connect(
         &self,
         one: &Virtual,
         hub: &Arc<Hub>,
         (call, guest): (&Call, OwnedFd),
         addr: &SockAddr,
+        first: Option<Vec<u8>>,
     ) -> Result<Action, Errno> {
         let nonblocking = unix::is_nonblocking(&guest);
         if *addr == SockAddr::Unspec {
@@ -46,7 +51,7 @@ impl Stream {
                 if nonblocking || connecting.waiter.is_some() {
                     return Err(Errno::EALREADY);
                 }
-                connecting.waiter = Some(Waiter::new(call, &guest, Errno::EALREADY));
+                connecting.waiter = Some(Waiter::new(call, &guest, Errno::EALREADY, None));
                 connecting.guest = Some(guest);
                 drop(state);
                 one.wake();
@@ -85,10 +90,10 @@ impl Stream {
             *state = State::Joined(pipe);
             drop(state);
             one.wake();
-            let result = if nonblocking { Err(Errno::EINPROGRESS) } else { Ok(()) };
-            return Ok(Action::done(result));
+            let error = Action::error(Errno::EINPROGRESS);
+            return Ok(if nonblocking { error } else { self.opened(first) });
         }
-        let waiter = (!nonblocking).then(|| Waiter::new(call, &guest, Errno::EINPROGRESS));
+        let waiter = (!nonblocking).then(|| Waiter::new(call, &guest, Errno::EINPROGRESS, first));
         *state = State::Connecting(Connecting { guest: Some(guest), joined: None, waiter });
         drop(state);
         if nonblocking {
@@ -183,7 +188,17 @@ impl Stream {
             }
             _ => Err(Errno::ECONNABORTED),
         };
-        answers.extend(waiter.map(|waiter| (waiter.completer, Action::done(result))));
+        let answer = |waiter: Waiter| match result {
+            Ok(()) => (waiter.completer, self.opened(waiter.first)),
+            Err(errno) => (waiter.completer, Action::error(errno)),
+        };
+        answers.extend(waiter.map(answer));
+    }
+
+    /// What a connect(2) returns that has succeeded.
+    fn opened(&self, first: Option<Vec<u8>>) -> Action {
+        let sent = first.map_or(0, |data| self.queue(&data, Push::Now));
+        Action::value(i64::try_from(sent).unwrap_or(i64::MAX))
     }
 }
 
@@ -195,8 +210,8 @@ impl Connecting {
 }
 
 impl Waiter {
-    pub(super) fn new(call: &Call, guest: &OwnedFd, late: Errno) -> Self {
+    fn new(call: &Call, guest: &OwnedFd, late: Errno, first: Option<Vec<u8>>) -> Self {
         let deadline = unix::send_timeout(guest).map(|timeout| Instant::now() + timeout);
-        Self { completer: (call.defer)(), deadline, late }
+        Self { completer: (call.defer)(), deadline, late, first }
     }
 }

@@ -46,6 +46,14 @@ pub(super) struct Pipe {
     pub(super) told: bool,
 }
 
+/// When bytes are to go that fill no segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Push {
+    Now,
+    /// With those that follow.
+    Later,
+}
+
 impl Stream {
     /// Moves bytes both ways; returns whether the guest has closed its end.
     pub(super) fn pump(&self, one: &Virtual, pipe: &mut Pipe) -> bool {
@@ -125,6 +133,35 @@ impl Stream {
             let _ = self.socket.finish();
         }
         moved.is_ok_and(|count| count > 0)
+    }
+
+    /// Sends bytes that others are to follow in the same segment (`MSG_MORE`), behind what the guest has
+    /// written before; returns how many the stack has taken, 0 when the kernel is to take them.
+    pub(crate) fn send_more(&self, data: &[u8]) -> usize {
+        let mut state = self.state.lock();
+        let State::Joined(pipe) = &mut *state else { return 0 };
+        pipe.readable = true;
+        while self.take_from_guest(pipe) {}
+        if pipe.readable || pipe.guest_done || pipe.shut {
+            return 0;
+        }
+        self.queue(data, Push::Later)
+    }
+
+    /// Has the stack send bytes; returns how many it takes.
+    pub(super) fn queue(&self, data: &[u8], push: Push) -> usize {
+        let mut left = data;
+        let mut fill = |room: &mut [u8]| {
+            let (now, later) = left.split_at(room.len().min(left.len()));
+            room[..now.len()].copy_from_slice(now);
+            left = later;
+            Ok(now.len())
+        };
+        let queued = match push {
+            Push::Now => self.socket.transmit(&mut fill),
+            Push::Later => self.socket.transmit_more(&mut fill),
+        };
+        queued.unwrap_or(0)
     }
 
     fn lingers_not(&self) -> bool {

@@ -27,7 +27,7 @@ pub(super) fn connect(core: &Core, call: &Call) -> Action {
         )?;
         let hub = core.sockets.hub();
         match &one.kind {
-            Kind::Stream(stream) => stream.connect(one, hub, (call, guest), &addr),
+            Kind::Stream(stream) => stream.connect(one, hub, (call, guest), &addr, None),
             Kind::Datagram(datagram) => {
                 let peer = (addr != SockAddr::Unspec).then_some(&addr);
                 datagram.connect(one, hub, &guest, (Place::of(call), peer))?;

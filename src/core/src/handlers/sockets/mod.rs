@@ -7,6 +7,7 @@ mod names;
 mod options;
 mod receive;
 mod send;
+mod stream;
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
@@ -74,10 +75,13 @@ const RECVFROM: Trap =
     Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x2061 });
 const _: () = assert!(receive::TOLD | receive::AT_ONCE == 0x2061);
 
-/// When sendto(2) is trapped: AF_UNIX does not put data together, and refuses what is out of band.
-const SENDTO: Trap =
-    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x8001 });
-const _: () = assert!(libc::MSG_MORE | libc::MSG_OOB == 0x8001);
+/// When sendto(2) is trapped: AF_UNIX does not put data together, refuses what is out of band, and does not
+/// connect.
+const SENDTO: Trap = Trap::Watched(
+    Watch::Descriptor,
+    Before::NonNullOr { pointer: 4, index: 3, mask: 0x2000_8001 },
+);
+const _: () = assert!(libc::MSG_MORE | libc::MSG_OOB | libc::MSG_FASTOPEN == 0x2000_8001);
 
 fn socket(core: &Core, call: &Call) -> Action {
     let stack = core.tasks.get(call.tid()).stack(call.int(0));

@@ -124,6 +124,12 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
                 Kind::Datagram(datagram) => datagram.take_error(&guest),
             };
             errno.map_or(0, |errno| errno.0).to_ne_bytes().to_vec()
+        } else if (level, name) == (libc::SOL_SOCKET, libc::SO_PEERNAME) {
+            let peer = one.socket().peer()?.encode();
+            if room > peer.len() {
+                return Err(Errno::EINVAL);
+            }
+            peer
         } else if (level, name) == (libc::SOL_SOCKET, libc::SO_SNDBUF)
             && let Kind::Stream(stream) = &one.kind
             && stream.is_widened()

@@ -1,7 +1,5 @@
 //! sendto(2) with an address, sendmsg(2), sendmmsg(2).
 
-use std::sync::Arc;
-
 use umvu_abi::{
     Errno, GuestAddr, SockAddr, control,
     net::{SendControl, SocketSpec},
@@ -11,25 +9,25 @@ use umvu_tracer::api::{Action, Call, Guest, Reply};
 use super::{
     data,
     message::{self, CONTROL_LIMIT, Header, MULTI_SIZE},
+    stream::Sending,
     with_socket,
 };
 use crate::{
     Core,
-    bridge::{self, Datagrams, Kind, Virtual},
+    bridge::{Datagrams, Kind, Virtual},
     guest::{self, Purpose},
     paths::unix,
 };
 
 /// The largest datagram: IP's 64 KiB, and what a netlink request may be.
 pub(crate) const DATAGRAM_LIMIT: usize = 1 << 17;
-/// The most of a stream that one call sends.
-const STREAM_LIMIT: usize = 1 << 20;
 /// `UIO_MAXIOV`: sendmmsg(2) sends no more messages.
 pub(crate) const MESSAGES_LIMIT: u64 = 1024;
 
 pub(super) fn sendto(core: &Core, call: &Call) -> Action {
     if call.addr(4).is_null() {
-        let is_plain = call.int(3) & (libc::MSG_MORE | libc::MSG_OOB) == 0;
+        let ours = libc::MSG_MORE | libc::MSG_OOB | libc::MSG_FASTOPEN;
+        let is_plain = call.int(3) & ours == 0;
         if is_plain && !core.sockets.hub().watcher.is_used() {
             return Action::Forward;
         }
@@ -39,8 +37,9 @@ pub(super) fn sendto(core: &Core, call: &Call) -> Action {
         return action;
     }
     with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else {
-            return stream_sendto(one, call);
+        let datagram = match &one.kind {
+            Kind::Datagram(datagram) => datagram,
+            Kind::Stream(stream) => return Sending::of_sendto(call).send(core, one, stream, call),
         };
         let to = guest::read_sockaddr(
             call.guest.as_ref(),
@@ -84,7 +83,7 @@ fn prepare(
     Ok(())
 }
 
-/// send(2), where it is trapped: with `MSG_MORE`, or because the socket's data calls are.
+/// send(2), where it is trapped: with `MSG_MORE`, `MSG_FASTOPEN`, or because the socket's data calls are.
 fn send(core: &Core, call: &Call) -> Action {
     with_socket(core, call, |one| {
         let flags = call.int(3);
@@ -105,6 +104,9 @@ fn send(core: &Core, call: &Call) -> Action {
                 let sent = datagram.send(call, &data, None, &data::control(flags))?;
                 Ok(Action::value(i64::try_from(sent).unwrap_or(i64::MAX)))
             }
+            Kind::Stream(stream) if Sending::is_ours(flags) => {
+                Sending::of_sendto(call).send(core, one, stream, call)
+            }
             Kind::Stream(stream) if stream.has_failed() => {
                 let guest = call.guest.fetch_fd(call.fd(0))?;
                 Ok(stream.take_refusal(&guest).map_or(Action::Forward, Action::error))
@@ -114,51 +116,19 @@ fn send(core: &Core, call: &Call) -> Action {
     })
 }
 
-/// A stream socket with a destination, which TCP ignores. Without a connection: `EPIPE`.
-fn stream_sendto(one: &Arc<Virtual>, call: &Call) -> Result<Action, Errno> {
-    let (guest, flags) = (Arc::clone(&call.guest), call.int(3));
-    if flags & libc::MSG_FASTOPEN != 0 {
-        // As with `tcp_fastopen` off.
-        return Err(Errno::EOPNOTSUPP);
-    }
-    let finish = move |result: Result<usize, Errno>| {
-        if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 {
-            guest.signal(libc::SIGPIPE);
-        }
-        Action::from(result.map(|sent| i64::try_from(sent).unwrap_or(i64::MAX)))
-    };
-    if one.socket().peer().is_err() {
-        return Ok(finish(Err(Errno::EPIPE)));
-    }
-    let socket = call.guest.fetch_fd(call.fd(0))?;
-    let length = usize::try_from(call.syscall.args[2]).unwrap_or(usize::MAX).min(STREAM_LIMIT);
-    let mut data = vec![0; length];
-    call.guest.read(call.addr(1), &mut data)?;
-    match bridge::send_some(&socket, &data) {
-        Ok(sent) if sent == data.len() => Ok(finish(Ok(sent))),
-        Ok(sent) if bridge::is_nonblocking(&socket) => Ok(finish(Ok(sent))),
-        Ok(sent) => {
-            let rest = data.split_off(sent);
-            let finish = move |more: Result<usize, Errno>| finish(Ok(sent + more.unwrap_or(0)));
-            bridge::send_all(socket, rest, (call.defer)(), finish);
-            Ok(Action::Pending)
-        }
-        Err(Errno::EAGAIN)
-            if flags & libc::MSG_DONTWAIT == 0 && !bridge::is_nonblocking(&socket) =>
-        {
-            bridge::send_all(socket, data, (call.defer)(), finish);
-            Ok(Action::Pending)
-        }
-        Err(errno) => Ok(finish(Err(errno))),
-    }
-}
-
 pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
     if let Some(action) = unix::send_message(core, call) {
         return action;
     }
     with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        let datagram = match &one.kind {
+            Kind::Datagram(datagram) => datagram,
+            Kind::Stream(stream) if Sending::is_ours(call.int(2)) => {
+                let header = message::read(call.guest.as_ref(), call.addr(1))?;
+                return Sending::of_message(header, call.int(2)).send(core, one, stream, call);
+            }
+            Kind::Stream(_) => return Ok(Action::Forward),
+        };
         match send_one(core, one, datagram, call, (call.addr(1), call.int(2)))? {
             Some(sent) => Ok(Action::value(sent)),
             None => Ok(Action::Forward),

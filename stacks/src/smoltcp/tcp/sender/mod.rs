@@ -67,6 +67,10 @@ pub(crate) struct Sender {
     widest: u64,
     /// The sequence number that the last window came with.
     told: u32,
+    /// The next bytes that are written are to be followed by more.
+    expects_more: bool,
+    /// After the last byte that was: it waits for them as long as nothing follows.
+    held: u64,
     /// After the last urgent byte, once there was one.
     urgent: Option<u64>,
     /// The end of the last segment that was not full.
@@ -139,6 +143,8 @@ impl Sender {
             edge: 0,
             widest: 0,
             told: 0,
+            expects_more: false,
+            held: 0,
             urgent: None,
             short: 0,
             mss: MSS,
@@ -205,7 +211,21 @@ impl Sender {
     ) -> (io::Result<usize>, usize) {
         let (written, offered) = self.buffer.fill(most, fill);
         self.written += *written.as_ref().unwrap_or(&0) as u64;
+        if self.expects_more {
+            self.held = self.written;
+        }
         (written, offered)
+    }
+
+    /// Whether what is written from now on is to be followed by more: what fills no segment then waits
+    /// for it, as with `TCP_CORK`.
+    pub(crate) fn expect_more(&mut self, more: bool) {
+        self.expects_more = more;
+    }
+
+    /// What waits for more waits no longer.
+    pub(crate) fn push(&mut self) {
+        self.held = 0;
     }
 
     /// The next byte that is written is urgent.
@@ -322,7 +342,9 @@ impl Sender {
             mode: self.mode.number(),
             mss: self.mss,
             window: self.window() / mss,
-            threshold: self.control.threshold() / mss,
+            threshold: Some(self.control.threshold())
+                .filter(|bytes| *bytes < control::UNSET)
+                .map(|bytes| bytes / mss),
             unacknowledged: (self.next - self.una).div_ceil(mss),
             sacked: self.board.sacked.div_ceil(mss),
             lost: self.board.lost.div_ceil(mss),
@@ -341,9 +363,10 @@ pub(crate) struct State {
     pub(crate) mode: u8,
     /// The segment size, in bytes.
     pub(crate) mss: u64,
-    /// The congestion window and the slow-start threshold.
+    /// The congestion window.
     pub(crate) window: u64,
-    pub(crate) threshold: u64,
+    /// The slow-start threshold, once one was set.
+    pub(crate) threshold: Option<u64>,
     /// Sent and not acknowledged; of these arrived out of order, believed lost, sent again.
     pub(crate) unacknowledged: u64,
     pub(crate) sacked: u64,

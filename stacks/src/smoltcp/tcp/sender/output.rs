@@ -123,7 +123,7 @@ impl Sender {
                 self.watch_window(now);
                 return None;
             }
-        } else if shape.corked
+        } else if (shape.corked || self.held == self.written)
             && !self.ends
             && !self.is_urgent()
             && !length.is_multiple_of(self.mss)

@@ -13,7 +13,7 @@ use self::by_loss::ByLoss;
 /// Segments of the initial window (RFC 6928).
 const INITIAL: u64 = 10;
 /// A threshold that was never set.
-const UNSET: u64 = 1 << 30;
+pub(super) const UNSET: u64 = 1 << 30;
 
 /// The algorithms by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
