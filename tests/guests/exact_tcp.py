@@ -407,4 +407,75 @@ def dissolved_listener():
     )
 
 
+
+def moving_data(sock):
+    """What every call says that moves data."""
+    fd, buffer = sock.fileno(), bytearray(1)
+    said = [out(call, *args) for call, args in (
+        (sock.send, (b"x",)), (sock.send, (b"",)), (sock.send, (b"x", MSG_NOSIGNAL)), (os.write, (fd, b"x")),
+        (os.writev, (fd, [b"x", b"y"])), (sock.sendmsg, ([b"x"],)), (sock.sendto, (b"x", (LO, 9))),
+        (sock.recv, (1,)), (sock.recv, (0,)), (sock.recv, (1, MSG_PEEK | MSG_DONTWAIT)), (sock.recv, (1, MSG_OOB)),
+        (os.read, (fd, 1)), (os.readv, (fd, [buffer])), (sock.recvmsg, (1,)), (sock.recvfrom, (1,)),
+    )]
+    return said
+
+
+@case
+def fresh_sockets():
+    sock = stream()
+    return moving_data(sock), mask(sock)
+
+
+@case
+def bound_sockets():
+    sock = stream()
+    sock.bind((LO, 0))
+    return moving_data(sock), mask(sock)
+
+
+@case
+def sockets_that_listen():
+    sock = stream()
+    sock.bind((LO, 0))
+    refused = moving_data(sock)
+    sock.listen()
+    sent = out(sock.sendmsg, [b"x"]), out(sock.recvmsg, 1), out(sock.recvfrom, 1)
+    return refused, sent, mask(sock)
+
+
+@case
+def many_fresh_sockets():
+    return {str([out(sock.send, b"x"), out(sock.recv, 1)]) for sock in (stream() for _ in range(9))}
+
+
+@case
+def reset_before_anybody_looks():
+    results = []
+    for data in b"", b"abc":
+        server = listener()
+        client = connect(server)
+        accepted = server.accept()[0]
+        if data:
+            client.send(data)
+            want(accepted, select.POLLIN)
+        reset(client)
+        settle(2)
+        results.append((mask(accepted), [out(accepted.recv, 9) for _ in range(3)], out(accepted.getpeername)))
+    return results
+
+
+@case
+def over_before_anybody_looks():
+    server = listener()
+    client = connect(server)
+    fd = libc.accept(server.fileno(), None, None)
+    client.shutdown(SHUT_WR)
+    settle()
+    sock = socket.socket(fileno=fd)
+    os.close(os.dup(fd))
+    closed = sock.recv(1)
+    libc.shutdown(client.fileno(), SHUT_RDWR)
+    return closed, sock.family == FAMILY, out(sock.getsockopt, SOL, SO_ERROR)
+
+
 run()

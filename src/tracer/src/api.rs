@@ -145,6 +145,9 @@ pub enum Action {
     /// More calls are trapped from now on in this process and in those that it creates; then this is
     /// carried out.
     Watched(Box<Action>, Watch),
+    /// The next calls of this thread about descriptors are trapped, until it connects a socket or has made
+    /// many; then this is carried out. It costs stops: not to be asked for often.
+    Followed(Box<Action>),
     /// The guest executes a program in place of the one that it named.
     Exec(Exec),
     /// The kernel performs this call in place of the guest's. Not from a [`Completer`].
@@ -301,6 +304,7 @@ impl fmt::Display for Action {
             Self::Return(Reply { result: Ok(value), .. }) => write!(f, "{value}"),
             Self::Return(Reply { result: Err(errno), .. }) => write!(f, "-1 {errno}"),
             Self::Watched(action, _) => write!(f, "{action}, watched"),
+            Self::Followed(action) => write!(f, "{action}, followed"),
             Self::ReturnFd(_) => f.write_str("a descriptor"),
             Self::Exec(exec) => write!(f, "executes {}", String::from_utf8_lossy(&exec.path)),
             Self::Instead(instead) => {
@@ -343,6 +347,12 @@ impl Action {
     #[must_use]
     pub fn watched(self, watch: Watch) -> Self {
         Self::Watched(Box::new(self), watch)
+    }
+
+    /// The same, and the next calls of the thread are trapped ([`Action::Followed`]).
+    #[must_use]
+    pub fn followed(self) -> Self {
+        Self::Followed(Box::new(self))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     api::{AfterWait, Exec, Guest as _, Instead, Syscall, Then, Wait, Watch},
     arm,
     filter::{self, Instruction},
+    follow::Followed,
     guest::TaskGuest,
     registers::{ERESTARTSYS, Registers},
     remote::{self, Remote},
@@ -40,6 +41,8 @@ pub(crate) enum Errand {
     Shortcut(u64),
     /// It gets the filter of watched processes, and the call is made again.
     Watch(Watch),
+    /// It stops at its next calls, and the call is made again.
+    Follow,
     /// It executes another program than it named.
     Exec(Exec),
     /// It makes another call, in which it may wait, and gets its result.
@@ -141,6 +144,8 @@ pub(crate) struct Errands {
     watched: Condvar,
     /// The guest whose calls are ours at the moment.
     running: AtomicI32,
+    /// The guests that stop at their next calls.
+    pub(crate) followed: Followed,
     /// The guests that are in a [`Wait`], and how many there are.
     waiting: (Mutex<HashSet<Tid>>, AtomicUsize),
     tracer: Pid,
@@ -155,6 +160,7 @@ impl Errands {
             to_watch: Mutex::default(),
             watched: Condvar::new(),
             running: AtomicI32::new(NONE),
+            followed: Followed::default(),
             waiting: (Mutex::default(), AtomicUsize::new(0)),
             tracer,
         }
@@ -258,6 +264,7 @@ impl Errands {
     /// A guest has ended.
     pub(crate) fn ended(&self, tid: Tid) {
         self.forget(tid);
+        self.followed.end(tid);
         self.left_wait(tid);
         if self.to_watch.lock().remove(&tid).is_some() {
             self.watched.notify_all();
@@ -317,6 +324,7 @@ impl Errands {
             }
             Errand::Shortcut(after) => means.shortcuts.install(tid, task, after)?,
             Errand::Watch(watch) => add_watch(tid, task, means, watch),
+            Errand::Follow => self.followed.begin(id),
             Errand::Exec(exec) => {
                 let memory = task.guest.memory().map_err(io::Error::from)?;
                 let args = remote::place_exec(&exec, &registers, memory)?;

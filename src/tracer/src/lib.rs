@@ -16,6 +16,7 @@ mod arm;
 mod births;
 mod errands;
 mod filter;
+mod follow;
 mod guest;
 mod handover;
 mod launch;

@@ -277,6 +277,13 @@ impl Listener {
                 self.backend.replays.keep(tid, syscall, Action::Watched(action, watch));
                 return errand(Errand::Watch(watch));
             }
+            Action::Followed(action) if self.backend.errands.followed.again(tid) => {
+                return self.carry_out(guest, syscall, number, id, *action);
+            }
+            Action::Followed(action) => {
+                self.backend.replays.keep(tid, syscall, Action::Followed(action));
+                return errand(Errand::Follow);
+            }
             action => action,
         };
         if let Err(error) = self.perform(guest, syscall, id, &action) {
@@ -321,6 +328,7 @@ impl Listener {
             | Action::Exec(_)
             | Action::Wait(_)
             | Action::Watched(..)
+            | Action::Followed(_)
             | Action::Renew(_) => {
                 sys::respond(&self.fd, id, Verdict::Value(Errno::EIO.to_return()))
             }

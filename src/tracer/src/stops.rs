@@ -539,10 +539,10 @@ fn renew(
     registers.write(tid)
 }
 
-/// Every process is watched here.
+/// Every process is watched here, and every thread followed.
 fn unwatched(action: Action) -> Action {
     match action {
-        Action::Watched(action, _) => unwatched(*action),
+        Action::Watched(action, _) | Action::Followed(action) => unwatched(*action),
         action => action,
     }
 }

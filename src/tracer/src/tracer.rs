@@ -412,11 +412,12 @@ impl Tracer {
             let _ = ptrace::interrupt(tid);
         }
         // The end of a wait, or of an execve(2) that fails, is to be seen.
-        if self.stops.is_some() || self.inside.contains_key(&tid) {
+        let id = Tid(tid.as_raw());
+        let follows = self.backend.errands.followed.has(id);
+        if self.stops.is_some() || follows || self.inside.contains_key(&tid) {
             sys::resume_to_call(tid, signal);
             return;
         }
-        let id = Tid(tid.as_raw());
         let all = self.backend.also.lock().len();
         if self.interrupted
             && self
@@ -449,10 +450,12 @@ impl Tracer {
             && let Some(stops) = &mut self.stops
         {
             stops.stop(tid, &task.guest, task.group, self.control.is_armed());
-        } else if let Ok((false, _)) = sys::call_stop(tid)
-            && let Some(inside) = self.inside.remove(&tid)
-        {
-            self.returned(tid, inside);
+        } else if let Ok((entry, _)) = sys::call_stop(tid) {
+            if entry {
+                self.followed_call(tid);
+            } else if let Some(inside) = self.inside.remove(&tid) {
+                self.returned(tid, inside);
+            }
         }
         self.resume(tid, 0);
     }

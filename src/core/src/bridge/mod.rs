@@ -55,7 +55,7 @@ pub(crate) use self::{
     ffi::{host_socket, set_socket_option, socket_option},
     receive::{Batch, Request, time_bytes},
     send::{send_all, send_some},
-    stream::Stream,
+    stream::{Stream, Way},
     strict::Place,
     unix::{domain, is_nonblocking, set_nonblocking, shut},
 };

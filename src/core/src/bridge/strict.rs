@@ -7,13 +7,15 @@
 //! to have it, before anybody can see the state; whoever else has it sees what the kernel says.
 
 use std::{
+    os::fd::OwnedFd,
     sync::{
         OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use umvu_abi::GuestFd;
 use umvu_tracer::{
     Control,
@@ -34,6 +36,75 @@ const CALLS: [i64; 6] = [
 ];
 /// How long guests may take to be watched; it is rather less than a millisecond on an idle machine.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How many threads may be followed in a second, each of which costs some 60 us; and at once.
+const FOLLOWED: u32 = 64;
+const FOLLOWED_MOST: u32 = 256;
+
+/// Says when a thread may be followed again that has made a socket.
+pub(super) struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { left: FOLLOWED_MOST, since: Instant::now() }
+    }
+}
+
+impl Allowance {
+    /// Whether one more may be; it counts then.
+    fn take(&mut self) -> bool {
+        let earned = self.since.elapsed().as_millis() * u128::from(FOLLOWED) / 1000;
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(FOLLOWED_MOST);
+            self.left = FOLLOWED_MOST.min(self.left.saturating_add(earned));
+            self.since = Instant::now();
+        }
+        let may = self.left > 0;
+        self.left -= u32::from(may);
+        may
+    }
+}
+
+/// How long after a search for a socket the next one may follow, in times of what it has taken: it looks
+/// at all descriptors of all guests.
+const SEARCH_SHARE: u32 = 20;
+
+/// When guests may be searched again.
+pub(super) struct Searches(Instant);
+
+impl Default for Searches {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Watcher {
+    /// The socket with this inode, wherever a guest has it; None also when that was asked too often.
+    pub(super) fn search(&self, inode: u64) -> Option<OwnedFd> {
+        let begun = Instant::now();
+        if self.searches.lock().0 > begun {
+            return None;
+        }
+        let found = self.control.get()?.processes().into_iter().find_map(|(process, guest)| {
+            let fd = guest.fetch_fd(GuestFd(holders::of_socket(process, inode)?)).ok()?;
+            (unix::inode(&fd) == Ok(inode)).then_some(fd)
+        });
+        self.searches.lock().0 = Instant::now() + begun.elapsed() * SEARCH_SHARE;
+        found
+    }
+}
+
+impl super::Hub {
+    /// Whether the thread that has made a stream socket is to be followed: until it connects, AF_UNIX
+    /// has other errors than TCP.
+    pub(crate) fn is_to_follow(&self) -> bool {
+        self.watcher.used.store(true, Ordering::Release);
+        self.watcher.allowance.lock().take()
+    }
+}
 
 /// A descriptor of a guest.
 #[derive(Clone)]
@@ -58,6 +129,8 @@ impl Place {
 pub(crate) struct Watcher {
     control: OnceLock<Control>,
     used: AtomicBool,
+    allowance: Mutex<Allowance>,
+    searches: Mutex<Searches>,
 }
 
 impl Watcher {
@@ -82,5 +155,20 @@ impl Watcher {
             let threads = holders::threads_of(guest.tid().0);
             control.watch_descriptor(&threads, &CALLS, place.fd, PATIENCE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_is_used_up_and_comes_back() {
+        let mut allowance = Allowance::default();
+        let begun = allowance.since;
+        assert_eq!((0..1000).filter(|_| allowance.take()).count() / 256, 1);
+        allowance.since = begun.checked_sub(Duration::from_secs(2)).unwrap_or(begun);
+        allowance.left = 0;
+        assert!(allowance.take() && allowance.left >= FOLLOWED);
     }
 }

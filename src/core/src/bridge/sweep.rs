@@ -18,6 +18,15 @@ impl Hub {
         drop(removed);
     }
 
+    /// Enters the inode of a socket that a guest has accepted by itself and still has.
+    pub(super) fn make_known(&self, one: &Virtual, inode: u64) {
+        let mut registry = self.registry.write();
+        let Some(known) = registry.by_id.get(&one.id).cloned() else { return };
+        known.observer.inode.store(inode, Ordering::Relaxed);
+        registry.foreign.remove(&inode);
+        registry.by_inode.insert(inode, known);
+    }
+
     /// A stream is over. Its record stays until the guest has closed it, if it is known by inode.
     pub(super) fn retire(&self, one: &Virtual) {
         if one.inode() == 0 {

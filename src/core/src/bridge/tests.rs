@@ -255,7 +255,7 @@ impl Bench {
         let (one, guest) = found.expect("it is virtual");
         let Kind::Stream(stream) = &one.kind else { panic!("a stream") };
         let addr = SockAddr::any(2);
-        stream.connect(&one, self.sockets.hub(), (&self.call, guest), &addr)
+        stream.connect(&one, self.sockets.hub(), (&self.call, guest), &addr, None)
     }
 
     fn established(nonblocking: bool) -> Self {

@@ -14,6 +14,12 @@ pub(super) fn of(core: &Core, is_it: impl Fn(&Path) -> bool) -> Vec<(i32, i32)> 
     groups.into_iter().filter_map(|group| Some((group, held_by(group, &is_it)?))).collect()
 }
 
+/// The descriptor of a process for the socket with this inode.
+pub(crate) fn of_socket(process: i32, inode: u64) -> Option<i32> {
+    let wanted = format!("socket:[{inode}]");
+    held_by(process, |link| link.as_os_str() == wanted.as_str())
+}
+
 fn held_by(process: i32, is_it: impl Fn(&Path) -> bool) -> Option<i32> {
     let entries = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
     entries.flatten().find_map(|entry| {

@@ -10,10 +10,11 @@ use umvu_abi::{Errno, Tid};
 
 use super::Tracer;
 use crate::{
-    api::{Action, Answer, Call, Completer, Guest, Syscall},
+    api::{Action, Answer, Call, Completer, Guest, Subscription, Syscall, Trap, Watch},
     births, filter,
     guest::TaskGuest,
     registers::Registers,
+    tasks::Task,
 };
 
 impl Tracer {
@@ -48,6 +49,32 @@ impl Tracer {
         self.resume(tid, 0);
     }
 
+    /// A thread that is followed enters a call. Those that its filters trap stop it for themselves.
+    pub(super) fn followed_call(&self, tid: Pid) {
+        let Ok(mut registers) = Registers::read(tid) else { return };
+        let number = registers.number();
+        let goes_on = self.backend.errands.followed.makes(Tid(tid.as_raw()), number);
+        let row = self.subscriptions.iter().find(|row| row.number == number);
+        let moves_data = |row: &&Subscription| {
+            let data = matches!(row.trap, Trap::Watched(Watch::Data | Watch::Descriptor, _));
+            data && !filter::notifies(row, &registers)
+        };
+        if goes_on
+            && row.filter(moves_data).is_some()
+            && let Ok(place) = self.backend.stopping.binary_search(&number)
+        {
+            let id = Tid(tid.as_raw());
+            let syscall = Syscall { number, args: registers.args() };
+            let Some(task) = self.backend.tasks.get(id) else { return };
+            // A call that is skipped here would look like one of ours to the filter.
+            let action = self.handle_call(&task.guest, syscall);
+            if !matches!(action, Action::Forward) {
+                self.pass_on(id, &task, place, (syscall, action), &mut registers);
+                let _ = registers.write(tid);
+            }
+        }
+    }
+
     /// A call of a watched guest. What cannot be answered on the spot is passed on to its listener.
     fn look_at(&self, tid: Pid, place: usize, registers: &mut Registers) {
         let id = Tid(tid.as_raw());
@@ -59,16 +86,28 @@ impl Tracer {
                 let result = task.guest.write_all(&reply.writes).and(reply.result);
                 registers.skip(result.unwrap_or_else(Errno::to_return));
             }
-            action => match filter::stand_in(place) {
-                Some(number) if task.listener.is_some() => {
-                    // Who has to wait is asked again there.
-                    if !matches!(action, Action::Pending) {
-                        self.backend.replays.keep(id, syscall, action);
-                    }
-                    registers.replace(number, syscall.args);
+            action => self.pass_on(id, &task, place, (syscall, action), registers),
+        }
+    }
+
+    /// Has the listener of a guest answer the call at whose entry it has stopped.
+    fn pass_on(
+        &self,
+        id: Tid,
+        task: &Task,
+        place: usize,
+        (syscall, action): (Syscall, Action),
+        registers: &mut Registers,
+    ) {
+        match filter::stand_in(place) {
+            Some(number) if task.listener.is_some() => {
+                // Who has to wait is asked again there.
+                if !matches!(action, Action::Pending) {
+                    self.backend.replays.keep(id, syscall, action);
                 }
-                _ => registers.skip(Errno::EIO.to_return()),
-            },
+                registers.replace(number, syscall.args);
+            }
+            _ => registers.skip(Errno::EIO.to_return()),
         }
     }
 

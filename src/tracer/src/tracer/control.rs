@@ -1,6 +1,7 @@
 //! What other threads ask of the tree.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use nix::unistd::Pid;
 use umvu_abi::{GuestFd, Tid};
 
-use crate::{notify::Backend, sys};
+use crate::{api::Guest, notify::Backend, sys};
 
 /// How long is waited at most until all guests are interrupted.
 const REACHED: Duration = Duration::from_millis(200);
@@ -51,6 +52,16 @@ impl Control {
     /// in is made again. Waits for it, so long at most. Not for the tracer's thread.
     pub fn watch(&self, guests: &[Tid], patience: Duration) {
         self.backend.errands.watch(guests, patience);
+    }
+
+    /// All guest processes, by one of their threads.
+    #[must_use]
+    pub fn processes(&self) -> Vec<(i32, Arc<dyn Guest>)> {
+        let tasks = &self.backend.tasks;
+        let guests = tasks.ids().into_iter().filter_map(|tid| tasks.guest(tid));
+        let by_group: HashMap<i32, Arc<dyn Guest>> =
+            guests.map(|guest| (guest.group(), guest as Arc<dyn Guest>)).collect();
+        by_group.into_iter().collect()
     }
 
     /// Has the calls of these numbers on one descriptor trapped in these guests from now on, whatever

@@ -29,7 +29,7 @@ use umvu_reactor::Ready;
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
 use self::{connecting::Connecting, listening::Listener, pipe::Pipe};
-use super::{Hub, Place, Virtual, unix};
+use super::{Hub, Place, Virtual, alive, unix};
 
 /// The bridge of one stream.
 pub(crate) struct Stream {
@@ -38,6 +38,15 @@ pub(crate) struct Stream {
     state: Mutex<State>,
     /// Where the guest's end was seen, to reach it again while that guest lives.
     seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
+}
+
+/// Which way data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the guest.
+    In,
+    /// From the guest.
+    Out,
 }
 
 enum State {
@@ -172,14 +181,22 @@ impl Stream {
         matches!(*self.state.lock(), State::Joined(_))
     }
 
-    /// Whether a connect(2) that did not wait has failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        matches!(*self.state.lock(), State::Failed)
-    }
-
-    /// The error of such a connect, for the first call that is told of it.
-    pub(crate) fn take_refusal(&self, guest: &OwnedFd) -> Option<Errno> {
-        if self.has_failed() { self.take_error(guest) } else { None }
+    /// What a call says that moves data, where that is not what AF_UNIX would say: there is no connection,
+    /// or a connect that did not wait has failed.
+    pub(crate) fn refusal(&self, guest: &OwnedFd, way: Way, urgent: bool) -> Option<Errno> {
+        match (&*self.state.lock(), way) {
+            (State::Failed, _) => {}
+            (State::Fresh | State::Spent | State::Listening(_), Way::Out) => {
+                return Some(Errno::EPIPE);
+            }
+            // That there is no urgent data is said first.
+            (State::Fresh | State::Spent, Way::In) if urgent => return Some(Errno::EINVAL),
+            (State::Fresh | State::Spent | State::Listening(_), Way::In) => {
+                return Some(Errno::ENOTCONN);
+            }
+            _ => return None,
+        }
+        self.take_error(guest)
     }
 
     /// Whether there was a connection.
@@ -213,7 +230,7 @@ impl Stream {
         if let State::Connecting(_) = &*state {
             self.follow_handshake(one, hub, &mut state, &mut answers);
         }
-        let (mut over, mut closed) = (false, false);
+        let (mut over, mut closed, mut seen) = (false, false, None);
         match &mut *state {
             State::Joined(pipe) => {
                 pipe.readable |= ready.readable;
@@ -222,6 +239,9 @@ impl Stream {
                 pipe.marked |= ready.marked;
                 over = self.pump(one, pipe);
                 closed = pipe.hung_up && !pipe.shut;
+                if over && !closed && one.inode() == 0 {
+                    seen = pipe.inode().and_then(alive::peer_of);
+                }
                 if over {
                     *state = State::Finished;
                 }
@@ -237,6 +257,9 @@ impl Stream {
         answer(answers);
         if over {
             self.socket.close();
+            if let Some(inode) = seen {
+                hub.make_known(one, inode);
+            }
             if closed {
                 hub.forget(one);
             } else {

@@ -7,7 +7,7 @@ use umvu_abi::{Errno, net::StreamState};
 use umvu_reactor::{Interest, Registration};
 
 use super::{
-    super::{Virtual, ffi, unix},
+    super::{Virtual, alive, ffi, unix},
     State, Stream,
 };
 
@@ -236,7 +236,7 @@ impl Stream {
             StreamState::Broken(_) | StreamState::Refused(_) => {
                 // Who has seen the end of the data gets no error for reading on.
                 if !pipe.peer_done {
-                    self.leave_unread_data(one);
+                    self.leave_unread_data(one, pipe);
                 }
                 true
             }
@@ -246,8 +246,14 @@ impl Stream {
 
     /// Puts a byte into our end's queue, through the guest's socket, so that closing our end shows
     /// as ECONNRESET.
-    fn leave_unread_data(&self, one: &Virtual) {
-        if let Some(socket) = self.find_again(one) {
+    fn leave_unread_data(&self, one: &Virtual, pipe: &Pipe) {
+        let socket = self.find_again(one).or_else(|| {
+            // It has accepted it by itself, or given it to another process.
+            let inode = Some(one.inode()).filter(|inode| *inode != 0);
+            let inode = inode.or_else(|| pipe.inode().and_then(alive::peer_of))?;
+            one.hub.upgrade()?.watcher.search(inode)
+        });
+        if let Some(socket) = socket {
             let _ = unix::send(&socket, &[0]);
         }
     }

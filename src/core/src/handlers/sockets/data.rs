@@ -5,19 +5,11 @@ use umvu_abi::{Errno, GuestAddr, net::SendControl};
 use umvu_tracer::api::{Action, Call};
 
 use super::{message, send::DATAGRAM_LIMIT};
+pub(crate) use crate::bridge::Way;
 use crate::{
     Core,
-    bridge::{Kind, Request},
+    bridge::{Kind, Request, Stream},
 };
-
-/// Which way the data goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// To the guest.
-    In,
-    /// From the guest.
-    Out,
-}
 
 /// The answer for a socket that is strict; None for others, which are the kernel's. `buffers` are
 /// read from the guest for such a socket only.
@@ -34,10 +26,7 @@ pub(crate) fn transfer(
     }
     let one = core.sockets.find(call, call.fd(0)).ok().flatten()?;
     let datagram = match &one.kind {
-        Kind::Stream(stream) => {
-            let guest = call.guest.fetch_fd(call.fd(0)).ok()?;
-            return stream.take_refusal(&guest).map(Action::error);
-        }
+        Kind::Stream(stream) => return refusal(stream, call, way, flags),
         Kind::Datagram(datagram) if datagram.is_strict() => datagram,
         Kind::Datagram(_) => return None,
     };
@@ -53,6 +42,16 @@ pub(crate) fn transfer(
             Action::from(sent.map(|sent| i64::try_from(sent).unwrap_or(i64::MAX)))
         }
     })
+}
+
+/// The error of a call on a stream that AF_UNIX would make another one of, and SIGPIPE with it.
+pub(super) fn refusal(stream: &Stream, call: &Call, way: Way, flags: i32) -> Option<Action> {
+    let guest = call.guest.fetch_fd(call.fd(0)).ok()?;
+    let errno = stream.refusal(&guest, way, flags & libc::MSG_OOB != 0)?;
+    if errno == Errno::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+        call.guest.signal(libc::SIGPIPE);
+    }
+    Some(errno.into())
 }
 
 /// What flags ask for beside the data.

@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{
     Core,
-    bridge::Virtual,
+    bridge::{self, Virtual},
     dispatch::{Handler, Row, always},
     view::Mount,
 };
@@ -77,10 +77,8 @@ const _: () = assert!(receive::TOLD | receive::AT_ONCE == 0x2061);
 
 /// When sendto(2) is trapped: AF_UNIX does not put data together, refuses what is out of band, and does not
 /// connect.
-const SENDTO: Trap = Trap::Watched(
-    Watch::Descriptor,
-    Before::NonNullOr { pointer: 4, index: 3, mask: 0x2000_8001 },
-);
+const SENDTO: Trap =
+    Trap::Watched(Watch::Descriptor, Before::NonNullOr { pointer: 4, index: 3, mask: 0x2000_8001 });
 const _: () = assert!(libc::MSG_MORE | libc::MSG_OOB | libc::MSG_FASTOPEN == 0x2000_8001);
 
 fn socket(core: &Core, call: &Call) -> Action {
@@ -118,6 +116,14 @@ pub(crate) fn create(
     core.say(call.tid(), b'N', || format!("{spec:?} on {}", mount.target));
     let process = u32::try_from(core.paths.leader(call.tid()).0).unwrap_or(0);
     match core.sockets.create(&mount, spec, kind & libc::SOCK_NONBLOCK != 0, process) {
+        // A socket of the kernel has the kernel's errors.
+        Ok(fd)
+            if (is_inet, spec.kind) == (true, libc::SOCK_STREAM)
+                && bridge::domain(&fd) == Some(libc::AF_UNIX)
+                && core.sockets.hub().is_to_follow() =>
+        {
+            new_descriptor(fd, kind).followed()
+        }
         Ok(fd) => new_descriptor(fd, kind),
         Err(errno) => errno.into(),
     }
@@ -130,7 +136,7 @@ fn new_descriptor(fd: OwnedFd, kind: i32) -> Action {
 
 /// `msocket("kernel", ...)`: a socket of the kernel's own stack.
 fn kernel_socket(domain: i32, kind: i32, protocol: i32) -> Action {
-    match crate::bridge::host_socket(domain, kind | libc::SOCK_CLOEXEC, protocol) {
+    match bridge::host_socket(domain, kind | libc::SOCK_CLOEXEC, protocol) {
         Ok(fd) => new_descriptor(fd, kind),
         Err(errno) => errno.into(),
     }

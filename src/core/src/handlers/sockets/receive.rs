@@ -6,6 +6,7 @@ use umvu_abi::{Errno, GuestAddr};
 use umvu_tracer::api::{Action, Call};
 
 use super::{
+    data,
     message::{self, MULTI_SIZE},
     or_native,
     send::MESSAGES_LIMIT,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     Core,
-    bridge::{Batch, Datagrams, Kind, Request},
+    bridge::{Batch, Datagrams, Kind, Request, Way},
     guest,
     paths::unix,
 };
@@ -53,8 +54,8 @@ pub(super) fn recvfrom(core: &Core, call: &Call) -> Action {
                 Ok(Action::Forward)
             }
             Kind::Stream(stream) if is_plain => {
-                let guest = call.guest.fetch_fd(call.fd(0))?;
-                Ok(stream.take_refusal(&guest).map_or(Action::Forward, Action::error))
+                let refused = data::refusal(stream, call, Way::In, request.flags);
+                Ok(refused.unwrap_or(Action::Forward))
             }
             Kind::Datagram(datagram) => {
                 Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
@@ -83,7 +84,10 @@ pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
             {
                 return stream.receive(call, request);
             }
-            Kind::Stream(_) => return Ok(Action::Forward),
+            Kind::Stream(stream) => {
+                let refused = data::refusal(stream, call, Way::In, request.flags);
+                return Ok(refused.unwrap_or(Action::Forward));
+            }
         };
         Ok(datagram.receive(one, core.sockets.hub(), call, request.into()))
     });
@@ -93,7 +97,13 @@ pub(super) fn recvmsg(core: &Core, call: &Call) -> Action {
 /// Receives messages until all are there, or a wait of one of them ends.
 pub(super) fn recvmmsg(core: &Core, call: &Call) -> Action {
     let told = with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        let datagram = match &one.kind {
+            Kind::Datagram(datagram) => datagram,
+            Kind::Stream(stream) => {
+                let refused = data::refusal(stream, call, Way::In, call.int(3));
+                return Ok(refused.unwrap_or(Action::Forward));
+            }
+        };
         let count = call.syscall.args[2].min(MESSAGES_LIMIT);
         let until = match call.addr(4) {
             GuestAddr::NULL => None,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Core,
-    bridge::{Datagrams, Kind, Virtual},
+    bridge::{Datagrams, Kind, Virtual, Way},
     guest::{self, Purpose},
     paths::unix,
 };
@@ -107,11 +107,9 @@ fn send(core: &Core, call: &Call) -> Action {
             Kind::Stream(stream) if Sending::is_ours(flags) => {
                 Sending::of_sendto(call).send(core, one, stream, call)
             }
-            Kind::Stream(stream) if stream.has_failed() => {
-                let guest = call.guest.fetch_fd(call.fd(0))?;
-                Ok(stream.take_refusal(&guest).map_or(Action::Forward, Action::error))
+            Kind::Stream(stream) => {
+                Ok(data::refusal(stream, call, Way::Out, flags).unwrap_or(Action::Forward))
             }
-            Kind::Stream(_) => Ok(Action::Forward),
         }
     })
 }
@@ -127,7 +125,10 @@ pub(super) fn sendmsg(core: &Core, call: &Call) -> Action {
                 let header = message::read(call.guest.as_ref(), call.addr(1))?;
                 return Sending::of_message(header, call.int(2)).send(core, one, stream, call);
             }
-            Kind::Stream(_) => return Ok(Action::Forward),
+            Kind::Stream(stream) => {
+                let refused = data::refusal(stream, call, Way::Out, call.int(2));
+                return Ok(refused.unwrap_or(Action::Forward));
+            }
         };
         match send_one(core, one, datagram, call, (call.addr(1), call.int(2)))? {
             Some(sent) => Ok(Action::value(sent)),
@@ -207,7 +208,13 @@ pub(super) fn sendmmsg(core: &Core, call: &Call) -> Action {
         return action;
     }
     with_socket(core, call, |one| {
-        let Kind::Datagram(datagram) = &one.kind else { return Ok(Action::Forward) };
+        let datagram = match &one.kind {
+            Kind::Datagram(datagram) => datagram,
+            Kind::Stream(stream) => {
+                let refused = data::refusal(stream, call, Way::Out, call.int(3));
+                return Ok(refused.unwrap_or(Action::Forward));
+            }
+        };
         let mut writes = Vec::new();
         let mut sent = 0;
         for index in 0..call.syscall.args[2].min(MESSAGES_LIMIT) {

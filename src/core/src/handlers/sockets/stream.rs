@@ -9,7 +9,7 @@ use umvu_tracer::api::{Action, Call};
 use super::message::{self, Header};
 use crate::{
     Core,
-    bridge::{self, Stream, Virtual},
+    bridge::{self, Stream, Virtual, Way},
     guest::{self, Purpose},
 };
 
@@ -72,8 +72,8 @@ impl Sending {
             Action::from(result.map(|sent| i64::try_from(sent).unwrap_or(i64::MAX)))
         };
         let socket = call.guest.fetch_fd(call.fd(0))?;
-        if let Some(refused) = stream.take_refusal(&socket) {
-            return Err(refused);
+        if let Some(refused) = stream.refusal(&socket, Way::Out, false) {
+            return Ok(finish(Err(refused)));
         }
         if one.socket().peer().is_err() {
             return Ok(finish(Err(Errno::EPIPE)));
