@@ -65,6 +65,11 @@ fn groups_and_options_of_ip_are_those_of_linux() {
 }
 
 #[test]
+fn corners_of_raw_and_packet_sockets_are_those_of_linux() {
+    same_corners("exact_raw.py");
+}
+
+#[test]
 fn netlink_sockets_are_bound_and_read_as_on_linux() {
     same_corners_of("exact_netlink.py", &["4"]);
 }

@@ -104,8 +104,17 @@ pub(crate) fn sockaddr_writes(
     buffer: GuestAddr,
     length_at: GuestAddr,
 ) -> Result<Vec<(GuestAddr, Vec<u8>)>, Errno> {
+    name_writes(guest, addr.encode(), buffer, length_at)
+}
+
+/// The same for the bytes of an address.
+pub(crate) fn name_writes(
+    guest: &dyn Guest,
+    mut bytes: Vec<u8>,
+    buffer: GuestAddr,
+    length_at: GuestAddr,
+) -> Result<Vec<(GuestAddr, Vec<u8>)>, Errno> {
     let room = usize::try_from(read_i32(guest, length_at)?).map_err(|_| Errno::EINVAL)?;
-    let mut bytes = addr.encode();
     let full = bytes.len();
     bytes.truncate(room);
     let mut writes = vec![(buffer, bytes)];

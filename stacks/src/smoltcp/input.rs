@@ -108,7 +108,9 @@ impl Inner {
                 _ => Cast::Unicast,
             };
             if cast != Cast::Multicast || self.listens_to(link, header.destination) {
-                let mut arrival = Arrival { link, header: &header, ip, trusted: true, long: false };
+                // What a raw socket has sent has the checksum that its program gave it.
+                let trusted = packet.unsummed;
+                let mut arrival = Arrival { link, header: &header, ip, trusted, long: false };
                 self.deliver(&mut arrival, cast);
             }
         }

@@ -76,6 +76,7 @@ const IP_LOCAL_PORT_RANGE: i32 = 51;
 const IPV6_2292PKTOPTIONS: i32 = 6;
 const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
 const IPV6_FLOWLABEL_MGR: i32 = 32;
+pub(crate) const IPV6_HDRINCL: i32 = 36;
 pub(crate) const IPV6_UNICAST_IF: i32 = 76;
 pub(crate) const IPV6_ADDR_PREFERENCES: i32 = 72;
 const PASSPIDFD: i32 = 76;
@@ -233,6 +234,7 @@ const TABLE: &[(i32, i32, u8, Shape)] = &[
     (V6, libc::IPV6_RECVTCLASS, IP, Flag(0)),
     (V6, libc::IPV6_TCLASS, IP, Int(0)),
     (V6, libc::IPV6_DONTFRAG, IP, Flag(0)),
+    (V6, IPV6_HDRINCL, R, Flag(0)),
     (V6, libc::IPV6_CHECKSUM, R, Int(-1)),
     // The same, as some programs name it.
     (libc::SOL_RAW, libc::IPV6_CHECKSUM, R, Int(-1)),

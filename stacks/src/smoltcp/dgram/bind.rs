@@ -227,8 +227,11 @@ impl Inner {
         if sock.class == Class::Packet {
             return Err(Errno::EOPNOTSUPP);
         }
+        if sock.class == Class::Packet {
+            return Err(Errno::EOPNOTSUPP);
+        }
         // Linux takes the port for the sign of a connection.
-        let peer = sock.peer.filter(|peer| peer.port() != 0 || !sock.class.has_ports());
+        let peer = sock.peer.filter(|peer| peer.port() != 0);
         let peer = peer.ok_or(Errno::ENOTCONN)?;
         Ok(scoped(peer, sock.options.device()).mapped_to(sock.family))
     }

@@ -3,7 +3,7 @@
 use umvu_abi::{Errno, SockAddr, sockaddr::AF_INET6};
 
 use super::{
-    super::{inner::Inner, opttable::IPV6_UNICAST_IF},
+    super::{inner::Inner, opttable::IPV6_UNICAST_IF, sockopt::Class},
     DgramId,
     groups::membership,
 };
@@ -45,7 +45,10 @@ impl Inner {
         if let Some(index) = device {
             sock.options.set_device(index);
         }
-        if (level, name) == (libc::SOL_IPV6, libc::IPV6_V6ONLY) && sock.bound.is_some() {
+        if (level, name) == (libc::SOL_IPV6, libc::IPV6_V6ONLY)
+            && sock.family == AF_INET6
+            && (sock.bound.is_some() || sock.class == Class::Raw)
+        {
             return Err(Errno::EINVAL);
         }
         sock.options.set(level, name, value)?;

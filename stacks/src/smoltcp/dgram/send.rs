@@ -41,7 +41,8 @@ impl Inner {
         control: &SendControl,
     ) -> Result<usize, Errno> {
         let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
-        if sock.shut_write {
+        // Raw and ping sockets send whatever is shut.
+        if sock.shut_write && sock.class.has_ports() {
             return Err(Errno::EPIPE);
         }
         if let Some(errno) = sock.error.take() {

@@ -119,6 +119,9 @@ impl DatagramSocket for DgramSocket {
     fn shutdown(&self, how: Shutdown) -> Result<(), Errno> {
         self.shared.look(|inner| {
             let sock = inner.dgrams.socks.get_mut(self.id).ok_or(Errno::EBADF)?;
+            if sock.class == Class::Packet {
+                return Err(Errno::EOPNOTSUPP);
+            }
             sock.shut_read |= matches!(how, Shutdown::Read | Shutdown::Both);
             sock.shut_write |= matches!(how, Shutdown::Write | Shutdown::Both);
             sock.peer.map(|_| ()).ok_or(Errno::ENOTCONN)

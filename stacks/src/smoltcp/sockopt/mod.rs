@@ -3,14 +3,15 @@
 //!
 //! A table says all of it; the few options that the stack acts upon have accessors.
 
+mod values;
+
 use smoltcp::time::Duration;
 use umvu_abi::Errno;
 
+use self::values::{STAMPING_END, adjust, check, congestion, integer, padded};
 use super::{
-    opttable::{
-        IPV6_ADDR_PREFERENCES, IPV6_UNICAST_IF, RTO_MAX_MS, RTO_MIN_US, SOL_UDPLITE, Shape,
-        TX_DELAY, TXREHASH, UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV, find,
-    },
+    opttable::{IPV6_HDRINCL, IPV6_UNICAST_IF, SOL_UDPLITE, Shape, find},
+    ports::Sharing,
     tcp::{
         flow::{BUFFER, Tuning},
         sender::control::Algorithm,
@@ -97,6 +98,9 @@ impl Options {
             Shape::Int(_) => {
                 let number = integer(level, name, value)?;
                 check(level, name, number)?;
+                if name == libc::IPV6_CHECKSUM && self.protocol == libc::IPPROTO_ICMPV6 {
+                    return Err(Errno::EINVAL);
+                }
                 adjust(level, name, number).to_ne_bytes().to_vec()
             }
             Shape::Bool(_) => match integer(level, name, value)? {
@@ -154,6 +158,17 @@ impl Options {
                 [&i32::from(integer(level, name, value)? != 0).to_ne_bytes()[..], seconds].concat()
             }
             Shape::Congestion => congestion(value)?,
+            // ICMP_FILTER: what is not given stays.
+            Shape::Any if (level, name) == (libc::SOL_RAW, 1) => {
+                if self.protocol != libc::IPPROTO_ICMP {
+                    return Err(Errno::EOPNOTSUPP);
+                }
+                let mut filter = self.get(level, name)?;
+                filter.resize(4, 0);
+                let given = value.len().min(4);
+                filter[..given].copy_from_slice(&value[..given]);
+                filter
+            }
             Shape::Any => value.to_vec(),
             Shape::Fixed(_) => return Err(Errno::ENOPROTOOPT),
         };
@@ -190,7 +205,22 @@ impl Options {
     /// Tells an option. Errors: `ENOPROTOOPT`.
     pub(crate) fn get(&self, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
         let (level, name) = self.shared(level, name);
+        // `do_ip_getsockopt`, where all levels end that nobody knows.
+        let known = [libc::SOL_SOCKET, libc::SOL_IP, self.own_level()];
+        if self.class != Class::Packet && !self.is_v6() && !known.contains(&level) {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let shape = self.shape(level, name)?;
+        let sums = [(libc::SOL_IPV6, libc::IPV6_CHECKSUM), (libc::SOL_RAW, libc::IPV6_CHECKSUM)];
+        match (level, name) {
+            (libc::SOL_RAW, 1) if self.protocol != libc::IPPROTO_ICMP => {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            of if sums.contains(&of) && self.protocol == libc::IPPROTO_ICMPV6 => {
+                return Ok(2_i32.to_ne_bytes().to_vec());
+            }
+            _ => {}
+        }
         match shape {
             Shape::Never(errno) | Shape::Absent(errno) => return Err(errno),
             Shape::Hidden(_) => return Err(Errno::ENOPROTOOPT),
@@ -204,6 +234,13 @@ impl Options {
         }
         if let Some((_, value)) = self.set.iter().find(|(key, _)| *key == (level, name)) {
             return Ok(value.clone());
+        }
+        let headed = [(libc::SOL_IP, libc::IP_HDRINCL), (libc::SOL_IPV6, IPV6_HDRINCL)];
+        if self.class == Class::Raw
+            && self.protocol == libc::IPPROTO_RAW
+            && headed.contains(&(level, name))
+        {
+            return Ok(1_i32.to_ne_bytes().to_vec());
         }
         if level == libc::SOL_SOCKET {
             let own = match name {
@@ -243,6 +280,18 @@ impl Options {
         })
     }
 
+    /// The level of the options of the protocol itself.
+    fn own_level(&self) -> i32 {
+        match self.class {
+            Class::Stream => libc::SOL_TCP,
+            Class::Udp => libc::SOL_UDP,
+            Class::UdpLite => SOL_UDPLITE,
+            Class::Ping => libc::SOL_IP,
+            Class::Raw => libc::SOL_RAW,
+            Class::Packet => libc::SOL_PACKET,
+        }
+    }
+
     /// An option that is a number; 0 when the socket has none such.
     pub(crate) fn int(&self, level: i32, name: i32) -> i32 {
         self.get(level, name)
@@ -264,7 +313,8 @@ impl Options {
     }
 
     fn shape(&self, level: i32, name: i32) -> Result<Shape, Errno> {
-        if level == libc::SOL_IPV6 && !self.is_v6() {
+        let raw6 = self.class == Class::Raw && self.is_v6();
+        if (level == libc::SOL_IPV6 && !self.is_v6()) || (level == libc::SOL_IP && raw6) {
             return Err(Errno::ENOPROTOOPT);
         }
         find(level, name, self.class as u8).ok_or(Errno::ENOPROTOOPT)
@@ -352,8 +402,8 @@ impl Options {
     }
 
     /// SO_REUSEADDR and SO_REUSEPORT.
-    pub(crate) fn sharing(&self, listening: bool) -> super::ports::Sharing {
-        super::ports::Sharing {
+    pub(crate) fn sharing(&self, listening: bool) -> Sharing {
+        Sharing {
             address: self.flag(libc::SOL_SOCKET, libc::SO_REUSEADDR),
             port: self.flag(libc::SOL_SOCKET, libc::SO_REUSEPORT),
             listening,
@@ -425,148 +475,6 @@ impl Options {
     }
 }
 
-/// Reads a number; the IP level also takes a single byte, and for most options nothing (ip(7)).
-fn integer(level: i32, name: i32, value: &[u8]) -> Result<i32, Errno> {
-    let needs_some = matches!(
-        name,
-        libc::IP_FREEBIND
-            | libc::IP_MINTTL
-            | libc::IP_MULTICAST_TTL
-            | libc::IP_MULTICAST_LOOP
-            | libc::IP_MULTICAST_ALL
-            | libc::IP_UNICAST_IF
-    );
-    // IPV6_DONTFRAG, IPV6_AUTOFLOWLABEL: what is too short is no.
-    let lenient = level == libc::SOL_IPV6 && matches!(name, libc::IPV6_DONTFRAG | 70);
-    match (value.first_chunk(), value.first()) {
-        (Some(four), _) => Ok(i32::from_ne_bytes(*four)),
-        _ if lenient => Ok(0),
-        (None, Some(byte)) if level == libc::SOL_IP => Ok(i32::from(*byte)),
-        (None, None) if level == libc::SOL_IP && !needs_some => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// What Linux makes of a number that it takes.
-fn adjust(level: i32, name: i32, number: i32) -> i32 {
-    match (level, name, number) {
-        (libc::SOL_SOCKET, libc::SO_RCVLOWAT, 0) => 1,
-        (libc::SOL_SOCKET, libc::SO_RCVLOWAT, ..0) => LOWAT_MOST,
-        // The defaults.
-        (libc::SOL_SOCKET, TXREHASH, -1) | (libc::SOL_IPV6, libc::IPV6_MULTICAST_HOPS, -1) => 1,
-        (libc::SOL_IP, libc::IP_TTL, -1) | (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, -1) => 64,
-        (libc::SOL_IP, libc::IP_MULTICAST_TTL, -1) => 1,
-        (libc::SOL_IP, libc::IP_TOS, tos) => tos & 0xff,
-        (libc::SOL_IPV6, libc::IPV6_TCLASS, -1) => 0,
-        (libc::SOL_IPV6, IPV6_ADDR_PREFERENCES, asked) => preferences(asked),
-        (SOL_UDPLITE, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV, covered) if covered != 0 => {
-            covered.clamp(8, 0xffff)
-        }
-        (libc::SOL_TCP, libc::TCP_MAXSEG, 0) => 536,
-        (libc::SOL_TCP, libc::TCP_LINGER2, 0) => 60,
-        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, ..=0) => 0,
-        (libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, seconds) => patience(seconds),
-        (libc::SOL_TCP, libc::TCP_LINGER2, seconds) => seconds.clamp(-1, 120),
-        // The default of `net.core.somaxconn`.
-        (libc::SOL_TCP, libc::TCP_FASTOPEN, queue) => queue.min(4096),
-        (libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, clamp) if clamp != 0 => clamp.max(WINDOW_LEAST),
-        _ => number,
-    }
-}
-
-/// What `IPV6_ADDR_PREFERENCES` tells of what was asked for: `IPV6_PREFER_SRC_TMP`, `..._PUBLIC` or
-/// `..._PUBTMP_DEFAULT`; `..._COA` or `..._HOME`.
-fn preferences(asked: i32) -> i32 {
-    let kind = if asked & 0x3 == 0 { 0x100 } else { asked & 0x3 };
-    let place = if asked & 0x4 == 0 { 0x400 } else { 0x4 };
-    kind | place
-}
-
-/// Seconds, as whole retransmissions of a SYN-ACK after 1, 2, 4, ... up to 120 seconds, 255 at most.
-fn patience(seconds: i32) -> i32 {
-    let mut period = 1_i32;
-    let mut total = 1_i32;
-    for _ in 1..255 {
-        if total >= seconds {
-            break;
-        }
-        period = (period * 2).min(120);
-        total += period;
-    }
-    total
-}
-
-/// Half of what a receive buffer grows to (`tcp_rmem`).
-const LOWAT_MOST: i32 = 1 << 24;
-/// `SOCK_MIN_RCVBUF / 2`.
-const WINDOW_LEAST: i32 = 1152;
-/// The first bit that is none of `SOF_TIMESTAMPING_*`.
-const STAMPING_END: i32 = 1 << 19;
-
-/// The ranges that Linux checks.
-fn check(level: i32, name: i32, number: i32) -> Result<(), Errno> {
-    let range = match (level, name) {
-        (libc::SOL_IP, libc::IP_TTL) => {
-            if number == -1 {
-                return Ok(());
-            }
-            1..=255
-        }
-        (libc::SOL_IP, libc::IP_MULTICAST_TTL) => -1..=255,
-        (libc::SOL_IP, libc::IP_MTU_DISCOVER) | (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER) => 0..=5,
-        (libc::SOL_IP, libc::IP_MINTTL) | (libc::SOL_IPV6, libc::IPV6_MINHOPCOUNT) => 0..=255,
-        (
-            libc::SOL_IPV6,
-            libc::IPV6_UNICAST_HOPS | libc::IPV6_MULTICAST_HOPS | libc::IPV6_TCLASS,
-        ) => -1..=255,
-        (libc::SOL_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL) => 1..=32_767,
-        (libc::SOL_TCP, libc::TCP_KEEPCNT | libc::TCP_SYNCNT) => 1..=127,
-        (libc::SOL_TCP, libc::TCP_MAXSEG) => {
-            if number == 0 {
-                return Ok(());
-            }
-            88..=32_767
-        }
-        (libc::SOL_TCP, TX_DELAY) => 0..=(1 << 28) - 1,
-        (libc::SOL_TCP, libc::TCP_USER_TIMEOUT | libc::TCP_FASTOPEN)
-        | (libc::SOL_SOCKET, libc::SO_BUSY_POLL | libc::SO_BINDTOIFINDEX) => 0..=i32::MAX,
-        (libc::SOL_UDP, libc::UDP_SEGMENT) => 0..=0xffff,
-        (libc::SOL_IPV6, libc::IPV6_MTU) => {
-            if number == 0 {
-                return Ok(());
-            }
-            1280..=i32::MAX
-        }
-        (libc::SOL_IPV6, IPV6_ADDR_PREFERENCES) => {
-            let both = |pair: i32| number & pair == pair;
-            // Temporary or public or as usual, at home or not, generated or not.
-            let clash = both(0x3) || both(0x101) || both(0x102) || both(0x404) || both(0x808);
-            return if clash { Err(Errno::EINVAL) } else { Ok(()) };
-        }
-        (libc::SOL_TCP, libc::TCP_SAVE_SYN) => 0..=2,
-        (libc::SOL_TCP, libc::TCP_THIN_DUPACK) => 0..=1,
-        (libc::SOL_SOCKET, libc::SO_BUF_LOCK) => 0..=3,
-        (libc::SOL_SOCKET, TXREHASH) => -1..=1,
-        (libc::SOL_TCP, RTO_MAX_MS) => 1000..=120_000,
-        (libc::SOL_TCP, RTO_MIN_US) => 1000..=120_000_000,
-        _ => return Ok(()),
-    };
-    if range.contains(&number) { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
-fn congestion(value: &[u8]) -> Result<Vec<u8>, Errno> {
-    if value.is_empty() {
-        return Err(Errno::EINVAL);
-    }
-    Ok(padded(Algorithm::named(value).ok_or(Errno::ENOENT)?))
-}
-
-fn padded(algorithm: Algorithm) -> Vec<u8> {
-    let mut name = algorithm.name().as_bytes().to_vec();
-    name.resize(16, 0);
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -583,7 +491,7 @@ mod tests {
         assert_eq!(options.int(libc::SOL_TCP, libc::TCP_KEEPIDLE), 7200);
         assert_eq!(options.int(libc::SOL_IP, libc::IP_TTL), 64);
         let missing = options.get(libc::SOL_IPV6, libc::IPV6_V6ONLY);
-        assert_eq!(missing, Err(Errno::ENOPROTOOPT));
+        assert_eq!(missing, Err(Errno::EOPNOTSUPP));
         assert_eq!(options.get(libc::SOL_SOCKET, 9999), Err(Errno::ENOPROTOOPT));
     }
 
@@ -599,12 +507,5 @@ mod tests {
         assert_eq!(options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"vegas"), Err(Errno::ENOENT));
         options.set(libc::SOL_TCP, libc::TCP_CONGESTION, b"reno").expect("available");
         assert_eq!(options.tuning().congestion, Algorithm::Reno);
-    }
-
-    #[test]
-    fn patience_is_counted_in_retransmissions() {
-        for (asked, told) in [(1, 1), (2, 3), (100, 127), (128, 247), (32_767, 29_887)] {
-            assert_eq!(patience(asked), told);
-        }
     }
 }
