@@ -478,4 +478,36 @@ def over_before_anybody_looks():
     return closed, sock.family == FAMILY, out(sock.getsockopt, SOL, SO_ERROR)
 
 
+
+@case
+def listeners_hand_on():
+    told = []
+    brief, other = struct.pack("ll", 0, 200_000), struct.pack("ll", 3, 500_000)
+    for late in False, True:
+        server = stream()
+        server.bind((LO, 0))
+        if late:
+            server.listen()
+        server.setsockopt(SOL, SO_RCVTIMEO, brief)
+        server.setsockopt(SOL, SO_SNDTIMEO, other)
+        server.setsockopt(SOL, SO_OOBINLINE, 1)
+        server.listen()
+        for way in "accept", "accept4", "with a name":
+            client = connect(server)
+            if way == "accept":
+                accepted = socket.socket(fileno=libc.accept(server.fileno(), None, None))
+            elif way == "accept4":
+                accepted = socket.socket(fileno=libc.accept4(server.fileno(), None, None, SOCK_CLOEXEC))
+            else:
+                accepted = server.accept()[0]
+            begun = time.monotonic()
+            late_read = out(os.read, accepted.fileno(), 1), time.monotonic() - begun >= 0.2
+            client.send(b"X", MSG_OOB)
+            want(accepted, select.POLLPRI)
+            urgent = out(accepted.recv, 1, MSG_OOB), accepted.recv(1)
+            told.append((way, late_read, urgent, option(accepted, SOL, SO_SNDTIMEO, 16)))
+        told.append(raw(libc.accept(server.fileno(), None, None)))
+    return told
+
+
 run()

@@ -25,14 +25,16 @@ use umvu_tracer::{
 use super::unix;
 use crate::files::holders;
 
-/// The calls that move the data of a socket and are not trapped otherwise.
-const CALLS: [i64; 6] = [
+/// The calls that move the data of a socket, or take a connection, and are not trapped otherwise.
+const CALLS: [i64; 8] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
     libc::SYS_writev,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
+    libc::SYS_accept,
+    libc::SYS_accept4,
 ];
 /// How long guests may take to be watched; it is rather less than a millisecond on an idle machine.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -144,7 +146,7 @@ impl Watcher {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Has the data calls on a descriptor trapped, if the socket with this inode is still there.
+    /// Has the data calls and accepts on a descriptor trapped, if the socket with this inode is still there.
     /// Not with a lock held that a handler takes.
     pub(crate) fn watch(&self, place: &Place, inode: u64) {
         self.used.store(true, Ordering::Release);

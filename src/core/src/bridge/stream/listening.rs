@@ -14,7 +14,7 @@ use umvu_abi::Errno;
 use umvu_tracer::api::{Action, Call, Completer};
 
 use super::{
-    super::{Hub, Kind, Virtual, ffi, unix},
+    super::{Hub, Kind, Place, Virtual, ffi, unix},
     Answers, State, Stream, fresh_end,
 };
 
@@ -76,6 +76,31 @@ impl Stream {
         drop(state);
         one.wake();
         Ok(Action::value(0))
+    }
+
+    /// Has accepts trapped on a listener whose connections get from it what AF_UNIX does not hand on. Not
+    /// with a lock held that a handler takes.
+    pub(crate) fn watch_accepts(&self, one: &Virtual, hub: &Hub, call: &Call) {
+        let listens = matches!(*self.state.lock(), State::Listening(_));
+        if listens && self.handed_on().next().is_some() {
+            hub.watcher.watch(&Place::of(call), one.inode());
+        }
+    }
+
+    /// Gives the guest's end of a connection what its listener has handed on.
+    pub(crate) fn hand_on(&self, guest: &OwnedFd) {
+        for (name, value) in self.handed_on() {
+            let _ = ffi::set_socket_option(guest, name, &value);
+        }
+    }
+
+    /// The options that the guest's end of a connection has too, and that are set.
+    fn handed_on(&self) -> impl Iterator<Item = (i32, Vec<u8>)> {
+        let set = |name| {
+            let value = self.socket.option(libc::SOL_SOCKET, name, &[]).ok()?;
+            value.iter().any(|byte| *byte != 0).then_some((name, value))
+        };
+        [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_OOBINLINE].into_iter().filter_map(set)
     }
 
     /// accept4(2) when the guest wants the peer's address; `finish` makes the answer.

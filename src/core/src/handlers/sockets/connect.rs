@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use umvu_abi::{Errno, GuestAddr, SockAddr, net::Shutdown};
+use umvu_abi::{Errno, SockAddr, net::Shutdown};
 use umvu_tracer::api::{Action, Call, FdReply};
 
 use super::{or_native, with_fetched, with_socket};
@@ -43,13 +43,15 @@ pub(super) fn listen(core: &Core, call: &Call) -> Action {
             // A negative backlog is the largest one (listen(2) takes it as unsigned).
             let backlog = u32::try_from(call.int(1)).unwrap_or(u32::MAX);
             let listen = || stream.listen(one, core.sockets.hub(), call, backlog);
-            match listen() {
+            let done = match listen() {
                 Err(Errno::EADDRINUSE) => {
                     core.sockets.sweep();
                     listen()
                 }
                 result => result,
-            }
+            };
+            stream.watch_accepts(one, core.sockets.hub(), call);
+            done
         }
         Kind::Datagram(_) => Err(Errno::EOPNOTSUPP),
     })
@@ -77,19 +79,28 @@ fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
         };
         Ok(stream.accept(one, (call, guest), Box::new(finish)))
     });
-    or_native(accepted, || unix::tell(core, call, 1))
+    if call.addr(1).is_null() {
+        accepted
+    } else {
+        or_native(accepted, || unix::tell(core, call, 1))
+    }
 }
 
 /// The new descriptor, and the peer's address for the guest.
 fn given(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
-    let peer = core.sockets.flow_of(&fd).and_then(|flow| flow.socket().peer().ok());
-    let peer = peer.unwrap_or(SockAddr::Unspec);
-    let room = call.addr(2);
-    let writes: Vec<(GuestAddr, Vec<u8>)> =
-        match guest::sockaddr_writes(call.guest.as_ref(), &peer, call.addr(1), room) {
-            Ok(writes) => writes,
+    let flow = core.sockets.flow_of(&fd);
+    if let Some(Kind::Stream(stream)) = flow.as_ref().map(|flow| &flow.kind) {
+        stream.hand_on(&fd);
+    }
+    let mut writes = Vec::new();
+    if !call.addr(1).is_null() {
+        let peer = flow.and_then(|flow| flow.socket().peer().ok()).unwrap_or(SockAddr::Unspec);
+        let told = guest::sockaddr_writes(call.guest.as_ref(), &peer, call.addr(1), call.addr(2));
+        match told {
+            Ok(told) => writes = told,
             Err(errno) => return errno.into(),
-        };
+        }
+    }
     if flags & libc::SOCK_NONBLOCK != 0
         && let Err(errno) = crate::bridge::set_nonblocking(&fd)
     {

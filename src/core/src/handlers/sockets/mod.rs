@@ -53,8 +53,8 @@ pub(crate) fn rows() -> Vec<Row> {
         always("bind", names::bind, "yes"),
         row("connect", Trap::Always, true, connect::connect, "yes; AF_UNSPEC dissolves"),
         always("listen", connect::listen, "yes, with a backlog"),
-        row("accept", Trap::NonNull(1), true, connect::accept, "native without an address"),
-        row("accept4", Trap::NonNull(1), true, connect::accept4, "native without an address"),
+        row("accept", ACCEPT, true, connect::accept, "native without an address"),
+        row("accept4", ACCEPT, true, connect::accept4, "native without an address"),
         always("getsockname", names::getsockname, "yes"),
         always("getpeername", names::getpeername, "yes"),
         always("setsockopt", options::setsockopt, "what the stack knows"),
@@ -68,6 +68,9 @@ pub(crate) fn rows() -> Vec<Row> {
         row("recvmmsg", Trap::Always, true, receive::recvmmsg, "yes"),
     ]
 }
+
+/// When accept(2) is trapped: AF_UNIX would tell its own address, and hands no option on.
+const ACCEPT: Trap = Trap::Watched(Watch::Descriptor, Before::NonNull(1));
 
 /// When recvfrom(2) is trapped: AF_UNIX has no error queue, throws no bytes of a stream away, and
 /// does not know what is on its way; datagrams of the internet have nothing out of band.

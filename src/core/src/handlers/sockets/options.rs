@@ -77,6 +77,12 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
         one.socket().set_option(level, name, &value)?;
         if let Kind::Stream(stream) = &one.kind
             && level == libc::SOL_SOCKET
+            && MIRRORED.contains(&name)
+        {
+            stream.watch_accepts(one, core.sockets.hub(), call);
+        }
+        if let Kind::Stream(stream) = &one.kind
+            && level == libc::SOL_SOCKET
             && BUFFERS.contains(&name)
         {
             stream.resize(&call.guest.fetch_fd(call.fd(0))?);
