@@ -510,4 +510,60 @@ def listeners_hand_on():
     return told
 
 
+
+def lingering(seconds):
+    client, server = pair()
+    client.setsockopt(SOL, SO_LINGER, struct.pack("ii", 1, seconds))
+    return client, server
+
+
+def closed_after(sock, least):
+    begun = time.monotonic()
+    sock.close()
+    return time.monotonic() - begun >= least
+
+
+@case
+def closing_waits_for_a_while():
+    client, server = lingering(1)
+    fill(client)
+    told = [closed_after(client, 1)]
+    client, server = lingering(1)
+    fill(client)
+    client.setblocking(False)
+    other = client.dup()
+    told.append((closed_after(client, 1), closed_after(other, 1)))
+    return told
+
+
+@case
+def closing_waits_for_the_peer():
+    client, server = lingering(600)
+    sent = fill(client)
+    got = []
+    reader = started(lambda: (settle(), got.append(drain(server, sent)), got.append(server.recv(1))))
+    client.close()
+    reader.join()
+    return got[0] == sent, got[1]
+
+
+@case
+def closing_does_not_wait():
+    idle, _peer = lingering(600)
+    idle.close()
+    client, server = lingering(600)
+    server.send(b"not read")
+    want(client, select.POLLIN)
+    fill(client)
+    client.close()
+    settle()
+    fresh = stream()
+    fresh.setsockopt(SOL, SO_LINGER, struct.pack("ii", 1, 600))
+    fresh.close()
+    shut, reader = lingering(600)
+    shut.shutdown(SHUT_RDWR)
+    shut.close()
+    return drain(server, 1) > 0, reader.recv(1)
+
+
 run()

@@ -179,12 +179,12 @@ impl Listener {
             }
         };
         let replayed = found.is_some();
-        let asked = found.or_else(|| self.ask_renewing(&guest, syscall, notification.id));
+        let made = (made.number, notification.id);
+        let asked = found.or_else(|| self.ask_renewing(&guest, syscall, made));
         let Some(action) = asked else { return };
         match action {
             Action::Pending => {}
             Action::Slow(slow) => {
-                let made = (made.number, notification.id);
                 let deferred = Deferred::new(self, &guest, syscall, made, Standing::Working);
                 let work = move || {
                     let asked = Arc::clone(&deferred);
@@ -199,7 +199,7 @@ impl Listener {
                 let errand = Errand::Shortcut(notification.after);
                 self.backend.errands.send(tid, syscall, errand);
             }
-            action => self.carry_out(&guest, syscall, made.number, notification.id, action),
+            action => self.carry_out(&guest, syscall, made.0, made.1, action),
         }
     }
 
@@ -215,14 +215,14 @@ impl Listener {
         self: &Arc<Self>,
         guest: &Arc<TaskGuest>,
         syscall: Syscall,
-        id: u64,
+        made: (i64, u64),
     ) -> Option<Action> {
         for _ in 0..RENEWALS {
-            let renewal = match self.ask(guest, syscall, id) {
+            let renewal = match self.ask(guest, syscall, made) {
                 Action::Renew(renewal) => renewal,
                 action => return Some(action),
             };
-            match self.renew(guest, id, &renewal) {
+            match self.renew(guest, made.1, &renewal) {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return None,
                 Err(error) => return Some(Action::error(error.into())),
@@ -236,11 +236,11 @@ impl Listener {
         sys::replace_fd(&self.fd, id, &renewal.fd, close_on_exec, renewal.at.0)
     }
 
-    /// Runs the handler. A panic fails the one call.
-    fn ask(self: &Arc<Self>, guest: &Arc<TaskGuest>, syscall: Syscall, id: u64) -> Action {
+    /// Runs the handler; `made` is the number of the call as the guest's registers have it, and that of
+    /// the notification. A panic fails the one call.
+    fn ask(self: &Arc<Self>, guest: &Arc<TaskGuest>, syscall: Syscall, made: (i64, u64)) -> Action {
         let (listener, waiting) = (Arc::clone(self), Arc::clone(guest));
         let defer = move || {
-            let made = (syscall.number, id);
             let deferred = Deferred::new(&listener, &waiting, syscall, made, Standing::Waiting);
             Completer::new(Box::new(Later(deferred)))
         };

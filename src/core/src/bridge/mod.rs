@@ -116,7 +116,7 @@ impl Virtual {
     }
 
     /// The inode of the guest's end; 0 while unknown.
-    fn inode(&self) -> u64 {
+    pub(crate) fn inode(&self) -> u64 {
         self.observer.inode.load(Ordering::Relaxed)
     }
 

@@ -9,7 +9,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        OnceLock, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -25,8 +25,8 @@ use umvu_tracer::{
 use super::unix;
 use crate::files::holders;
 
-/// The calls that move the data of a socket, or take a connection, and are not trapped otherwise.
-const CALLS: [i64; 8] = [
+/// The calls that move the data of a socket, take a connection or end one, and are not trapped otherwise.
+const CALLS: [i64; 9] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -35,6 +35,7 @@ const CALLS: [i64; 8] = [
     libc::SYS_sendto,
     libc::SYS_accept,
     libc::SYS_accept4,
+    libc::SYS_close,
 ];
 /// How long guests may take to be watched; it is rather less than a millisecond on an idle machine.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -91,7 +92,8 @@ impl Watcher {
             return None;
         }
         let found = self.control.get()?.processes().into_iter().find_map(|(process, guest)| {
-            let fd = guest.fetch_fd(GuestFd(holders::of_socket(process, inode)?)).ok()?;
+            let fd = GuestFd(*holders::of_socket(process, inode).first()?);
+            let fd = guest.fetch_fd(fd).ok()?;
             (unix::inode(&fd) == Ok(inode)).then_some(fd)
         });
         self.searches.lock().0 = Instant::now() + begun.elapsed() * SEARCH_SHARE;
@@ -122,7 +124,7 @@ impl Place {
 
     /// The descriptor in the first argument.
     pub(crate) fn of(call: &Call) -> Self {
-        Self { guest: std::sync::Arc::downgrade(&call.guest), fd: call.fd(0) }
+        Self { guest: Arc::downgrade(&call.guest), fd: call.fd(0) }
     }
 }
 
@@ -146,7 +148,22 @@ impl Watcher {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Has the data calls and accepts on a descriptor trapped, if the socket with this inode is still there.
+    /// Whether guests have but one descriptor for the socket with this inode; if not, the calls on all of
+    /// them are trapped.
+    pub(crate) fn is_last(&self, inode: u64) -> bool {
+        let processes = self.control.get().map(Control::processes).unwrap_or_default();
+        let held = |(process, guest): (i32, Arc<dyn Guest>)| {
+            let all = holders::of_socket(process, inode).into_iter();
+            all.map(move |fd| Place::new(Arc::downgrade(&guest), GuestFd(fd)))
+        };
+        let places: Vec<Place> = processes.into_iter().flat_map(held).collect();
+        if places.len() > 1 {
+            places.iter().for_each(|place| self.watch(place, inode));
+        }
+        places.len() <= 1
+    }
+
+    /// Has the data calls, accepts and closes on a descriptor trapped, if the socket with this inode is still there.
     /// Not with a lock held that a handler takes.
     pub(crate) fn watch(&self, place: &Place, inode: u64) {
         self.used.store(true, Ordering::Release);

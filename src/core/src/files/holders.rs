@@ -14,10 +14,14 @@ pub(super) fn of(core: &Core, is_it: impl Fn(&Path) -> bool) -> Vec<(i32, i32)> 
     groups.into_iter().filter_map(|group| Some((group, held_by(group, &is_it)?))).collect()
 }
 
-/// The descriptor of a process for the socket with this inode.
-pub(crate) fn of_socket(process: i32, inode: u64) -> Option<i32> {
+/// The descriptors of a process for the socket with this inode.
+pub(crate) fn of_socket(process: i32, inode: u64) -> Vec<i32> {
     let wanted = format!("socket:[{inode}]");
-    held_by(process, |link| link.as_os_str() == wanted.as_str())
+    let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let of_it = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
+    };
+    entries.filter(of_it).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn held_by(process: i32, is_it: impl Fn(&Path) -> bool) -> Option<i32> {

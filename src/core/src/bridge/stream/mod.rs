@@ -10,6 +10,7 @@
 //! the guest's descriptor.
 
 mod connecting;
+mod lingering;
 mod listening;
 mod pipe;
 mod receive;
@@ -28,7 +29,7 @@ use umvu_abi::{
 use umvu_reactor::Ready;
 use umvu_tracer::api::{Action, Call, Completer, Guest};
 
-use self::{connecting::Connecting, listening::Listener, pipe::Pipe};
+use self::{connecting::Connecting, lingering::Lingering, listening::Listener, pipe::Pipe};
 use super::{Hub, Place, Virtual, alive, unix};
 
 /// The bridge of one stream.
@@ -38,6 +39,8 @@ pub(crate) struct Stream {
     state: Mutex<State>,
     /// Where the guest's end was seen, to reach it again while that guest lives.
     seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
+    /// A close(2) that waits; locked after the state.
+    lingering: Mutex<Option<Lingering>>,
 }
 
 /// Which way data goes.
@@ -74,7 +77,12 @@ fn answer(answers: Answers) {
 impl Stream {
     /// A stream that has no end of ours yet.
     pub(super) fn fresh(socket: Arc<dyn StreamSocket>) -> Self {
-        Self { socket, state: Mutex::new(State::Fresh), seen: Mutex::new(None) }
+        Self {
+            socket,
+            state: Mutex::new(State::Fresh),
+            seen: Mutex::new(None),
+            lingering: Mutex::new(None),
+        }
     }
 
     /// shutdown(2). A connection's end is shut down by the kernel, and ours sees it; a listener
@@ -208,6 +216,7 @@ impl Stream {
     pub(super) fn discard(&self, _hub: &Hub) {
         let mut answers = Answers::new();
         let previous = std::mem::replace(&mut *self.state.lock(), State::Finished);
+        self.end_linger(true, &mut answers);
         match previous {
             State::Connecting(mut connecting) => {
                 answers.extend(connecting.give_up(Errno::ECONNABORTED));
@@ -250,6 +259,7 @@ impl Stream {
             _ => {}
         }
         let due = self.end_waits(hub, &mut state, &mut answers);
+        let due = due.into_iter().chain(self.end_linger(over, &mut answers)).min();
         if let (Some(due), Ok(handle)) = (due, one.handle()) {
             handle.wake_at(Some(due));
         }

@@ -8,7 +8,7 @@ use umvu_tracer::api::{Action, Call, FdReply};
 use super::{or_native, with_fetched, with_socket};
 use crate::{
     Core,
-    bridge::{Kind, Place},
+    bridge::{Kind, Place, Stream},
     guest::{self, Purpose},
     paths::unix,
 };
@@ -108,6 +108,24 @@ fn given(core: &Core, call: &Call, fd: OwnedFd, flags: i32) -> Action {
     }
     let close_on_exec = flags & libc::SOCK_CLOEXEC != 0;
     Action::ReturnFd(FdReply { fd, close_on_exec, writes, handing: None })
+}
+
+/// close(2), where it is trapped: with SO_LINGER the last one waits.
+pub(super) fn close(core: &Core, call: &Call) -> Action {
+    let hub = core.sockets.hub();
+    if !hub.watcher.is_used() {
+        return Action::Forward;
+    }
+    let lingers = |stream: &Stream| stream.linger_time().is_some();
+    with_socket(core, call, |one| match &one.kind {
+        Kind::Stream(stream) if lingers(stream) => {
+            let guest = call.guest.fetch_fd(call.fd(0))?;
+            let last = hub.watcher.is_last(one.inode());
+            let waits = if last { stream.linger(one, call, &guest) } else { None };
+            Ok(waits.unwrap_or(Action::Forward))
+        }
+        _ => Ok(Action::Forward),
+    })
 }
 
 pub(super) fn shutdown(core: &Core, call: &Call) -> Action {

@@ -60,6 +60,13 @@ pub(crate) fn rows() -> Vec<Row> {
         always("setsockopt", options::setsockopt, "what the stack knows"),
         always("getsockopt", options::getsockopt, "what the stack knows"),
         always("shutdown", connect::shutdown, "yes"),
+        row(
+            "close",
+            Trap::Watched(Watch::Descriptor, Before::Never),
+            false,
+            connect::close,
+            "native; that of a TCP socket with SO_LINGER waits",
+        ),
         row("sendto", SENDTO, true, send::sendto, "native without an address"),
         row("sendmsg", Trap::Always, true, send::sendmsg, "yes"),
         row("sendmmsg", Trap::Always, true, send::sendmmsg, "yes"),

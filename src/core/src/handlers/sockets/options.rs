@@ -6,7 +6,7 @@ use umvu_tracer::api::{Action, Call, Reply};
 use super::with_socket;
 use crate::{
     Core,
-    bridge::{self, Kind},
+    bridge::{self, Kind, Place},
     guest,
 };
 
@@ -75,6 +75,12 @@ pub(super) fn setsockopt(core: &Core, call: &Call) -> Action {
             }
         }
         one.socket().set_option(level, name, &value)?;
+        if let Kind::Stream(stream) = &one.kind
+            && (level, name) == (libc::SOL_SOCKET, libc::SO_LINGER)
+            && stream.linger_time().is_some()
+        {
+            core.sockets.hub().watcher.watch(&Place::of(call), one.inode());
+        }
         if let Kind::Stream(stream) = &one.kind
             && level == libc::SOL_SOCKET
             && MIRRORED.contains(&name)
