@@ -121,6 +121,35 @@ fn programs_that_ask_for_what_others_do_not() {
     says(script, &format!("{WRITES}kept\n{WRITES}{listed}{looks}{WRITES}1\n{WRITES}0\n"));
 }
 
+/// A program of libfuse takes each name for a file of its own, and hides what loses its name while it is open.
+const LINKS: &str = r#"
+import os
+bad = []
+for i in range(150):
+    fd = os.open("tmp%d" % i, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o444); os.write(fd, b"x" * 100); os.close(fd)
+    time = os.stat("tmp%d" % i).st_mtime_ns
+    os.link("tmp%d" % i, "f%d" % i); os.unlink("tmp%d" % i)
+    told = [os.stat(d + "/f%d" % i).st_size for d in (".", "../src")] + [os.stat("f%d" % i).st_mtime_ns - time]
+    if told != [100, 100, 0]: bad.append((i, told))
+    with open("old", "w") as f: f.write("old")
+    with open("new%d" % i, "w") as f: f.write("new")
+    os.rename("new%d" % i, "old")
+    if open("old").read() != "new": bad.append((i, "old"))
+names = [name for name in os.listdir(".") if name[0] in ".nt"]
+print(bad, names, len(os.listdir("../src")))
+"#;
+
+#[test]
+fn names_that_come_and_go_keep_what_was_written() {
+    let script = format!(
+        "bindfs src m; cd m; cat > ../links.py <<'E'\n{LINKS}\nE\npython3 ../links.py; cd ..
+         git init -q m/repo; cd m/repo; git config user.email a@b; git config user.name a; seq 40 | while read i; do echo $i > f$i; done
+         git add .; git commit -qm one; find .git -type f -size 0; git gc -q; git fsck 2>&1; git status --short; cd ../..
+         mkfifo m/p; (echo through >m/p &) ; cat m/p; vuumount m"
+    );
+    says(&script, "[] [] 154\nthrough\n");
+}
+
 #[test]
 fn many_at_once_one_in_the_other() {
     let script = r"

@@ -141,6 +141,7 @@ impl FileSystem for FuseFiles {
             keeps_access_times: false,
             guards: false,
             folds_case: false,
+            parts_names: true,
             may_wait: true,
             checks_access: self.given.permissions == Permissions::ByProgram,
             read_only: false,

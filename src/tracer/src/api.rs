@@ -247,6 +247,18 @@ pub struct Renewal {
 /// The rest of a handler that may block.
 pub struct SlowHandler(pub Box<dyn FnOnce() -> Action + Send>);
 
+impl SlowHandler {
+    /// Does the work, and what it leaves to be done: one that has waited for a file system may find that the file
+    /// has to be waited for, too.
+    pub(crate) fn run(self) -> Action {
+        let mut action = (self.0)();
+        while let Action::Slow(next) = action {
+            action = (next.0)();
+        }
+        action
+    }
+}
+
 impl fmt::Debug for SlowHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SlowHandler")

@@ -189,7 +189,7 @@ impl Listener {
                 let work = move || {
                     let asked = Arc::clone(&deferred);
                     let ask = move || asked.wanted();
-                    let slow = AssertUnwindSafe(|| patience::on_behalf(ask, slow.0));
+                    let slow = AssertUnwindSafe(|| patience::on_behalf(ask, || slow.run()));
                     let action = catch_unwind(slow).unwrap_or_else(|_| Action::error(Errno::EIO));
                     deferred.answer(action);
                 };

@@ -489,7 +489,7 @@ impl Stops {
             let asked = Arc::clone(&parked);
             let ask = move || asked.wanted();
             let work = move || {
-                let slow = AssertUnwindSafe(|| patience::on_behalf(ask, slow.0));
+                let slow = AssertUnwindSafe(|| patience::on_behalf(ask, || slow.run()));
                 let result = catch_unwind(slow);
                 later.answer(result.unwrap_or_else(|_| Action::error(Errno::EIO)));
             };

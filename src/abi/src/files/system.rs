@@ -80,6 +80,9 @@ pub struct Traits {
     pub guards: bool,
     /// Names that differ in case only are one: rename(2) of a file to its own name writes it anew.
     pub folds_case: bool,
+    /// Each name of a file may be a node of its own, and a name that is taken away while a handle is open may stay
+    /// for a while, under another one.
+    pub parts_names: bool,
 }
 
 /// Where one sees what happens to a file: inotify(7).

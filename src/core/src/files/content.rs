@@ -363,7 +363,12 @@ impl Content {
             return Ok(());
         }
         let fs = inode.files.ask()?;
-        let looks = fs.getattr(&Caller::root(), inode.node, None)?;
+        let known = self.handles.last().map(|(handle, _)| *handle);
+        let looks = match fs.getattr(&Caller::root(), inode.node, known) {
+            // Nobody can want it.
+            Err(Errno::ENOENT) if inode.is_removed() => return Ok(()),
+            looks => looks?,
+        };
         // Some programs of FUSE tell no number of links of any file.
         if looks.nlink == 0 && inode.is_removed() {
             return Ok(());
@@ -457,6 +462,9 @@ impl Content {
             let is_told = touched || !self.mapped;
             let mtime = if is_told { SetTime::To(now.mtime) } else { SetTime::Now };
             changes.mtime = Some(mtime);
+            // Programs of libfuse 2 set both times or none.
+            let keeps = inode.files.traits.keeps_access_times;
+            changes.atime = (!keeps).then_some(SetTime::To(looks.atime));
             changes.ctime = touched.then_some(looks.ctime.max(now.mtime));
             changes.mode = change::without_set_ids(looks).filter(|_| self.clears);
             set(changes)?;
@@ -505,7 +513,7 @@ impl Content {
         self.discard(files);
     }
 
-    fn release_all(&mut self, files: &MountedFiles, node: Node) {
+    pub(super) fn release_all(&mut self, files: &MountedFiles, node: Node) {
         for (handle, _) in self.handles.drain(..) {
             files.fs.release(node, handle);
         }

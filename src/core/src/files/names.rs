@@ -115,6 +115,10 @@ pub(crate) fn link(
         return Err(Errno::ENOENT);
     }
     let fs = parent.files.ask()?;
+    if file.files.traits.parts_names {
+        // What the other name leads to has what was written by this one.
+        file.content.lock().write_back(file)?;
+    }
     let entry = match opened {
         Some(opened) => fs.link_opened(caller, (file.node, opened), parent.node, name)?,
         None => fs.link(caller, file.node, parent.node, name)?,
@@ -138,6 +142,7 @@ pub(crate) fn unlink(
     }
     let fs = parent.files.ask()?;
     parent.files.objects.hear_before();
+    file.settle()?;
     fs.unlink(caller, parent.node, name)?;
     parent.files.forget_name(parent, name);
     file.removed_from(parent, name);
@@ -223,6 +228,9 @@ pub(crate) fn rename(caller: &Caller, from: &Side, to: &Side, flags: u32) -> Res
     }
     let fs = files.ask()?;
     files.objects.hear_before();
+    if let Some(replaced) = to.inode.as_ref().filter(|_| !exchange) {
+        replaced.settle()?;
+    }
     fs.rename(caller, (from.parent.node, &from.name), (to.parent.node, &to.name), flags)?;
     files.forget_name(&from.parent, &from.name);
     files.forget_name(&to.parent, &to.name);

@@ -198,6 +198,8 @@ fn return_to_file_system(inode: &Inode, content: &mut Content) -> Result<(), Err
     }
     match content.write_back(inode) {
         Err(patience::LATER) => Err(patience::LATER),
+        // It was taken away meanwhile, and nobody wants it.
+        Err(Errno::ENOENT) if inode.is_removed() => Ok(()),
         Err(errno) => {
             complain(inode, errno);
             Ok(())
@@ -228,6 +230,21 @@ fn closed(objects: &Arc<Objects>, number: u64) {
 }
 
 impl Inode {
+    /// Before its name is taken away: what guests have closed is closed in the file system, too, where it matters, and
+    /// other names keep what was written. Errors: those of the file system.
+    pub(super) fn settle(self: &Arc<Self>) -> Result<(), Errno> {
+        if !self.files.traits.parts_names || self.kind() != Ok(libc::S_IFREG) {
+            return Ok(());
+        }
+        let mut content = self.content.lock();
+        if !content.is_kept() || !content.is_idle() {
+            return Ok(());
+        }
+        content.write_back(self)?;
+        content.release_all(&self.files, self.node);
+        Ok(())
+    }
+
     /// Its name was taken away: unless a guest has it open it is needed no more at once, and not when its
     /// last closing is told. Where room is scarce its data goes now, whoever else looks at it just then.
     pub(super) fn leave_unless_open(self: &Arc<Self>) {
@@ -237,11 +254,15 @@ impl Inode {
         }
         let mut content = self.content.lock();
         if content.is_kept() && content.is_idle() {
-            content.rest(self);
             let fs = &self.files.fs;
             let root = Caller::root();
-            let is_last = || fs.getattr(&root, self.node, None).is_ok_and(|looks| looks.nlink == 0);
-            if self.files.room.is_scarce() && self.files.ask().is_ok() && is_last() {
+            let links = || fs.getattr(&root, self.node, None).map_or(0, |looks| looks.nlink);
+            if content.is_written() && !self.files.traits.parts_names && links() > 0 {
+                // It has other names.
+                return;
+            }
+            content.rest(self);
+            if self.files.room.is_scarce() && self.files.ask().is_ok() && links() == 0 {
                 let nothing = Changes { size: Some(0), ..Changes::default() };
                 let _ = fs.setattr(&root, self.node, None, &nothing);
             }
