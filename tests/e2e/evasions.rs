@@ -18,6 +18,20 @@ fn every_child_is_inside_however_it_was_made() {
     }
 }
 
+/// Two of them at a time, so that those who answer are kept from it now and then.
+#[test]
+fn what_a_handler_leaves_by_longjmp_is_written_to_by_nobody() {
+    let program = compiled("leaves").display().to_string();
+    let twice = |path: &str| format!("{program} {path} & {program} {path}; wait $!");
+    let native = succeed(Place::Native, &twice("/etc/passwd"));
+    assert_eq!(native, "0 spoilt, 0 wrong\n0 spoilt, 0 wrong\n");
+    for place in INSIDE {
+        let mount = "vu_insmod vufuse; vumount -t vufusemem none /virtual && echo >/virtual/a";
+        let script = format!("{mount} || exit 90; {}", twice("/virtual/a"));
+        assert_eq!(succeed(place, &script), native, "{place:?}");
+    }
+}
+
 #[test]
 fn descriptors_that_come_in_sideways_work() {
     let script = concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/guests/sideways.py");

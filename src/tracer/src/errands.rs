@@ -169,6 +169,11 @@ impl Errands {
     /// Has the tracer run an errand for a guest that waits for the answer to `syscall`.
     pub(crate) fn send(&self, tid: Tid, syscall: Syscall, errand: Errand) {
         self.wanted.lock().insert(tid, Wanted { syscall, errand, is_called: false });
+        self.wake();
+    }
+
+    /// Has the tracer look at what it has put off.
+    pub(crate) fn wake(&self) {
         sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
     }
 
@@ -207,7 +212,7 @@ impl Errands {
         let waits = nix::unistd::gettid() != self.tracer;
         let patience = if waits { patience } else { Duration::ZERO };
         let until = Instant::now() + patience;
-        sys::tgkill(nix::unistd::getpid().as_raw(), self.tracer.as_raw(), libc::SIGUSR1);
+        self.wake();
         let mut left = self.to_watch.lock();
         while guests.iter().any(|tid| left.contains_key(tid)) {
             if self.watched.wait_until(&mut left, until).timed_out() {

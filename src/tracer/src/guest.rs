@@ -20,12 +20,12 @@ use nix::{
     },
     unistd::Pid,
 };
-use parking_lot::Mutex;
 use umvu_abi::{Errno, GuestAddr, GuestFd, Tid};
 
 use crate::{
     api::{FileIdentity, Guest},
     sys,
+    turn::Turn,
 };
 
 /// How much of a string is read at once.
@@ -70,9 +70,8 @@ pub(crate) struct TaskGuest {
     memory: OnceLock<Memory>,
     descriptors: OnceLock<OwnedFd>,
     process: OnceLock<OwnedFd>,
-    /// Held while a call of the thread is decided: a call that a signal takes back and that is made
-    /// again can reach another thread of ours before the first has kept its answer.
-    pub(crate) turn: Mutex<()>,
+    /// Whose call is decided now.
+    pub(crate) turn: Turn,
 }
 
 impl TaskGuest {
@@ -83,7 +82,7 @@ impl TaskGuest {
             memory: OnceLock::new(),
             descriptors: OnceLock::new(),
             process: OnceLock::new(),
-            turn: Mutex::default(),
+            turn: Turn::default(),
         }
     }
 

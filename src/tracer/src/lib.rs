@@ -33,6 +33,7 @@ mod stops;
 mod sys;
 mod tasks;
 mod tracer;
+mod turn;
 mod vdso;
 
 pub use options::{Mode, Options, Program};

@@ -165,7 +165,9 @@ impl Listener {
             let _ = sys::respond(&self.fd, notification.id, Verdict::Continue);
             return;
         };
-        let turn = guest.turn.lock();
+        let named = (Arc::as_ptr(self) as usize, notification.id);
+        let is_waiting = || sys::is_waiting(&self.fd, notification.id);
+        let Some(turn) = guest.turn.take(named, &self.backend.errands, is_waiting) else { return };
         let found = match self.backend.replays.find(tid, &syscall) {
             Found::Nothing => None,
             Found::Answer(action) => Some(action),
@@ -312,6 +314,12 @@ impl Listener {
             Action::Forward => {
                 self.backend.replays.forward(guest.tid(), syscall);
                 sys::respond(&self.fd, id, Verdict::Continue)
+            }
+            // Its buffers may be other variables by now.
+            Action::Return(_) | Action::ReturnFd(_)
+                if guest.turn.is_suspect() && !sys::is_waiting(&self.fd, id) =>
+            {
+                Err(io::Error::from_raw_os_error(libc::ENOENT))
             }
             Action::Return(reply) => {
                 let result = guest.write_all(&reply.writes).and(reply.result);

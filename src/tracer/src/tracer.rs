@@ -68,6 +68,8 @@ pub struct Tracer {
     current: Pid,
     status: u8,
     gate: Option<OwnedFd>,
+    /// Signals that are delivered when the call that they interrupt is decided.
+    put_off: Vec<(Pid, i32)>,
     /// Tasks whose first stop came before their creator's event.
     early: HashSet<Pid>,
     armed_at: Option<Instant>,
@@ -120,6 +122,7 @@ impl Tracer {
             current: Pid::from_raw(0),
             status: 0,
             gate: None,
+            put_off: Vec::new(),
             early: HashSet::new(),
             armed_at: None,
             interrupted: false,
@@ -151,6 +154,9 @@ impl Tracer {
                 for tid in stops.respites.over() {
                     let _ = ptrace::interrupt(tid);
                 }
+            }
+            for (tid, signal) in std::mem::take(&mut self.put_off) {
+                self.signalled(tid, signal);
             }
             match sys::wait(-1, libc::WNOHANG) {
                 Ok(Wait::Nothing) => self.wait_for_signal(),
@@ -370,6 +376,7 @@ impl Tracer {
     fn ended(&mut self, tid: Pid, status: u8) {
         self.early.remove(&tid);
         self.inside.remove(&tid);
+        self.put_off.retain(|(other, _)| *other != tid);
         let id = Tid(tid.as_raw());
         let ended = self.backend.tasks.remove(id);
         // After the task is gone: who keeps an answer for it looks for it afterwards.

@@ -20,6 +20,13 @@ use crate::{
 impl Tracer {
     /// A signal is about to be delivered.
     pub(super) fn signalled(&mut self, tid: Pid, signal: i32) {
+        if self.armed_at.is_some()
+            && self.stops.is_none()
+            && let Some(guest) = self.backend.tasks.guest(Tid(tid.as_raw()))
+            && !guest.turn.interrupt()
+        {
+            return self.put_off.push((tid, signal));
+        }
         self.backend.errands.forget(Tid(tid.as_raw()));
         self.take_back_wait(tid);
         if let Some(stops) = &mut self.stops {
