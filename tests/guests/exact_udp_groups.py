@@ -191,7 +191,7 @@ def small_reads_of_numbers():
     if WAY == "6":
         return None
     sock = datagram(False)
-    names = (1, 2, 6, 10, 12, 13, 15, 19, 21, 33, 34, 49)
+    names = (1, 2, 6, 10, 12, 13, 15, 19, 21, 32, 33, 34, 49)
     return [[option(sock, IPPROTO_IP, name, size) for size in (1, 2, 3, 4, 8)] for name in names]
 
 
@@ -202,6 +202,7 @@ def options_of_ip():
     for name in 3, 5, 19:
         got += [(out(sock.setsockopt, IPPROTO_IP, name, v), number(sock, IPPROTO_IP, name)) for v in (1, 0)]
     got += [out(sock.setsockopt, IPPROTO_IP, 50, struct.pack("!I", v)) for v in (1, 0, 99)]
+    got += [out(sock.setsockopt, IPPROTO_IP, name, v) for name in (15, 19, 50) for v in (b"", b"\x01", b"ab")]
     return got
 
 
@@ -260,6 +261,11 @@ def out_of_band():
     settle()
     got = [out(other.recv, 9, MSG_OOB | MSG_DONTWAIT) for _ in range(3)]
     return sent, got
+
+
+@case
+def far_too_long():
+    return [out(datagram(False).sendto, bytes(size), (LO, 0)) for size in (65535, 65536, 100000)]
 
 
 @case

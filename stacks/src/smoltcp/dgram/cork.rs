@@ -1,9 +1,9 @@
 //! Datagrams that several sends make (`UDP_CORK`, `MSG_MORE`), and sends that make several datagrams
 //! (`UDP_SEGMENT`); udp(7).
 
-use umvu_abi::{Errno, SockAddr, net::SendControl};
+use umvu_abi::{Errno, SockAddr, net::SendControl, sockaddr::AF_INET};
 
-use super::{super::inner::Inner, DgramId};
+use super::{super::inner::Inner, Dgram, DgramId};
 
 /// The most datagrams of one send (`UDP_MAX_SEGMENTS`).
 const SEGMENTS: usize = 128;
@@ -28,6 +28,10 @@ impl Inner {
         control: &SendControl,
     ) -> Result<(), Errno> {
         let sock = self.dgrams.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        // Before all else, if not by IPv6.
+        if data.len() > usize::from(u16::MAX) && is_v4(sock, to) {
+            return Err(Errno::EMSGSIZE);
+        }
         let more = control.more || sock.options.flag(libc::SOL_UDP, libc::UDP_CORK);
         let cork = match sock.cork.take() {
             None if !more => return self.udp_segments(id, data, to, control),
@@ -88,4 +92,11 @@ impl Inner {
         self.check_size(id, &super::send::Plan { whole: false, ..plan }, data.len())?;
         data.chunks(size).try_for_each(|piece| self.udp_send(id, piece, to, control))
     }
+}
+
+/// Whether a datagram goes by IPv4: that of a socket of IPv4, and to a mapped address.
+fn is_v4(sock: &Dgram, to: Option<&SockAddr>) -> bool {
+    let named = to.and_then(SockAddr::ip).map(|to| to.ip());
+    let to = named.or(sock.peer.map(|peer| peer.ip()));
+    sock.family == AF_INET || to.is_some_and(|to| to.to_canonical().is_ipv4())
 }

@@ -20,7 +20,11 @@ pub(super) fn integer(level: i32, name: i32, value: &[u8]) -> Result<i32, Errno>
             | libc::IP_MULTICAST_LOOP
             | libc::IP_MULTICAST_ALL
             | libc::IP_UNICAST_IF
+            | libc::IP_TRANSPARENT
     );
+    if (level, name) == (libc::SOL_IP, libc::IP_UNICAST_IF) && value.len() != 4 {
+        return Err(Errno::EINVAL);
+    }
     // IPV6_DONTFRAG, IPV6_AUTOFLOWLABEL: what is too short is no.
     let lenient = level == libc::SOL_IPV6 && matches!(name, libc::IPV6_DONTFRAG | 70);
     match (value.first_chunk(), value.first()) {

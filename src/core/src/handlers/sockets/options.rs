@@ -175,7 +175,7 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
         if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) {
             return give_filter(call, value, room);
         }
-        shorten(level, &mut value, room);
+        shorten((level, name), &mut value, room);
         let length = i32::try_from(value.len()).unwrap_or(0).to_ne_bytes().to_vec();
         let writes = vec![(call.addr(3), value), (call.addr(4), length)];
         Ok(Action::Return(Reply { result: Ok(0), writes }))
@@ -183,10 +183,11 @@ pub(super) fn getsockopt(core: &Core, call: &Call) -> Action {
 }
 
 /// Cuts a value to the room that there is; a small number of IP becomes a byte (`do_ip_getsockopt`).
-fn shorten(level: i32, value: &mut Vec<u8>, room: usize) {
+fn shorten((level, name): (i32, i32), value: &mut Vec<u8>, room: usize) {
     let number = value.first_chunk().filter(|_| value.len() == 4);
     let number = number.map_or(-1, |number| i32::from_ne_bytes(*number));
     if level == libc::SOL_IP
+        && name != libc::IP_MULTICAST_IF
         && (1..4).contains(&room)
         && let Ok(byte) = u8::try_from(number)
     {
