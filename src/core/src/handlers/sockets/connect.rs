@@ -66,11 +66,11 @@ pub(super) fn accept4(core: &Core, call: &Call) -> Action {
 }
 
 fn accept_with(core: &Core, call: &Call, flags: i32) -> Action {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Errno::EINVAL.into();
+    }
     let accepted = with_fetched(core, call, |one, guest| {
         let Kind::Stream(stream) = &one.kind else { return Err(Errno::EOPNOTSUPP) };
-        if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
-            return Err(Errno::EINVAL);
-        }
         let core = core.shared().ok_or(Errno::EIO)?;
         let copy = call.clone();
         let finish = move |result: Result<OwnedFd, Errno>| match result {
