@@ -566,4 +566,28 @@ def closing_does_not_wait():
     return drain(server, 1) > 0, reader.recv(1)
 
 
+
+def reset_by_the_peer(data):
+    """A connection that the peer has reset after it has sent this."""
+    client, server = pair()
+    if data:
+        server.send(data)
+        want(client, select.POLLIN)
+    reset(server)
+    want(client, select.POLLHUP)
+    return client
+
+
+@case
+def a_reset_is_told_once():
+    told = []
+    for data in b"", b"abc":
+        for calls in "ssr", "rrs", "mrs":
+            sock = reset_by_the_peer(data)
+            ways = {"s": lambda: out(sock.send, b"x"), "r": lambda: out(sock.recv, 9),
+                    "m": lambda: out(sock.sendmsg, [b"x"])}
+            told.append((calls, [ways[call]() for call in calls], number(sock, SOL, SO_ERROR)))
+    return told
+
+
 run()

@@ -40,29 +40,32 @@ const CALLS: [i64; 9] = [
 /// How long guests may take to be watched; it is rather less than a millisecond on an idle machine.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How many threads may be followed in a second, each of which costs some 60 us; and at once.
-const FOLLOWED: u32 = 64;
-const FOLLOWED_MOST: u32 = 256;
+/// How many threads may be followed at once, and how soon one more; each costs some 60 us.
+const FOLLOWED: (u32, Duration) = (256, Duration::from_micros(15_625));
+/// The same for sockets that are watched because of a reset: the number of the descriptor is watched for
+/// ever, whatever it is used for later.
+const RESETS: (u32, Duration) = (32, Duration::from_secs(10));
 
-/// Says when a thread may be followed again that has made a socket.
+/// Says when something may be done again.
 pub(super) struct Allowance {
+    most: u32,
+    every: Duration,
     left: u32,
     since: Instant,
 }
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Self { left: FOLLOWED_MOST, since: Instant::now() }
-    }
-}
-
 impl Allowance {
-    /// Whether one more may be; it counts then.
+    /// So often at once, and once more after each period.
+    fn new((most, every): (u32, Duration)) -> Self {
+        Self { most, every, left: most, since: Instant::now() }
+    }
+
+    /// Whether it may be done once more; it counts then.
     fn take(&mut self) -> bool {
-        let earned = self.since.elapsed().as_millis() * u128::from(FOLLOWED) / 1000;
+        let earned = self.since.elapsed().as_micros() / self.every.as_micros().max(1);
         if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(FOLLOWED_MOST);
-            self.left = FOLLOWED_MOST.min(self.left.saturating_add(earned));
+            let earned = u32::try_from(earned).unwrap_or(self.most);
+            self.left = self.most.min(self.left.saturating_add(earned));
             self.since = Instant::now();
         }
         let may = self.left > 0;
@@ -129,12 +132,24 @@ impl Place {
 }
 
 /// Who has calls trapped.
-#[derive(Default)]
 pub(crate) struct Watcher {
     control: OnceLock<Control>,
     used: AtomicBool,
     allowance: Mutex<Allowance>,
+    resets: Mutex<Allowance>,
     searches: Mutex<Searches>,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self {
+            control: OnceLock::new(),
+            used: AtomicBool::new(false),
+            allowance: Mutex::new(Allowance::new(FOLLOWED)),
+            resets: Mutex::new(Allowance::new(RESETS)),
+            searches: Mutex::default(),
+        }
+    }
 }
 
 impl Watcher {
@@ -146,6 +161,13 @@ impl Watcher {
     /// Whether any socket has ever been strict: if none, nobody has to look for one.
     pub(crate) fn is_used(&self) -> bool {
         self.used.load(Ordering::Acquire)
+    }
+
+    /// The same for a socket whose connection the peer has reset, unless that was done too often.
+    pub(super) fn watch_reset(&self, place: &Place, inode: u64) {
+        if self.resets.lock().take() {
+            self.watch(place, inode);
+        }
     }
 
     /// Whether guests have but one descriptor for the socket with this inode; if not, the calls on all of
@@ -183,11 +205,10 @@ mod tests {
 
     #[test]
     fn what_is_allowed_is_used_up_and_comes_back() {
-        let mut allowance = Allowance::default();
-        let begun = allowance.since;
-        assert_eq!((0..1000).filter(|_| allowance.take()).count() / 256, 1);
-        allowance.since = begun.checked_sub(Duration::from_secs(2)).unwrap_or(begun);
-        allowance.left = 0;
-        assert!(allowance.take() && allowance.left >= FOLLOWED);
+        let mut allowance = Allowance::new((3, Duration::from_secs(1000)));
+        assert_eq!((0..100).filter(|_| allowance.take()).count(), 3);
+        allowance.every = Duration::from_nanos(1);
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(allowance.take() && allowance.left == 2);
     }
 }

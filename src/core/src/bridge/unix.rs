@@ -153,6 +153,11 @@ pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
     poll(&mut set, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
+/// Whether no data waits to be read.
+pub(crate) fn is_empty(fd: &OwnedFd) -> bool {
+    rustix::io::ioctl_fionread(fd).is_ok_and(|unread| unread == 0)
+}
+
 /// Whether something can be read right now, and urgent data is among it.
 pub(crate) fn look_ahead(fd: &OwnedFd) -> PollFlags {
     let mut set = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLPRI)];

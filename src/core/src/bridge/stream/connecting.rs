@@ -1,6 +1,10 @@
 //! connect(2) under way: the guest waits in the call, or polls a socket whose buffer is full of junk.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use umvu_abi::{Errno, SockAddr, net::StreamState};
 use umvu_tracer::api::{Action, Call, Completer};
@@ -61,7 +65,7 @@ impl Stream {
                 pipe.told = true;
                 return Ok(Action::value(0));
             }
-            State::Joined(_) | State::Listening(_) | State::Finished => {
+            State::Joined(_) | State::Listening(_) | State::Reset | State::Finished => {
                 return Err(Errno::EISCONN);
             }
             State::Failed => {
@@ -75,6 +79,7 @@ impl Stream {
             return hub.renew(one, call.fd(0), end);
         }
         self.socket.connect(addr)?;
+        self.connects.store(true, Ordering::Relaxed);
         *self.seen.lock() = Some((Arc::downgrade(&call.guest), call.fd(0)));
         if matches!(self.socket.state(), StreamState::Established { .. }) {
             // By a loopback interface. Linux says EINPROGRESS then too.

@@ -40,8 +40,7 @@ impl Stream {
     /// for: what the guest has not read is answered with a reset.
     pub(crate) fn linger(&self, one: &Virtual, call: &Call, guest: &OwnedFd) -> Option<Action> {
         let deadline = Instant::now() + self.linger_time()?;
-        let is_read = rustix::io::ioctl_fionread(guest).is_ok_and(|unread| unread == 0);
-        if !is_read || !matches!(*self.state.lock(), State::Joined(_)) {
+        if !unix::is_empty(guest) || !matches!(*self.state.lock(), State::Joined(_)) {
             return None;
         }
         // Our end sees the end of the data although the guest still has its own.

@@ -17,7 +17,10 @@ mod receive;
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -39,6 +42,8 @@ pub(crate) struct Stream {
     state: Mutex<State>,
     /// Where the guest's end was seen, to reach it again while that guest lives.
     seen: Mutex<Option<(Weak<dyn Guest>, GuestFd)>>,
+    /// The guest has called connect(2).
+    connects: AtomicBool,
     /// A close(2) that waits; locked after the state.
     lingering: Mutex<Option<Lingering>>,
 }
@@ -61,6 +66,8 @@ enum State {
     Listening(Listener),
     /// A connect(2) that did not wait has failed; the next one says so, and leaves it spent.
     Failed,
+    /// The peer has reset the connection: the first call says so.
+    Reset,
     /// The connection is over.
     Finished,
 }
@@ -82,6 +89,7 @@ impl Stream {
             state: Mutex::new(State::Fresh),
             seen: Mutex::new(None),
             lingering: Mutex::new(None),
+            connects: AtomicBool::new(false),
         }
     }
 
@@ -110,7 +118,7 @@ impl Stream {
                 self.socket.reset();
                 Action::value(0)
             }
-            State::Fresh | State::Spent | State::Failed | State::Finished => {
+            State::Fresh | State::Spent | State::Failed | State::Reset | State::Finished => {
                 return Err(Errno::ENOTCONN);
             }
         };
@@ -125,7 +133,7 @@ impl Stream {
         let mut state = self.state.lock();
         match &mut *state {
             State::Fresh | State::Spent | State::Failed => {}
-            State::Joined(_) | State::Finished => {}
+            State::Joined(_) | State::Reset | State::Finished => {}
             State::Connecting(connecting) => answers.extend(connecting.give_up(Errno::ECONNRESET)),
             State::Listening(listener) => {
                 listener.stop(&mut answers);
@@ -193,7 +201,9 @@ impl Stream {
     /// or a connect that did not wait has failed.
     pub(crate) fn refusal(&self, guest: &OwnedFd, way: Way, urgent: bool) -> Option<Errno> {
         match (&*self.state.lock(), way) {
-            (State::Failed, _) => {}
+            (State::Failed, _) | (State::Reset, Way::Out) => {}
+            // What came before is read first.
+            (State::Reset, Way::In) if unix::is_empty(guest) => {}
             (State::Fresh | State::Spent | State::Listening(_), Way::Out) => {
                 return Some(Errno::EPIPE);
             }
@@ -209,7 +219,7 @@ impl Stream {
 
     /// Whether there was a connection.
     fn is_over(&self) -> bool {
-        matches!(*self.state.lock(), State::Finished)
+        matches!(*self.state.lock(), State::Reset | State::Finished)
     }
 
     /// The guest is gone, or the stack is.
@@ -239,7 +249,8 @@ impl Stream {
         if let State::Connecting(_) = &*state {
             self.follow_handshake(one, hub, &mut state, &mut answers);
         }
-        let (mut over, mut closed, mut seen) = (false, false, None);
+        let (mut over, mut closed, mut reset) = (false, false, false);
+        let (mut seen, mut ended) = (None, None);
         match &mut *state {
             State::Joined(pipe) => {
                 pipe.readable |= ready.readable;
@@ -252,7 +263,10 @@ impl Stream {
                     seen = pipe.inode().and_then(alive::peer_of);
                 }
                 if over {
-                    *state = State::Finished;
+                    let told = !pipe.peer_done && self.connects.load(Ordering::Relaxed);
+                    reset = told && self.socket.state() == StreamState::Broken(Errno::ECONNRESET);
+                    let next = if reset { State::Reset } else { State::Finished };
+                    ended = Some(std::mem::replace(&mut *state, next));
                 }
             }
             State::Listening(listener) => self.accept_ready(one, hub, listener, &mut answers),
@@ -264,6 +278,11 @@ impl Stream {
             handle.wake_at(Some(due));
         }
         drop(state);
+        if reset && let Some((guest, fd)) = self.seen.lock().clone() {
+            hub.watcher.watch_reset(&Place::new(guest, fd), one.inode());
+        }
+        // The guest sees it only now.
+        drop(ended);
         answer(answers);
         if over {
             self.socket.close();

@@ -35,7 +35,7 @@ pub(super) struct Pipe {
     /// The guest's end-of-file has been passed on as FIN.
     guest_done: bool,
     /// The peer's FIN has been passed on to the guest.
-    peer_done: bool,
+    pub(super) peer_done: bool,
     /// The guest closed its reading side: received data is dropped.
     deaf: bool,
     /// Bytes given to the guest since the stack was told how many it has not read.
