@@ -105,7 +105,10 @@ impl FuseFiles {
         self.nodes.doubt(node.0);
         let reply = super::files::unless_lacking(reply, Errno::EPERM)?;
         let kind = self.nodes.last(node.0).map_or(libc::S_IFREG, |known| known.kind());
-        self.made(parent, name, &reply, kind)
+        let entry = self.made(parent, name, &reply, kind)?;
+        // Some programs tell the size of another file here (gocryptfs: of the encrypted one).
+        self.nodes.doubt(entry.node.0);
+        Ok(entry)
     }
 
     /// UNLINK, RMDIR.

@@ -199,7 +199,7 @@ fn return_to_file_system(inode: &Inode, content: &mut Content) -> Result<(), Err
     match content.write_back(inode) {
         Err(patience::LATER) => Err(patience::LATER),
         // It was taken away meanwhile, and nobody wants it.
-        Err(Errno::ENOENT) if inode.is_removed() => Ok(()),
+        Err(Errno::ENOENT | Errno::ESTALE) if inode.is_removed() => Ok(()),
         Err(errno) => {
             complain(inode, errno);
             Ok(())

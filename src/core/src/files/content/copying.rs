@@ -24,7 +24,7 @@ pub(super) fn copy(
     length: Option<u64>,
 ) -> Result<(), Errno> {
     let fs = inode.files.ask()?;
-    let found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
+    let mut found = fs.getattr(&Caller::root(), inode.node, Some(handle))?;
     let before = length.map_or_else(|| into.metadata().map(|found| found.len()), Ok)?;
     let mut chunk = Vec::new();
     // Up to where data was written last, and up to where all is done.
@@ -45,6 +45,10 @@ pub(super) fn copy(
             chunk.resize(CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK)), 0);
             let got = fs.read(inode.node, handle, at, &mut chunk)?;
             if got == 0 {
+                if inode.files.traits.parts_names {
+                    // As the kernel takes it from programs of FUSE: the file ends here.
+                    found.size = at;
+                }
                 break;
             }
             into.write_all_at(&chunk[..got], at)?;
