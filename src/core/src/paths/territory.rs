@@ -375,14 +375,15 @@ fn of_task<'a>(name: &[u8], mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
 fn is_descriptor_of_ours(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/proc/") else { return false };
     let mut parts = rest.split(|byte| *byte == b'/');
-    if parts.next().and_then(number) != i32::try_from(std::process::id()).ok() {
-        return false;
-    }
+    let Some(process) = parts.next().and_then(number) else { return false };
     let name = match parts.next() {
         Some(b"task") => parts.nth(1),
         name => name,
     };
-    matches!(name, Some(b"fd" | b"fdinfo" | b"map_files")) && parts.next().is_some()
+    let is_descriptor =
+        matches!(name, Some(b"fd" | b"fdinfo" | b"map_files")) && parts.next().is_some();
+    // Who we are takes a call: it is asked last.
+    is_descriptor && i32::try_from(std::process::id()) == Ok(process)
 }
 
 fn is_process(component: &[u8]) -> bool {
