@@ -16,7 +16,14 @@ use super::{ffi, unix};
 
 /// What has been given to one guest's socket and may be unread, oldest first.
 #[derive(Default)]
-pub(super) struct Unread(Mutex<VecDeque<Given>>);
+pub(super) struct Unread(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    given: VecDeque<Given>,
+    /// The weight of what is there of each sender, by its address.
+    sent: HashMap<usize, usize>,
+}
 
 struct Given {
     sender: Weak<OwnedFd>,
@@ -26,26 +33,45 @@ struct Given {
     cost: usize,
 }
 
+impl Given {
+    /// By what the sums name its sender.
+    fn key(&self) -> usize {
+        self.sender.as_ptr() as usize
+    }
+}
+
 impl Unread {
     /// Notes a datagram of `length` bytes that has just been sent to the guest.
     pub(super) fn note(&self, sender: &Arc<OwnedFd>, length: usize, cost: usize) {
         let weight = weight(length);
-        self.0.lock().push_back(Given { sender: Arc::downgrade(sender), weight, cost });
+        let one = Given { sender: Arc::downgrade(sender), weight, cost };
+        let mut queue = self.0.lock();
+        *queue.sent.entry(one.key()).or_default() += weight;
+        queue.given.push_back(one);
     }
 
     /// Forgets what has been read since the last look; returns what the stack counted for it.
     pub(super) fn reclaim(&self) -> usize {
-        let mut given = self.0.lock();
+        let Queue { given, sent } = &mut *self.0.lock();
         let mut freed = 0;
+        // How much the last sender that was asked has unread.
+        let mut asked: Option<(usize, usize)> = None;
         while let Some(first) = given.front() {
+            let (key, weight) = (first.key(), first.weight);
+            let sum = sent.get(&key).copied().unwrap_or(0);
             // Whoever is gone cannot be asked.
             if let Some(sender) = first.sender.upgrade() {
-                let its = given.iter().filter(|one| one.sender.ptr_eq(&first.sender));
-                let sent: usize = its.map(|one| one.weight).sum();
-                if ffi::unread(&sender) + first.weight > sent {
+                let known = asked.filter(|(of, _)| *of == key).map(|(_, unread)| unread);
+                let unread = known.unwrap_or_else(|| ffi::unread(&sender));
+                asked = Some((key, unread));
+                if unread + weight > sum {
                     break;
                 }
             }
+            match sum.saturating_sub(weight) {
+                0 => sent.remove(&key),
+                left => sent.insert(key, left),
+            };
             freed += first.cost;
             given.pop_front();
         }
@@ -85,8 +111,8 @@ mod tests {
         for _ in 0..2 {
             unix::receive(&other, &mut room).expect("one is there");
         }
-        assert_eq!((unread.reclaim(), unread.0.lock().len()), (50, 1));
+        assert_eq!((unread.reclaim(), unread.0.lock().given.len()), (50, 1));
         drop(one);
-        assert_eq!((unread.reclaim(), unread.0.lock().len()), (40, 0));
+        assert_eq!((unread.reclaim(), unread.0.lock().given.len()), (40, 0));
     }
 }
