@@ -77,10 +77,12 @@ impl Drop for Held {
 /// Bytes of a chunk: what one read of a guest's socket brings. The kernel zeroes it page by page
 /// as it is used.
 pub(crate) const CHUNK: usize = 128 * 1024;
-/// Chunks that the process keeps for the next buffer: 32 MiB, as far as they were used. A hundred
-/// connections that have a little under way at once are many, and to unmap a chunk and map another
-/// one takes longer than all else that is done for a request.
+/// Chunks that the process keeps for the next buffer, when it gets one back of which little was used:
+/// such a one takes little memory. A hundred connections that have a little under way at once are many,
+/// and to unmap a chunk and map another one takes longer than all else that is done for a request.
 const SPARES: usize = 256;
+/// The same when it gets one back that was used: 8 MiB.
+const USED_SPARES: usize = 64;
 
 static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
@@ -89,10 +91,10 @@ pub(crate) fn take_chunk() -> Box<[u8]> {
     SPARE.lock().pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())
 }
 
-/// Gives one back.
-pub(crate) fn give_chunk(chunk: Box<[u8]>) {
+/// Gives one back of which so many bytes were used.
+pub(crate) fn give_chunk(chunk: Box<[u8]>, used: usize) {
     let mut spare = SPARE.lock();
-    if spare.len() < SPARES {
+    if spare.len() < if used < CHUNK / 2 { SPARES } else { USED_SPARES } {
         spare.push(chunk);
     }
 }
@@ -104,9 +106,12 @@ mod tests {
     #[test]
     fn chunks_of_a_hundred_connections_are_kept() {
         let chunks: Vec<_> = (0..200).map(|_| take_chunk()).collect();
-        chunks.into_iter().for_each(give_chunk);
+        chunks.into_iter().for_each(|chunk| give_chunk(chunk, 100));
         // Other tests take some of them.
         assert!(SPARE.lock().len() >= 100);
+        let before = SPARE.lock().len();
+        (0..200).for_each(|_| give_chunk(vec![0; CHUNK].into_boxed_slice(), CHUNK));
+        assert!(SPARE.lock().len() < before + USED_SPARES);
     }
 
     #[test]

@@ -67,8 +67,9 @@ impl Buffer {
         self.length -= count;
         while self.head >= CHUNK || (self.length == 0 && !self.chunks.is_empty()) {
             let Some(chunk) = self.chunks.pop_front() else { break };
+            let used = self.head.min(CHUNK);
             self.head = if self.length == 0 { 0 } else { self.head - CHUNK };
-            give_chunk(chunk);
+            give_chunk(chunk, used);
         }
         self.held.set(self.length);
     }
