@@ -19,6 +19,8 @@ pub(crate) struct Turn {
     last: Mutex<Option<(usize, u64)>>,
     /// A signal has come since the last notification was taken.
     signalled: AtomicBool,
+    /// A signal waits until what is being decided is decided.
+    put_off: AtomicBool,
 }
 
 /// While it is held, no signal is delivered to the thread.
@@ -42,12 +44,13 @@ impl Turn {
         let is_older = |other: u64| id.wrapping_sub(other).cast_signed() < 0;
         let overtaken = last.is_some_and(|(of, other)| of == listener && is_older(other));
         let suspect = self.signalled.swap(false, Ordering::SeqCst);
-        let deciding = Deciding { held: None, turn: self, errands };
-        if overtaken || suspect && !is_waiting() {
-            return None;
+        let decides = !overtaken && !(suspect && !is_waiting());
+        if decides {
+            *last = Some((listener, id));
         }
-        *last = Some((listener, id));
-        Some(Deciding { held: Some(last), ..deciding })
+        // Also what decides nothing may have kept a signal waiting meanwhile.
+        let deciding = Deciding { held: Some(last), turn: self, errands };
+        decides.then_some(deciding)
     }
 
     /// Whether a signal has come since the call that is being answered was taken.
@@ -59,13 +62,21 @@ impl Turn {
     /// tracer when it has done that.
     pub(crate) fn interrupt(&self) -> bool {
         self.signalled.store(true, Ordering::SeqCst);
-        self.last.try_lock().is_some()
+        // Before the lock is tried: whoever holds it looks when it has let go.
+        self.put_off.store(true, Ordering::SeqCst);
+        let is_free = self.last.try_lock().is_some();
+        if is_free {
+            self.put_off.store(false, Ordering::SeqCst);
+        }
+        is_free
     }
 }
 
 impl Drop for Deciding<'_> {
     fn drop(&mut self) {
-        if self.held.take().is_some() && self.turn.is_suspect() {
+        // First the lock: a signal that comes before that waits.
+        drop(self.held.take());
+        if self.turn.put_off.swap(false, Ordering::SeqCst) {
             self.errands.wake();
         }
     }
@@ -107,5 +118,17 @@ mod tests {
         drop(deciding);
         assert!(turn.interrupt());
         assert_eq!(wake.wait(), Ok(nix::sys::signal::Signal::SIGUSR1), "the tracer is woken");
+        let overtaken = || {
+            turn.interrupt();
+            true
+        };
+        assert!(turn.take((1, 2), &errands, overtaken).is_some());
+        assert_eq!(wake.wait(), Ok(nix::sys::signal::Signal::SIGUSR1), "again");
+        let gone = || {
+            turn.interrupt();
+            false
+        };
+        assert!(turn.take((1, 3), &errands, gone).is_none());
+        assert_eq!(wake.wait(), Ok(nix::sys::signal::Signal::SIGUSR1), "by what decides nothing");
     }
 }
