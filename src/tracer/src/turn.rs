@@ -44,7 +44,7 @@ impl Turn {
         let is_older = |other: u64| id.wrapping_sub(other).cast_signed() < 0;
         let overtaken = last.is_some_and(|(of, other)| of == listener && is_older(other));
         let suspect = self.signalled.swap(false, Ordering::SeqCst);
-        let decides = !overtaken && !(suspect && !is_waiting());
+        let decides = !overtaken && (!suspect || is_waiting());
         if decides {
             *last = Some((listener, id));
         }

@@ -57,7 +57,7 @@ impl Store {
             if chunk.is_some()
                 && let Some(Some(chunk)) = self.chunks.pop_front()
             {
-                give_chunk(chunk, self.place(before).min(CHUNK));
+                give_chunk(chunk, self.place(before.max(self.start)).min(CHUNK));
             } else {
                 self.chunks.pop_front();
             }
