@@ -98,7 +98,10 @@ impl Options {
             Shape::Int(_) => {
                 let number = integer(level, name, value)?;
                 check(level, name, number)?;
-                if name == libc::IPV6_CHECKSUM && self.protocol == libc::IPPROTO_ICMPV6 {
+                // RFC 3542, 3.1; by the level of raw sockets Linux lets it be set.
+                if (level, name) == (libc::SOL_IPV6, libc::IPV6_CHECKSUM)
+                    && self.protocol == libc::IPPROTO_ICMPV6
+                {
                     return Err(Errno::EINVAL);
                 }
                 adjust(level, name, number).to_ne_bytes().to_vec()
@@ -217,7 +220,9 @@ impl Options {
                 return Err(Errno::EOPNOTSUPP);
             }
             of if sums.contains(&of) && self.protocol == libc::IPPROTO_ICMPV6 => {
-                return Ok(2_i32.to_ne_bytes().to_vec());
+                let place = self.set.iter().find(|(key, _)| *key == sums[1]);
+                let place = place.map(|(_, place)| place.clone());
+                return Ok(place.unwrap_or_else(|| 2_i32.to_ne_bytes().to_vec()));
             }
             _ => {}
         }
