@@ -2,21 +2,11 @@
 
 use umvu_abi::{
     Errno, SockAddr,
-    net::{DatagramSocket, SendControl, Socket},
+    net::{DatagramSocket, Socket},
     sockaddr::LinkAddr,
 };
 
-use super::{Lab, addr};
-
-const NONE: SendControl = SendControl {
-    ttl: None,
-    tos: None,
-    ifindex: 0,
-    source: None,
-    segment: 0,
-    mark: None,
-    more: false,
-};
+use super::{Lab, NONE, addr};
 
 fn echo_request(kind: u8) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0xaa, 0xbb, 0, 1];

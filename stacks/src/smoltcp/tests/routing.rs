@@ -5,17 +5,7 @@ use umvu_abi::{
     net::{DatagramSocket, SendControl, Socket},
 };
 
-use super::{Lab, addr};
-
-const NONE: SendControl = SendControl {
-    ttl: None,
-    tos: None,
-    ifindex: 0,
-    source: None,
-    segment: 0,
-    mark: None,
-    more: false,
-};
+use super::{Lab, NONE, addr};
 
 #[test]
 fn an_expired_packet_is_reported_to_its_sender() {
